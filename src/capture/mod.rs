@@ -1,0 +1,1 @@
+//! Not moved in yet.

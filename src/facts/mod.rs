@@ -1,0 +1,16 @@
+//! The shared vocabulary: plain data with units and provenance. Knows nobody.
+//!
+//! `None` is *unknown*, never zero. Where a struct is part of a JSON document its field names are the
+//! contract's keys.
+
+mod finding;
+mod link;
+mod path;
+mod pod;
+
+pub use finding::{Evidence, Finding, Severity};
+pub use link::{Bridged, Counters, Link, LinkRef, Namespace, Route};
+pub use path::{Bounds, Hop, Method, Narrowing, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict};
+pub use pod::{
+    Container, ContainerState, Degraded, DegradedReason, ListSource, PidSource, Pod, PodList, PodState,
+};

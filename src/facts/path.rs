@@ -1,0 +1,139 @@
+//! What a path-MTU search found out.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// The verdict of the narrowest point of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The path carries the route's full MTU.
+    Clear,
+    /// It carries less, and a router says so.
+    Narrowed,
+    /// Larger packets vanish without a word; smaller ones pass.
+    BlackHole,
+    /// Nothing came back, at any size, by any method tried.
+    Unreachable,
+    /// Answers contradict each other or are too few.
+    Inconclusive,
+}
+
+/// How the path was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// ICMP and ICMPv6 echo.
+    Icmp,
+    /// Old data on a kernel TCP connection.
+    Tcp,
+    /// UDP to a closed port or a DNS server.
+    Udp,
+}
+
+/// Where the path narrows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Narrowing {
+    /// Hop count of the first hop that does not take the large packet, or of the router that said so.
+    pub ttl: Option<u8>,
+    /// The router that sent the PTB.
+    pub reporter: Option<IpAddr>,
+    /// The MTU it named, as it named it: a claim.
+    pub reported_mtu_bytes: Option<u32>,
+    /// The last hop that was seen to take the large packet.
+    pub last_good_hop: Option<IpAddr>,
+}
+
+/// What is known of the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReverseVerdict {
+    /// Replies as large as the largest request came back.
+    Clear,
+    /// Large replies are lost on the way back.
+    BlackHole,
+    /// Not told apart from the forward path.
+    Unknown,
+}
+
+/// The way back, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reverse {
+    /// What is known.
+    pub verdict: ReverseVerdict,
+    /// The largest packet that came back, when that is the limit; bytes.
+    pub limit_bytes: Option<u32>,
+}
+
+/// The sizes between which the truth lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// Largest IP packet seen to pass, bytes.
+    pub passes_bytes: Option<u32>,
+    /// Smallest IP packet seen to fail, bytes.
+    pub fails_bytes: Option<u32>,
+}
+
+/// Probes of a search, counted once each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeCounts {
+    /// Packets sent.
+    pub sent: u32,
+    /// Answered by the target.
+    pub answered: u32,
+    /// Answered by a PTB.
+    pub too_big: u32,
+    /// Not answered at all.
+    pub lost: u32,
+}
+
+/// One hop of the path, as far as TTL-limited probes showed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hop {
+    /// 1 is the first router.
+    pub ttl: u8,
+    /// Who answered at this TTL; `None`: nobody.
+    pub address: Option<IpAddr>,
+    /// A small packet was answered from here.
+    pub small: bool,
+    /// A large packet was answered from here.
+    pub large: bool,
+}
+
+/// The outcome of one path-MTU search: numbers only where there was an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathResult {
+    /// By which method.
+    pub method: Method,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Largest IP packet that passes, bytes, headers included.
+    pub path_mtu_bytes: Option<u32>,
+    /// A PTB's value was confirmed as the path MTU.
+    pub signalled: bool,
+    /// Where it narrows; `None` when clear or not located.
+    pub narrowing: Option<Narrowing>,
+    /// The way back.
+    pub reverse: Reverse,
+    /// What is known of the sizes.
+    pub bounds: Bounds,
+    /// Probability, from the losses seen, that verdict and number are right.
+    pub confidence: Option<f64>,
+    /// Share of probes of passing sizes that were lost.
+    pub loss_ratio: Option<f64>,
+    /// Smallest round-trip time seen, microseconds.
+    pub rtt_us: Option<u64>,
+    /// Counters.
+    pub probes: ProbeCounts,
+    /// Duration of the search, milliseconds.
+    pub elapsed_ms: f64,
+    /// Hops seen while locating, by TTL.
+    pub hops: Vec<Hop>,
+    /// Why it is inconclusive, and other things worth saying, as stable ids of `diagnose::path`.
+    pub notes: Vec<String>,
+}

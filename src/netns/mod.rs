@@ -1,0 +1,174 @@
+//! A network namespace held open by file descriptor; work in it happens on threads that die.
+//!
+//! A thread enters with `setns`, opens its sockets, hands back file descriptors and ends. It never
+//! restores, so no error path can leave a thread in a pod's namespace.
+
+mod process;
+
+pub use process::{Process, ProcessError, start_time};
+
+use nix::sched::{CloneFlags, setns};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// What can go wrong while a namespace is opened or entered.
+#[derive(Debug, Error)]
+pub enum NetNsError {
+    /// The path cannot be opened.
+    #[error("cannot open the network namespace {path}: {source}")]
+    Open {
+        /// The path that was tried.
+        path: PathBuf,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// The path is something else.
+    #[error("{path} is not a network namespace ({what})")]
+    NotANamespace {
+        /// The path that was tried.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// `setns` was refused.
+    #[error("cannot enter the network namespace (inode {inode}): {source}")]
+    Enter {
+        /// Inode of the namespace.
+        inode: u64,
+        /// The kernel's word; EPERM means CAP_SYS_ADMIN is missing.
+        source: io::Error,
+    },
+    /// No thread could be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The process that leads to the namespace is not the one that was meant.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl NetNsError {
+    /// Whether the cause is a privilege that this process lacks.
+    pub fn is_permission(&self) -> bool {
+        let source = match self {
+            Self::Open { source, .. } | Self::Enter { source, .. } => source,
+            Self::Process(ProcessError::Io { source, .. }) => source,
+            _ => return false,
+        };
+        source.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
+/// A network namespace, kept alive by this open file whatever happens to its processes.
+#[derive(Debug)]
+pub struct NetNs {
+    file: File,
+    inode: u64,
+}
+
+/// `NSFS_MAGIC`, linux/magic.h: the file system that namespace files live on.
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// `PROC_SUPER_MAGIC`: kernels before 3.19 kept them on procfs.
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+impl NetNs {
+    /// Opens a namespace file: `/run/netns/x`, `/proc/PID/ns/net`.
+    ///
+    /// # Errors
+    /// [`NetNsError::Open`], or [`NetNsError::NotANamespace`] for a plain file or another kind of namespace.
+    pub fn open(path: &Path) -> Result<Self, NetNsError> {
+        let open_error = |source: io::Error| NetNsError::Open { path: path.to_owned(), source };
+        // O_NONBLOCK: a FIFO in this place must not hang us.
+        let file = std::os::unix::fs::OpenOptionsExt::custom_flags(
+            std::fs::File::options().read(true),
+            libc::O_NONBLOCK | libc::O_CLOEXEC,
+        )
+        .open(path)
+        .map_err(open_error)?;
+        let not = |what| NetNsError::NotANamespace { path: path.to_owned(), what };
+        let kind = nix::sys::statfs::fstatfs(&file).map_err(|e| open_error(e.into()))?;
+        let magic = kind.filesystem_type().0;
+        if magic != NSFS_MAGIC && magic != PROC_SUPER_MAGIC {
+            return Err(not(if file.metadata().is_ok_and(|m| m.is_dir()) {
+                "a folder"
+            } else {
+                "a plain file: its mount is gone, or it never was one"
+            }));
+        }
+        if let Some(flag) = namespace_type(file.as_fd())
+            && flag != libc::CLONE_NEWNET
+        {
+            return Err(not("another kind of namespace"));
+        }
+        let inode = file.metadata().map_err(open_error)?.ino();
+        Ok(Self { file, inode })
+    }
+
+    /// The namespace this thread is in: the node's own, as long as nothing has been entered.
+    ///
+    /// # Errors
+    /// As [`NetNs::open`].
+    pub fn own() -> Result<Self, NetNsError> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// Inode of the namespace: its identity on this node.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// A second handle on the same namespace.
+    ///
+    /// # Errors
+    /// When no file descriptor is left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()?, inode: self.inode })
+    }
+
+    /// Runs `work` inside the namespace on a thread that then dies, and hands back what it returned.
+    ///
+    /// # Errors
+    /// [`NetNsError::Enter`] without CAP_SYS_ADMIN; [`NetNsError::Thread`] when the thread limit is reached.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetNsError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("netns".into())
+                .spawn_scoped(scope, || {
+                    self.enter_for_ever()?;
+                    Ok(work())
+                })
+                .map_err(NetNsError::Thread)?;
+            match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// Moves the calling thread into the namespace for good. For threads that read many namespaces in
+    /// turn and then die, and for children between fork and exec.
+    ///
+    /// # Errors
+    /// [`NetNsError::Enter`].
+    pub fn enter_for_ever(&self) -> Result<(), NetNsError> {
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .map_err(|e| NetNsError::Enter { inode: self.inode, source: e.into() })
+    }
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// `NS_GET_NSTYPE` of an open namespace file (ioctl_ns(2)); `None` on kernels before 4.11.
+fn namespace_type(fd: BorrowedFd<'_>) -> Option<i32> {
+    use std::os::fd::AsRawFd;
+    nix::ioctl_none_bad!(ns_get_nstype, nix::request_code_none!(0xb7, 0x3));
+    // SAFETY: the request takes no argument and only reads the kind of an open namespace file.
+    unsafe { ns_get_nstype(fd.as_raw_fd()) }.ok()
+}

@@ -1,0 +1,182 @@
+//! A process pinned so that its PID cannot silently become another's.
+
+use super::{NetNs, NetNsError};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a PID cannot be used.
+#[derive(Debug, Error)]
+pub enum ProcessError {
+    /// No such process.
+    #[error("the process {pid} has ended")]
+    Ended {
+        /// The PID.
+        pid: u32,
+    },
+    /// The PID belongs to another process than the one that was meant.
+    #[error("PID {pid} has been reused: it started at tick {found}, not {expected}")]
+    Reused {
+        /// The PID.
+        pid: u32,
+        /// Start time that was expected, clock ticks since boot.
+        expected: u64,
+        /// Start time that was found.
+        found: u64,
+    },
+    /// Something else.
+    #[error("cannot read process {pid}: {source}")]
+    Io {
+        /// The PID.
+        pid: u32,
+        /// The kernel's word.
+        source: io::Error,
+    },
+}
+
+/// A living process: its PID, its start time, and a pidfd where the kernel has them (5.3).
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    start_time: u64,
+    proc_root: PathBuf,
+    /// `None` before Linux 5.3: then only the start time guards against reuse.
+    pidfd: Option<OwnedFd>,
+}
+
+impl Process {
+    /// Pins process `pid` of the proc file system at `proc_root` (`/proc`, `/host/proc`). With
+    /// `expected_start` (field 22 of proc_pid_stat(5), clock ticks) a reused PID is refused.
+    ///
+    /// # Errors
+    /// [`ProcessError`].
+    pub fn open(proc_root: &Path, pid: u32, expected_start: Option<u64>) -> Result<Self, ProcessError> {
+        let pidfd = open_pidfd(proc_root, pid)?;
+        let found = start_time(proc_root, pid)?;
+        if let Some(expected) = expected_start
+            && expected != found
+        {
+            return Err(ProcessError::Reused { pid, expected, found });
+        }
+        Ok(Self { pid, start_time: found, proc_root: proc_root.to_owned(), pidfd })
+    }
+
+    /// Its PID.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its start time, clock ticks since boot.
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Its folder under /proc.
+    pub fn folder(&self) -> PathBuf {
+        self.proc_root.join(self.pid.to_string())
+    }
+
+    /// Fails once the process has ended or its PID belongs to another.
+    ///
+    /// # Errors
+    /// [`ProcessError::Ended`] or [`ProcessError::Reused`].
+    pub fn check(&self) -> Result<(), ProcessError> {
+        if let Some(fd) = &self.pidfd {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let mut fds = [PollFd::new(fd, PollFlags::IN)];
+            let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+            // A pidfd becomes readable when its process ends (pidfd_open(2)).
+            if poll(&mut fds, Some(&zero)).is_ok_and(|n| n > 0) {
+                return Err(ProcessError::Ended { pid: self.pid });
+            }
+        }
+        let found = start_time(&self.proc_root, self.pid)?;
+        if found != self.start_time {
+            return Err(ProcessError::Reused { pid: self.pid, expected: self.start_time, found });
+        }
+        Ok(())
+    }
+
+    /// Opens its network namespace, then checks that it is still the same process.
+    ///
+    /// # Errors
+    /// [`NetNsError`]; [`ProcessError::Ended`] when it ended meanwhile.
+    pub fn open_netns(&self) -> Result<NetNs, NetNsError> {
+        let opened = NetNs::open(&self.folder().join("ns/net"));
+        self.check()?;
+        opened
+    }
+}
+
+/// A pidfd, or `None` where the kernel has none or the PID belongs to another procfs's PID namespace.
+fn open_pidfd(proc_root: &Path, pid: u32) -> Result<Option<OwnedFd>, ProcessError> {
+    // A procfs under another root may number its processes differently: there only the start time speaks.
+    if proc_root != Path::new("/proc") {
+        return Ok(None);
+    }
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(ProcessError::Ended { pid })?;
+    match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::SRCH) => Err(ProcessError::Ended { pid }),
+        // ENOSYS: before 5.3. EPERM: a seccomp filter. EINVAL: a thread id. The start time decides.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Start time of `pid` in clock ticks since boot: field 22 of proc_pid_stat(5).
+///
+/// # Errors
+/// [`ProcessError::Ended`] when there is no such process.
+pub fn start_time(proc_root: &Path, pid: u32) -> Result<u64, ProcessError> {
+    let text = std::fs::read(proc_root.join(pid.to_string()).join("stat")).map_err(|source| {
+        match (source.kind(), source.raw_os_error()) {
+            (io::ErrorKind::NotFound, _) | (_, Some(libc::ESRCH)) => ProcessError::Ended { pid },
+            _ => ProcessError::Io { pid, source },
+        }
+    })?;
+    parse_start_time(&text).ok_or_else(|| ProcessError::Io {
+        pid,
+        source: io::Error::new(io::ErrorKind::InvalidData, "its stat file is not in the known format"),
+    })
+}
+
+/// Field 22; the name in field 2 may hold blanks and brackets, so fields are counted from its last `)`.
+fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    let end = stat.iter().rposition(|&b| b == b')')?;
+    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        let stat = b"7 (a) b) (c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9";
+        assert_eq!(parse_start_time(stat), Some(4242));
+        assert_eq!(parse_start_time(b"7 (x"), None);
+        assert_eq!(parse_start_time(b""), None);
+    }
+
+    #[test]
+    fn another_start_time_is_a_reused_pid() {
+        let own = std::process::id();
+        let root = Path::new("/proc");
+        let start = start_time(root, own).unwrap();
+        assert!(Process::open(root, own, Some(start)).unwrap().check().is_ok());
+        assert!(matches!(Process::open(root, own, Some(start + 1)), Err(ProcessError::Reused { .. })));
+    }
+
+    #[test]
+    fn a_process_that_ended_is_named() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert!(
+            matches!(Process::open(Path::new("/proc"), pid, None), Err(ProcessError::Ended { pid: p }) if p == pid)
+        );
+    }
+}

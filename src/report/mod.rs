@@ -1,0 +1,9 @@
+//! Facts and findings → people and machines. Nothing else writes to standard output.
+
+mod json;
+mod out;
+mod text;
+
+pub use json::{Document, ErrorDocument, document};
+pub use out::{Out, Paint, is_closed_pipe};
+pub use text::{duration_ms, findings, sanitize};
