@@ -1,1 +1,11 @@
-//! Not moved in yet.
+//! Read-only: links, addresses, routes and counters of network namespaces, over netlink and procfs.
+//!
+//! A socket stays in the namespace it was opened in. Where many namespaces are read, one plain thread
+//! enters one after the other and dies; what is asked once is asked by `rtnetlink` over a socket that was
+//! opened inside.
+
+mod error;
+mod route_get;
+
+pub use error::{NoRoute, ObserveError};
+pub use route_get::{CachedMtu, RouteKind, RouteLookup, route_get};

@@ -1,0 +1,389 @@
+//! One route lookup: by which interface a packet for an address leaves, and how large it may be.
+//!
+//! The kernel answers a plain RTM_GETROUTE with what a packet would meet now, so a path MTU that it has
+//! cached hides the route's own. RTM_F_FIB_MATCH gives the configured route. Both are asked, and told apart.
+//!
+//! Source: rtnetlink(7); kernel net/ipv4/route.c `inet_rtm_getroute`, net/ipv6/route.c `rt6_fill_node`.
+
+use super::{NoRoute, ObserveError};
+use crate::netns::NetNs;
+use futures_util::{Stream, StreamExt};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, TokioSocket};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::pin::pin;
+use std::time::Duration;
+
+/// A local question is answered in microseconds; an answer that cannot be parsed never comes.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The kernel counts the rest of an exception's life in USER_HZ, 100 a second on every architecture
+/// that Kubernetes runs on (time(7)).
+const TICKS_PER_SECOND: u32 = 100;
+
+/// What kind of destination an address is, seen from a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// Another machine or pod.
+    Unicast,
+    /// An address of this very namespace.
+    Local,
+    /// Broadcast, multicast or anycast.
+    Other,
+}
+
+/// A path MTU that the kernel has learned from a PTB and keeps for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CachedMtu {
+    /// The path MTU it holds, bytes of the whole IP packet.
+    pub mtu_bytes: u32,
+    /// Seconds until it forgets.
+    pub expires_secs: u32,
+}
+
+/// How a packet for one address leaves a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteLookup {
+    /// Name of the interface it leaves by.
+    pub interface: String,
+    /// Its index.
+    pub index: u32,
+    /// Its link MTU, bytes.
+    pub link_mtu: u32,
+    /// RTAX_MTU of the configured route, bytes; `None` when the route sets none and the link's counts.
+    pub route_mtu: Option<u32>,
+    /// The next hop; `None` when the target is on the link. May be IPv6 for an IPv4 target.
+    pub gateway: Option<IpAddr>,
+    /// The source address that the kernel prefers.
+    pub source_address: Option<IpAddr>,
+    /// The cached path MTU to this very target, if there is one: the kernel's memory, not the network.
+    pub cached: Option<CachedMtu>,
+    /// What the target is.
+    pub kind: RouteKind,
+}
+
+impl RouteLookup {
+    /// The largest IP packet (bytes) that configuration lets out to the target: the smaller of link and route.
+    pub fn largest_packet(&self) -> u32 {
+        self.route_mtu.map_or(self.link_mtu, |route| route.min(self.link_mtu))
+    }
+}
+
+/// Asks the kernel of `netns` how a packet for `target` would leave.
+///
+/// The socket is opened inside the namespace; the runtime that drives it stays outside. Not to be called
+/// from within an async runtime.
+///
+/// # Errors
+/// [`ObserveError::NoRoute`] when there is no way; [`ObserveError::NetNs`] without CAP_SYS_ADMIN;
+/// [`ObserveError::Io`], [`ObserveError::Refused`], [`ObserveError::NoAnswer`].
+pub fn route_get(netns: &NetNs, target: IpAddr) -> Result<RouteLookup, ObserveError> {
+    let io = |what| move |source| ObserveError::Io { what, source };
+    let socket = netns.run(|| Socket::new(NETLINK_ROUTE))?.map_err(io("cannot open a netlink socket"))?;
+    // Old kernels (before 4.20) do not know strict checking: there the answer is the same without it.
+    let _ = socket.set_netlink_get_strict_chk(true);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(io("cannot start the netlink runtime"))?;
+    runtime.block_on(lookup(socket, target))
+}
+
+async fn lookup(socket: Socket, target: IpAddr) -> Result<RouteLookup, ObserveError> {
+    // SAFETY: the descriptor was just taken out of its owner, so the new one is its only owner.
+    let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
+    let (connection, handle, _unsolicited) = rtnetlink::from_socket(socket);
+    let ask = async {
+        let plain = first(handle.route().get(request(target, false)).execute(), "a route lookup", target);
+        let plain = plain.await?;
+        let fib = first(handle.route().get(request(target, true)).execute(), "a route lookup", target);
+        // Only the route's own MTU is taken from the second answer: without it that is unknown, not an error.
+        let fib = fib.await.ok();
+        let found = merge(&plain, fib.as_ref());
+        let mut question = handle.link().get().match_index(found.index);
+        question.message_mut().attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let link = first(question.execute(), "the outgoing interface", target).await?;
+        found.on(&link)
+    };
+    drive(connection, ask).await
+}
+
+/// Runs the connection beside the question, and ends with the question.
+async fn drive<T>(
+    connection: impl Future<Output = ()>,
+    question: impl Future<Output = Result<T, ObserveError>>,
+) -> Result<T, ObserveError> {
+    let mut connection = pin!(connection);
+    let mut question = pin!(tokio::time::timeout(PATIENCE, question));
+    let mut ended = false;
+    std::future::poll_fn(move |context| {
+        use std::task::Poll;
+        if !ended {
+            ended = connection.as_mut().poll(context).is_ready();
+        }
+        match question.as_mut().poll(context) {
+            Poll::Ready(Ok(answer)) => Poll::Ready(answer),
+            Poll::Ready(Err(_)) => {
+                Poll::Ready(Err(ObserveError::NoAnswer { what: "a route lookup", after: PATIENCE }))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn request(target: IpAddr, fib_match: bool) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let (family, length) = match target {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = length;
+    if fib_match {
+        message.header.flags = RouteFlags::FibMatch;
+    }
+    message.attributes.push(RouteAttribute::Destination(target.into()));
+    message
+}
+
+/// The first message of an answer.
+async fn first<T>(
+    stream: impl Stream<Item = Result<T, rtnetlink::Error>>,
+    what: &'static str,
+    target: IpAddr,
+) -> Result<T, ObserveError> {
+    let mut stream = pin!(stream);
+    match stream.next().await {
+        Some(Ok(message)) => Ok(message),
+        Some(Err(rtnetlink::Error::NetlinkError(error))) => Err(refusal(&error.to_io(), what, target)),
+        Some(Err(other)) => Err(ObserveError::Io { what, source: io::Error::other(other.to_string()) }),
+        None => Err(ObserveError::NoAnswer { what, after: Duration::ZERO }),
+    }
+}
+
+/// What an errno means as the answer to a lookup; net/ipv4/fib_semantics.c `fib_props`.
+fn refusal(error: &io::Error, what: &'static str, target: IpAddr) -> ObserveError {
+    let code = error.raw_os_error().unwrap_or(0);
+    let why = match code {
+        libc::ENETUNREACH => NoRoute::None,
+        libc::EHOSTUNREACH => NoRoute::Unreachable,
+        libc::EINVAL => NoRoute::Blackhole,
+        libc::EACCES => NoRoute::Prohibit,
+        _ => return ObserveError::Refused { what, source: io::Error::from_raw_os_error(code) },
+    };
+    ObserveError::NoRoute { target, why }
+}
+
+/// What both answers say before the interface is known by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    index: u32,
+    route_mtu: Option<u32>,
+    gateway: Option<IpAddr>,
+    source_address: Option<IpAddr>,
+    cached: Option<CachedMtu>,
+    kind: RouteKind,
+}
+
+impl Found {
+    fn on(self, link: &LinkMessage) -> Result<RouteLookup, ObserveError> {
+        let mut name = None;
+        let mut mtu = None;
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::IfName(value) => name = Some(value.clone()),
+                LinkAttribute::Mtu(value) => mtu = Some(*value),
+                _ => {}
+            }
+        }
+        let (Some(interface), Some(link_mtu)) = (name, mtu) else {
+            return Err(ObserveError::NoAnswer { what: "the outgoing interface", after: Duration::ZERO });
+        };
+        Ok(RouteLookup {
+            interface,
+            index: self.index,
+            link_mtu,
+            route_mtu: self.route_mtu,
+            gateway: self.gateway,
+            source_address: self.source_address,
+            cached: self.cached,
+            kind: self.kind,
+        })
+    }
+}
+
+/// Joins the plain answer (what a packet meets) and the configured route.
+fn merge(plain: &RouteMessage, fib: Option<&RouteMessage>) -> Found {
+    let mut found = Found {
+        index: 0,
+        route_mtu: None,
+        gateway: None,
+        source_address: None,
+        cached: None,
+        kind: match plain.header.kind {
+            RouteType::Unicast => RouteKind::Unicast,
+            RouteType::Local => RouteKind::Local,
+            _ => RouteKind::Other,
+        },
+    };
+    let mut expires = 0;
+    for attribute in &plain.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => found.index = *index,
+            RouteAttribute::Gateway(address) => found.gateway = ip(address),
+            RouteAttribute::Via(RouteVia::Inet(address)) => found.gateway = Some((*address).into()),
+            RouteAttribute::Via(RouteVia::Inet6(address)) => found.gateway = Some((*address).into()),
+            RouteAttribute::PrefSource(address) => found.source_address = ip(address),
+            RouteAttribute::CacheInfo(info) => expires = info.expires / TICKS_PER_SECOND,
+            _ => {}
+        }
+    }
+    // IPv4 marks every plain answer as cloned, so there the running clock tells; an IPv6 route from a
+    // router advertisement has a clock too, so there the mark tells.
+    let exception = match plain.header.address_family {
+        AddressFamily::Inet6 => plain.header.flags.contains(RouteFlags::Cloned),
+        _ => expires > 0,
+    };
+    if exception && let Some(mtu_bytes) = route_mtu(plain) {
+        found.cached = Some(CachedMtu { mtu_bytes, expires_secs: expires });
+    }
+    found.route_mtu = match fib {
+        // A kernel that does not know FIB_MATCH (before 4.13) answers as if it had not been asked.
+        Some(fib) if !fib.header.flags.contains(RouteFlags::Cloned) => route_mtu(fib),
+        _ if found.cached.is_none() => route_mtu(plain),
+        _ => None,
+    };
+    found
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+fn route_mtu(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
+            // Zero is the kernel's way to say that the metric is not set.
+            RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+    use netlink_packet_route::RouteNetlinkMessage;
+
+    const PLAIN: &[u8] = include_bytes!("../../tests/fixtures/netlink/route-get.bin");
+    const FIB: &[u8] = include_bytes!("../../tests/fixtures/netlink/route-get-fibmatch.bin");
+    const TABLE: &str = include_str!("../../tests/fixtures/netlink/route-get.tsv");
+
+    enum Answer {
+        Route(RouteMessage),
+        Refused(io::Error),
+    }
+
+    fn parse(bytes: &[u8]) -> Answer {
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).unwrap().payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => Answer::Route(route),
+            NetlinkPayload::Error(error) => Answer::Refused(error.to_io()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn recorded(target: &str) -> Result<Found, ObserveError> {
+        let row = TABLE.lines().find(|l| l.split('\t').next() == Some(target)).unwrap();
+        let n: Vec<usize> = row.split('\t').skip(1).map(|f| f.parse().unwrap()).collect();
+        let fib = match parse(&FIB[n[2]..n[2] + n[3]]) {
+            Answer::Route(route) => Some(route),
+            Answer::Refused(_) => None,
+        };
+        match parse(&PLAIN[n[0]..n[0] + n[1]]) {
+            Answer::Route(plain) => Ok(merge(&plain, fib.as_ref())),
+            Answer::Refused(error) => Err(refusal(&error, "a route lookup", target.parse().unwrap())),
+        }
+    }
+
+    #[test]
+    fn a_cached_path_mtu_is_not_the_routes() {
+        for (target, seconds) in [("198.51.100.2", 593), ("198.51.100.4", 592), ("2001:db8:2::2", 583)] {
+            let found = recorded(target).unwrap();
+            assert_eq!(found.route_mtu, None, "{target}");
+            let cached = found.cached.unwrap();
+            assert_eq!(cached.mtu_bytes, 1400);
+            assert!(cached.expires_secs.abs_diff(seconds) <= 1, "{cached:?}");
+        }
+        assert_eq!(recorded("198.51.100.3").unwrap().cached, None, "an exception without a metric");
+    }
+
+    #[test]
+    fn the_routes_own_mtu_is_not_cached() {
+        for (target, mtu) in [
+            ("203.0.113.9", Some(1300)),
+            ("203.0.114.9", Some(1280)),
+            ("203.0.115.9", None),
+            ("203.0.116.9", Some(1350)),
+            ("203.0.118.9", Some(1290)),
+            ("2001:db8:a::1", Some(1320)),
+            ("2001:db8:c::1", Some(1330)),
+            ("fe80::1", None),
+        ] {
+            let found = recorded(target).unwrap();
+            assert_eq!((found.route_mtu, found.cached), (mtu, None), "{target}");
+        }
+    }
+
+    #[test]
+    fn gateway_source_and_kind_are_those_of_ip_route_get() {
+        let found = recorded("10.244.5.5").unwrap();
+        assert_eq!(found.gateway, Some("2001:db8:1::fe".parse().unwrap()), "IPv4 through an IPv6 next hop");
+        assert_eq!(found.source_address, Some("192.0.2.1".parse().unwrap()));
+        let found = recorded("10.244.1.11").unwrap();
+        assert_eq!((found.gateway, found.kind), (None, RouteKind::Unicast));
+        assert_eq!(recorded("127.0.0.1").unwrap().kind, RouteKind::Local);
+    }
+
+    #[test]
+    fn dead_ends_say_which() {
+        for (target, expected) in [
+            ("10.99.1.1", NoRoute::Blackhole),
+            ("10.99.2.1", NoRoute::Unreachable),
+            ("10.99.3.1", NoRoute::Prohibit),
+            ("2001:db8:dead::1", NoRoute::Unreachable),
+        ] {
+            let error = recorded(target).unwrap_err();
+            assert!(matches!(error, ObserveError::NoRoute { why, .. } if why == expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn this_namespace_answers_for_its_loopback() {
+        for target in ["127.0.0.1", "::1"] {
+            match route_get(&NetNs::own().unwrap(), target.parse().unwrap()) {
+                Ok(found) => assert_eq!((found.kind, found.interface.as_str()), (RouteKind::Local, "lo")),
+                // Entering even one's own namespace needs CAP_SYS_ADMIN; IPv6 may be switched off.
+                Err(error) => {
+                    assert!(
+                        error.is_permission() || matches!(error, ObserveError::NoRoute { .. }),
+                        "{error}"
+                    );
+                }
+            }
+        }
+    }
+}
