@@ -51,21 +51,20 @@ cgroup_delegate() {
     sed 's/^/+/; s/ / +/g' "$folder/cgroup.controllers" >"$folder/cgroup.subtree_control"
 }
 
-# cgroups_named PREFIX: those folders, deepest first.
+# cgroups_named PREFIX: the nodes' folders under every hierarchy, not what is below them.
 cgroups_named() {
     local hierarchy top
     for hierarchy in $(cgroup_hierarchies); do
         for top in "$hierarchy/$1"*; do
-            [[ ! -d $top ]] || find "$top" -depth -type d 2>/dev/null
+            [[ ! -d $top ]] || echo "$top"
         done
     done
 }
 
 cgroups_pids() {
-    local folder
-    cgroups_named "nsprobe-lab-$name-node" | while read -r folder; do
-        cat "$folder/cgroup.procs" 2>/dev/null || true
-    done | sort -un
+    # Cgroups come and go while they are read.
+    cgroups_named "nsprobe-lab-$name-node" |
+        xargs -r -I TOP find TOP -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un || true
 }
 
 # Kills what runs in the nodes and waits for its end. A node's PID 1 takes its whole PID namespace along.
@@ -82,15 +81,13 @@ cgroups_kill() {
 }
 
 cgroups_remove() {
-    local tries left folder
+    local tries
     # A process that has just ended keeps its cgroup busy for a moment.
     for ((tries = 0; tries < 250; tries++)); do
-        left=$(cgroups_named "nsprobe-lab-$name-node")
-        [[ -n $left ]] || return 0
-        while read -r folder; do
-            rmdir "$folder" 2>/dev/null || true
-        done <<<"$left"
+        cgroups_named "nsprobe-lab-$name-node" |
+            xargs -r -I TOP find TOP -depth -type d -exec rmdir {} + 2>/dev/null || true
+        [[ -n $(cgroups_named "nsprobe-lab-$name-node") ]] || return 0
         sleep 0.02
     done
-    die "these cgroups cannot be removed: $left"
+    die "these cgroups cannot be removed: $(cgroups_named "nsprobe-lab-$name-node")"
 }

@@ -228,7 +228,7 @@ drop_rules() {
             ;;
         fragments)
             echo 'ip frag-off & 0x3fff != 0 counter drop'
-            echo 'meta nfproto ipv6 exthdr frag exists counter drop'
+            echo 'meta protocol ip6 exthdr frag exists counter drop'
             ;;
         echo)
             echo 'icmp type { echo-request, echo-reply } counter drop'

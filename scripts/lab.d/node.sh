@@ -13,6 +13,8 @@ node_start() {
             unshare --pid --fork --kill-child --mount --net --uts --ipc --cgroup --propagation private \
             "$here/lab.d/node-init" "$folder" "nsprobe-lab:$name:node$1" "node$1"
     ) </dev/null >"$folder/log" 2>&1 &
+    # Not this shell's job any more: its end is not news.
+    disown
     for ((tries = 0; tries < 500; tries++)); do
         if [[ -s $folder/pid ]]; then
             cgroup_delegate "$1"

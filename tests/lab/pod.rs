@@ -488,9 +488,11 @@ fn sandbox_config(
 ) -> PodSandboxConfig {
     // A container with a limit and no request of its own class makes the pod burstable.
     let class = if annotations.contains_key(MEMORY) { "burstable" } else { "besteffort" };
+    let host_network = annotations.get(HOST_NETWORK).is_some_and(|value| value == "true");
     let mut config = PodSandboxConfig {
         metadata: Some(pod.clone()),
-        hostname: pod.name.clone(),
+        // In the node's UTS namespace there is no name to set.
+        hostname: if host_network { String::new() } else { pod.name.clone() },
         log_directory: log_directory(pod),
         dns: Some(DnsConfig { servers: dns.to_vec() }),
         labels: identity(pod),
