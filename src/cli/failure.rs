@@ -69,6 +69,11 @@ impl Failure {
         Self::new(5, message)
     }
 
+    /// 126 or 127: the command of `exec` or `shell` cannot be run.
+    pub(super) fn tool(code: u8, message: impl Into<String>) -> Self {
+        Self::new(code, message)
+    }
+
     /// Adds the next step.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

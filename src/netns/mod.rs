@@ -4,8 +4,10 @@
 //! restores, so no error path can leave a thread in a pod's namespace.
 
 mod process;
+mod tool;
 
 pub use process::{Process, ProcessError, start_time};
+pub use tool::{Shortfall, Uts, enter_for_tool, replace_process};
 
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;

@@ -1,0 +1,103 @@
+//! What the tests against real namespaces share.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+pub mod pty;
+
+use std::ffi::OsStr;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The program under test.
+pub fn nsprobe() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nsprobe"));
+    command.env_remove("NSPROBE_LOG").env_remove("CONTAINER_RUNTIME_ENDPOINT").env("NO_COLOR", "1");
+    command
+}
+
+/// Runs a command and fails with its standard error unless it succeeds.
+#[track_caller]
+pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let words: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy()).collect();
+    assert!(
+        output.status.success(),
+        "{program} {}: {}\n{}",
+        words.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Standard output as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Standard error as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A network namespace of this test alone, under /run/netns; gone when dropped.
+///
+/// Making one needs root: without it the test fails, it does not pass unseen.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// Makes one and brings `lo` up.
+    #[track_caller]
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
+        let name = format!("nsprobe-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        run("ip", &["netns", "add", &name]);
+        let netns = Self { name };
+        netns.ip("link set lo up");
+        netns
+    }
+
+    /// Its name under /run/netns.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As SOURCE.
+    pub fn source(&self) -> String {
+        format!("netns:{}", self.name)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> std::path::PathBuf {
+        std::path::Path::new("/run/netns").join(&self.name)
+    }
+
+    /// `ip -n NAME …`, words separated by blanks.
+    #[track_caller]
+    pub fn ip(&self, words: &str) -> String {
+        let mut arguments = vec!["-n", &self.name];
+        arguments.extend(words.split_whitespace());
+        run("ip", &arguments)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+/// A process that is killed when dropped.
+#[derive(Debug)]
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
