@@ -1,5 +1,12 @@
 //! `nsprobe exec` and `nsprobe shell` against real namespaces. Needs root.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails loudly; clippy sees only #[test] functions as tests"
+)]
+
 mod support;
 
 use std::io::Write;

@@ -10,6 +10,7 @@ mod mtu;
 mod pods;
 mod rules;
 mod signals;
+pub mod target;
 mod values;
 
 pub use context::Context;

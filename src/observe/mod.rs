@@ -9,3 +9,5 @@ mod route_get;
 
 pub use error::{NoRoute, ObserveError};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, route_get};
+
+pub mod resolve;

@@ -1,6 +1,12 @@
 //! What the tests against real namespaces share.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails loudly; clippy sees only #[test] functions as tests"
+)]
 
 pub mod pty;
 
