@@ -35,14 +35,24 @@ pub struct Counters {
     pub tx_errors: u64,
 }
 
-/// What a bridge port or bridge member belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Bridged {
-    /// Interface index of the master.
-    pub index: u32,
-    /// Its name.
-    pub name: Option<String>,
+/// What a tunnel does with the DF bit of its outer IPv4 packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DontFragment {
+    /// Never set: what does not fit below is fragmented on the way.
+    Unset,
+    /// Always set: what does not fit below is dropped.
+    Set,
+    /// Copied from the inner packet.
+    Inherit,
+}
+
+/// How a tunnel sends its outer packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Whether outer packets are IPv6; `None` when both occur or it is not known.
+    pub outer_ipv6: Option<bool>,
+    /// Its DF setting; `None` for kinds without one.
+    pub dont_fragment: Option<DontFragment>,
 }
 
 /// One network interface.
@@ -57,7 +67,7 @@ pub struct Link {
     pub kind: Option<String>,
     /// Link MTU: the largest IP packet it takes, bytes.
     pub mtu_bytes: u32,
-    /// The other end of a veth.
+    /// The other end of a veth or netkit; the lower interface of a macvlan, ipvlan, VLAN or macsec.
     pub peer: Option<LinkRef>,
     /// Name of the bridge, bond or VRF it is a port of.
     pub master: Option<String>,
@@ -67,6 +77,9 @@ pub struct Link {
     pub overhead_bytes: Option<u32>,
     /// Name of the interface a tunnel's outer packets leave by.
     pub underlay: Option<String>,
+    /// How its outer packets are sent, when it is a tunnel.
+    #[serde(skip)]
+    pub tunnel: Option<Tunnel>,
     /// Drop counters, when asked for.
     #[serde(skip)]
     pub counters: Option<Counters>,
@@ -82,7 +95,8 @@ pub struct Link {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// `default` or `10.244.1.0/24`.
+    /// `default` or `10.244.1.0/24`; as `ip route` does, other types than unicast stand before it:
+    /// `blackhole 10.99.1.0/24`. A route with several next hops is listed once for each.
     pub destination: String,
     /// The gateway.
     pub via: Option<IpAddr>,
@@ -106,4 +120,7 @@ pub struct Namespace {
     pub links: Vec<Link>,
     /// Its routes, main table, IPv4 then IPv6.
     pub routes: Vec<Route>,
+    /// Netlink messages on it that could not be read: there may be more links or routes than are listed.
+    #[serde(skip)]
+    pub unreadable: u32,
 }

@@ -9,7 +9,7 @@ mod path;
 mod pod;
 
 pub use finding::{Evidence, Finding, Severity};
-pub use link::{Bridged, Counters, Link, LinkRef, Namespace, Route};
+pub use link::{Counters, DontFragment, Link, LinkRef, Namespace, Route, Tunnel};
 pub use path::{Bounds, Hop, Method, Narrowing, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 pub use pod::{
     Container, ContainerState, Degraded, DegradedReason, ListSource, PidSource, Pod, PodList, PodState,

@@ -79,6 +79,11 @@ pub enum ObserveError {
 }
 
 impl ObserveError {
+    /// An answer came, and did not say what was asked for.
+    pub(super) fn nothing(what: &'static str) -> Self {
+        Self::NoAnswer { what, after: Duration::ZERO }
+    }
+
     /// Whether the cause is a privilege that this process lacks.
     pub fn is_permission(&self) -> bool {
         match self {

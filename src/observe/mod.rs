@@ -5,9 +5,20 @@
 //! opened inside.
 
 mod error;
+mod link;
+mod namespace;
+mod peers;
+#[cfg(test)]
+mod recorded;
+mod route;
 mod route_get;
+mod socket;
+mod tunnel;
+mod wire;
+mod wireguard;
 
 pub use error::{NoRoute, ObserveError};
+pub use namespace::{ReadOptions, read_namespaces};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, route_get};
 
 pub mod resolve;

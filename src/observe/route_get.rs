@@ -5,13 +5,14 @@
 //!
 //! Source: rtnetlink(7); kernel net/ipv4/route.c `inet_rtm_getroute`, net/ipv6/route.c `rt6_fill_node`.
 
+use super::route::ip;
 use super::{NoRoute, ObserveError};
 use crate::netns::NetNs;
 use futures_util::{Stream, StreamExt};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
+    RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, TokioSocket};
@@ -139,7 +140,8 @@ async fn drive<T>(
     .await
 }
 
-fn request(target: IpAddr, fib_match: bool) -> RouteMessage {
+/// The question for one address.
+pub(super) fn request(target: IpAddr, fib_match: bool) -> RouteMessage {
     let mut message = RouteMessage::default();
     let (family, length) = match target {
         IpAddr::V4(_) => (AddressFamily::Inet, 32),
@@ -165,7 +167,7 @@ async fn first<T>(
         Some(Ok(message)) => Ok(message),
         Some(Err(rtnetlink::Error::NetlinkError(error))) => Err(refusal(&error.to_io(), what, target)),
         Some(Err(other)) => Err(ObserveError::Io { what, source: io::Error::other(other.to_string()) }),
-        None => Err(ObserveError::NoAnswer { what, after: Duration::ZERO }),
+        None => Err(ObserveError::nothing(what)),
     }
 }
 
@@ -205,7 +207,7 @@ impl Found {
             }
         }
         let (Some(interface), Some(link_mtu)) = (name, mtu) else {
-            return Err(ObserveError::NoAnswer { what: "the outgoing interface", after: Duration::ZERO });
+            return Err(ObserveError::nothing("the outgoing interface"));
         };
         Ok(RouteLookup {
             interface,
@@ -262,14 +264,6 @@ fn merge(plain: &RouteMessage, fib: Option<&RouteMessage>) -> Found {
         _ => None,
     };
     found
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(v4) => Some((*v4).into()),
-        RouteAddress::Inet6(v6) => Some((*v6).into()),
-        _ => None,
-    }
 }
 
 fn route_mtu(message: &RouteMessage) -> Option<u32> {

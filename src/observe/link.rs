@@ -1,0 +1,161 @@
+//! One RTM_NEWLINK message → what is needed of an interface. One bad attribute costs that attribute.
+
+use super::tunnel::RawTunnel;
+use super::wire::{attributes, field};
+use crate::facts::Counters;
+use netlink_packet_core::{Parseable, ParseableParametrized};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::link::{LinkAttribute, LinkInfo, State};
+use std::net::IpAddr;
+
+/// struct ifinfomsg.
+const HEADER: usize = 16;
+/// IFF_UP, netdevice(7).
+const UP: u32 = 1;
+/// Attributes that are read; all others are passed over unparsed (linux/if_link.h).
+mod ifla {
+    pub(super) const IFNAME: u16 = 3;
+    pub(super) const MTU: u16 = 4;
+    pub(super) const LINK: u16 = 5;
+    pub(super) const MASTER: u16 = 10;
+    pub(super) const OPERSTATE: u16 = 16;
+    pub(super) const LINKINFO: u16 = 18;
+    pub(super) const STATS64: u16 = 23;
+    pub(super) const LINK_NETNSID: u16 = 37;
+    pub(super) const INFO_KIND: u16 = 1;
+}
+
+/// Kinds whose IFLA_LINK is their other end or the interface they sit on.
+const PAIRED: &[&str] =
+    &["veth", "netkit", "vxcan", "macvlan", "macvtap", "ipvlan", "ipvtap", "vlan", "macsec"];
+
+/// An interface as its own namespace describes it: other interfaces by index, other namespaces by id.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct RawLink {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) mtu: u32,
+    pub(super) up: bool,
+    pub(super) state: &'static str,
+    pub(super) kind: Option<String>,
+    pub(super) master: Option<u32>,
+    /// IFLA_LINK: the other end, or the interface below.
+    pub(super) link: Option<u32>,
+    /// The namespace that `link` is in, when it is another: an id that only this namespace understands.
+    pub(super) link_netnsid: Option<i32>,
+    pub(super) tunnel: Option<RawTunnel>,
+    pub(super) counters: Option<Counters>,
+}
+
+impl RawLink {
+    /// Whether IFLA_LINK is this interface's other end or lower interface.
+    pub(super) fn is_paired(&self) -> bool {
+        self.link.is_some() && self.kind.as_deref().is_some_and(|k| PAIRED.contains(&k))
+    }
+
+    /// Whether both ends name each other, as those of a veth do.
+    pub(super) fn is_mutual(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("veth" | "netkit" | "vxcan"))
+    }
+}
+
+/// Reads one message; `None` when its index or MTU cannot be known. Counters come in every answer, even with
+/// RTEXT_FILTER_SKIP_STATS (that leaves out those of the address families), and are read when asked for.
+pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
+    let mut link = RawLink {
+        index: u32::from_ne_bytes(field(payload, 4)?),
+        up: u32::from_ne_bytes(field(payload, 8)?) & UP != 0,
+        state: "unknown",
+        ..RawLink::default()
+    };
+    let mut mtu = None;
+    for attribute in attributes(payload, HEADER) {
+        let wanted = match attribute.kind() {
+            ifla::STATS64 => counters,
+            ifla::IFNAME | ifla::MTU | ifla::LINK | ifla::MASTER => true,
+            ifla::OPERSTATE | ifla::LINKINFO | ifla::LINK_NETNSID => true,
+            _ => false,
+        };
+        if !wanted {
+            continue;
+        }
+        match LinkAttribute::parse_with_param(&attribute, AddressFamily::Unspec) {
+            Ok(LinkAttribute::IfName(name)) => link.name = name,
+            Ok(LinkAttribute::Mtu(value)) => mtu = Some(value),
+            Ok(LinkAttribute::Link(index)) => link.link = (index != 0).then_some(index),
+            Ok(LinkAttribute::Controller(index)) => link.master = Some(index),
+            Ok(LinkAttribute::OperState(state)) => link.state = state_name(state),
+            Ok(LinkAttribute::LinkNetNsId(id)) => link.link_netnsid = Some(id),
+            Ok(LinkAttribute::LinkInfo(info)) => read_info(&mut link, &info),
+            Ok(LinkAttribute::Stats64(stats)) => {
+                link.counters = Some(Counters {
+                    rx_packets: stats.rx_packets,
+                    tx_packets: stats.tx_packets,
+                    rx_dropped: stats.rx_dropped,
+                    tx_dropped: stats.tx_dropped,
+                    rx_errors: stats.rx_errors,
+                    tx_errors: stats.tx_errors,
+                });
+            }
+            // The nested attributes could not all be read: the kind alone is worth having.
+            Err(_) if attribute.kind() == ifla::LINKINFO => link.kind = kind_alone(attribute.value()),
+            _ => {}
+        }
+    }
+    if link.name.is_empty() {
+        link.name = format!("if{}", link.index);
+    }
+    link.mtu = mtu?;
+    Some(link)
+}
+
+fn read_info(link: &mut RawLink, info: &[LinkInfo]) {
+    for item in info {
+        match item {
+            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+            LinkInfo::Data(data) => link.tunnel = RawTunnel::read(link.kind.as_deref(), data),
+            _ => {}
+        }
+    }
+    if link.tunnel.is_none() && link.kind.as_deref() == Some("wireguard") {
+        link.tunnel = Some(RawTunnel::default());
+    }
+}
+
+fn kind_alone(info: &[u8]) -> Option<String> {
+    let kind = attributes(info, 0).find(|a| a.kind() == ifla::INFO_KIND)?;
+    let text = kind.value().split(|&b| b == 0).next()?;
+    std::str::from_utf8(text).ok().filter(|t| !t.is_empty()).map(ToOwned::to_owned)
+}
+
+/// The names that `ip link` prints, in lower case (RFC 2863 operational states).
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Up => "up",
+        State::Down => "down",
+        State::LowerLayerDown => "lowerlayerdown",
+        State::NotPresent => "notpresent",
+        State::Dormant => "dormant",
+        State::Testing => "testing",
+        _ => "unknown",
+    }
+}
+
+/// Reads one RTM_NEWADDR message: interface index, address, prefix length.
+pub(super) fn parse_address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
+    /// struct ifaddrmsg.
+    const HEADER: usize = 8;
+    let [_, prefix] = field(payload, 0)?;
+    let index = u32::from_ne_bytes(field(payload, 4)?);
+    let (mut local, mut address) = (None, None);
+    for attribute in attributes(payload, HEADER) {
+        match AddressAttribute::parse(&attribute) {
+            // On a point-to-point interface IFA_ADDRESS is the other side's.
+            Ok(AddressAttribute::Local(ip)) => local = Some(ip),
+            Ok(AddressAttribute::Address(ip)) => address = Some(ip),
+            _ => {}
+        }
+    }
+    Some((index, local.or(address)?, prefix))
+}

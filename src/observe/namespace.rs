@@ -1,0 +1,255 @@
+//! Many namespaces read in turn: one plain thread enters one after the other, and dies.
+
+use super::ObserveError;
+use super::link::{RawLink, parse_address, parse_link};
+use super::peers::assemble;
+use super::route::{MAIN, RawRoute, outgoing_interface, parse_route};
+use super::socket::Netlink;
+use crate::facts::Namespace;
+use crate::netns::{NetNs, NetNsError};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, address::AddressMessage};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// What to read beside links, addresses and routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadOptions {
+    /// Drop and packet counters of every link.
+    pub counters: bool,
+}
+
+/// A namespace as netlink tells it, before indexes and ids are joined to names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct RawNamespace {
+    pub(super) inode: u64,
+    pub(super) links: Vec<RawLink>,
+    pub(super) addresses: Vec<(u32, IpAddr, u8)>,
+    pub(super) routes: Vec<RawRoute>,
+    /// Tunnel index → index of the interface its outer packets leave by.
+    pub(super) underlays: BTreeMap<u32, u32>,
+    /// This namespace's ids of others → their inodes.
+    pub(super) ids: BTreeMap<i32, u64>,
+    pub(super) unreadable: u32,
+}
+
+/// Links, addresses and main-table routes of each namespace, in the given order; links whose other end is
+/// in another of these namespaces are joined to it.
+///
+/// A namespace that cannot be read does not hinder the others. About 25 µs a namespace.
+///
+/// Sources: rtnetlink(7); kernel Documentation/netlink/specs/rt-link.yaml, rt-route.yaml.
+pub fn read_namespaces(
+    targets: &[(&str, &NetNs)],
+    options: ReadOptions,
+) -> Vec<(String, Result<Namespace, ObserveError>)> {
+    let raw = on_a_thread_that_dies(|| {
+        let mut buffer = Vec::new();
+        let mut raw: Vec<_> = targets.iter().map(|(_, n)| read(n, options, &mut buffer)).collect();
+        resolve_ids(targets, &mut raw, &mut buffer);
+        raw
+    });
+    let raw = match raw {
+        Ok(raw) => raw,
+        Err(error) => {
+            // One error, told once for each that was asked for.
+            let kind = error.kind();
+            let each = |_| Err(NetNsError::Thread(kind.into()).into());
+            targets.iter().map(each).collect()
+        }
+    };
+    let joined = assemble(targets.iter().map(|(subject, _)| *subject).zip(&raw));
+    let subjects = targets.iter().map(|(subject, _)| (*subject).to_owned());
+    subjects
+        .zip(raw.into_iter().zip(joined))
+        .map(|(subject, (raw, joined))| match (raw, joined) {
+            (Ok(_), Some(namespace)) => (subject, Ok(namespace)),
+            (Err(error), _) => (subject, Err(error)),
+            (Ok(_), None) => (subject, Err(ObserveError::nothing("the namespace"))),
+        })
+        .collect()
+}
+
+/// Runs `work` on a thread that may enter namespaces, because nothing runs on it afterwards.
+pub(super) fn on_a_thread_that_dies<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("observe".into()).spawn_scoped(scope, work)?;
+        match thread.join() {
+            Ok(value) => Ok(value),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Reads one namespace on a thread that stays in it.
+fn read(netns: &NetNs, options: ReadOptions, buffer: &mut Vec<u8>) -> Result<RawNamespace, ObserveError> {
+    netns.enter_for_ever()?;
+    let mut netlink = Netlink::route(std::mem::take(buffer))?;
+    let result = dump_all(&mut netlink, netns.inode(), options);
+    *buffer = netlink.into_buffer();
+    result
+}
+
+fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<RawNamespace, ObserveError> {
+    let mut raw = RawNamespace { inode, ..RawNamespace::default() };
+    let links = dump_links(netlink, options.counters)?;
+    raw.links = links.items;
+    raw.unreadable += links.unreadable;
+
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let addresses = netlink.dump("its addresses", &request, |m| parse_address(m).map(|a| vec![a]))?;
+    raw.addresses = addresses.items;
+    raw.unreadable += addresses.unreadable;
+
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let routes = netlink.dump("its routes", &main_table(family), |message| {
+            // Without IPv6 the kernel answers for all families instead.
+            if message.first().is_some_and(|&f| f != u8::from(family)) {
+                return Some(Vec::new());
+            }
+            parse_route(message)
+        });
+        match routes {
+            Ok(routes) => {
+                raw.routes.extend(routes.items);
+                raw.unreadable += routes.unreadable;
+            }
+            // ENOENT: no route was ever made in the table. EOPNOTSUPP, EAFNOSUPPORT: no IPv6 at all.
+            Err(ObserveError::Refused { source, .. })
+                if matches!(
+                    source.raw_os_error(),
+                    Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    super::wireguard::read_endpoints(&mut raw);
+    find_underlays(netlink, &mut raw);
+    Ok(raw)
+}
+
+/// Every link of the thread's namespace.
+pub(super) fn dump_links(
+    netlink: &mut Netlink,
+    counters: bool,
+) -> Result<super::socket::Dump<RawLink>, ObserveError> {
+    let mut message = LinkMessage::default();
+    if !counters {
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    }
+    let request = RouteNetlinkMessage::GetLink(message);
+    netlink.dump("its interfaces", &request, |message| parse_link(message, counters).map(|link| vec![link]))
+}
+
+fn main_table(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.attributes.push(RouteAttribute::Table(MAIN));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// The interface that each tunnel's outer packets leave by: the one it is bound to, else that of the way to
+/// its remote end, else the one that holds its local address, else that of the way to its routes' gateways.
+fn find_underlays(netlink: &mut Netlink, raw: &mut RawNamespace) {
+    let mut found = BTreeMap::new();
+    for link in &raw.links {
+        let Some(tunnel) = &link.tunnel else { continue };
+        // A tunnel that was moved here still sends from the namespace it was made in.
+        if link.link_netnsid.is_some() {
+            continue;
+        }
+        let mut way = |to: IpAddr| lookup(netlink, to).filter(|&index| index != link.index);
+        let holder = |local: IpAddr| raw.addresses.iter().find(|(_, a, _)| *a == local).map(|(i, ..)| *i);
+        let gateways = raw.routes.iter().filter(|r| r.interface == Some(link.index)).filter_map(|r| r.via);
+        let index = tunnel
+            .link
+            .or_else(|| tunnel.remote.and_then(&mut way))
+            .or_else(|| tunnel.local.and_then(holder))
+            .or_else(|| gateways.take(4).find_map(&mut way));
+        if let Some(index) = index {
+            found.insert(link.index, index);
+        }
+    }
+    raw.underlays = found;
+}
+
+/// The interface by which a packet for `target` leaves; `None` when there is no way or no answer.
+fn lookup(netlink: &mut Netlink, target: IpAddr) -> Option<u32> {
+    let request = RouteNetlinkMessage::GetRoute(super::route_get::request(target, false));
+    netlink.ask("a route lookup", &request, outgoing_interface).ok()
+}
+
+/// Finds out which namespace each id stands for that a link names as the place of its other end.
+///
+/// An id means something only in the namespace that uses it, so each is entered again and asked by which id
+/// it knows a candidate. Ends of a veth name each other's index, which leaves one candidate in practice;
+/// the lower link of a macvlan is looked for in all, the first given namespace (the host) first.
+fn resolve_ids(
+    targets: &[(&str, &NetNs)],
+    raw: &mut [Result<RawNamespace, ObserveError>],
+    buffer: &mut Vec<u8>,
+) {
+    let mut ends: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
+    for (place, namespace) in raw.iter().enumerate() {
+        for link in namespace.iter().flat_map(|n| &n.links).filter(|l| l.is_mutual()) {
+            ends.entry((link.index, link.link.unwrap_or(0))).or_default().push(place);
+        }
+    }
+    for (place, (_, netns)) in targets.iter().enumerate() {
+        let Some(Ok(namespace)) = raw.get(place) else { continue };
+        let mut wanted: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+        for link in namespace.links.iter().filter(|l| l.is_paired()) {
+            let (Some(id), Some(other)) = (link.link_netnsid, link.link) else { continue };
+            let candidates = wanted.entry(id).or_default();
+            if link.is_mutual() {
+                candidates.extend(ends.get(&(other, link.index)).into_iter().flatten());
+            } else {
+                candidates.extend(0..targets.len());
+            }
+        }
+        if wanted.is_empty() || netns.enter_for_ever().is_err() {
+            continue;
+        }
+        let Ok(mut netlink) = Netlink::route(std::mem::take(buffer)) else { continue };
+        let mut asked = vec![false; targets.len()];
+        let mut ids = BTreeMap::new();
+        for (id, candidates) in wanted {
+            for candidate in candidates {
+                if ids.contains_key(&id) {
+                    break;
+                }
+                let Some((_, other)) = targets.get(candidate) else { continue };
+                let Some(seen) = asked.get_mut(candidate) else { continue };
+                if !std::mem::replace(seen, true)
+                    && let Some(theirs) = id_of(&mut netlink, other)
+                {
+                    ids.insert(theirs, other.inode());
+                }
+            }
+        }
+        *buffer = netlink.into_buffer();
+        if let Some(Ok(namespace)) = raw.get_mut(place) {
+            namespace.ids = ids;
+        }
+    }
+}
+
+/// The id by which the socket's namespace knows `other`; `None` when it has none for it.
+fn id_of(netlink: &mut Netlink, other: &NetNs) -> Option<i32> {
+    let mut message = NsidMessage::default();
+    let descriptor = u32::try_from(other.as_fd().as_raw_fd()).ok()?;
+    message.attributes.push(NsidAttribute::Fd(descriptor));
+    let id = netlink.ask("a namespace's id", &RouteNetlinkMessage::GetNsId(message), |payload| {
+        /// struct rtgenmsg, padded.
+        const HEADER: usize = 4;
+        /// NETNSA_NSID.
+        const NSID: u16 = 1;
+        let attribute = super::wire::attributes(payload, HEADER).find(|a| a.kind() == NSID)?;
+        super::wire::field(attribute.value(), 0).map(i32::from_ne_bytes)
+    });
+    id.ok().filter(|&id| id >= 0)
+}

@@ -1,0 +1,84 @@
+//! Joins what several namespaces say of each other: indexes and ids → names, MTUs and inodes. Pure.
+
+use super::ObserveError;
+use super::link::RawLink;
+use super::namespace::RawNamespace;
+use crate::facts::{Link, LinkRef, Namespace, Route, Tunnel};
+use std::collections::HashMap;
+
+type Read = Result<RawNamespace, ObserveError>;
+
+/// Each namespace that was read as facts, with the other ends of its links where these were read too.
+pub(super) fn assemble<'a>(raw: impl Iterator<Item = (&'a str, &'a Read)> + Clone) -> Vec<Option<Namespace>> {
+    let mut links: HashMap<(u64, u32), &RawLink> = HashMap::new();
+    for namespace in raw.clone().filter_map(|(_, r)| r.as_ref().ok()) {
+        for link in &namespace.links {
+            links.insert((namespace.inode, link.index), link);
+        }
+    }
+    raw.map(|(subject, r)| r.as_ref().ok().map(|namespace| facts(subject, namespace, &links))).collect()
+}
+
+fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>) -> Namespace {
+    let name = |index: u32| all.get(&(raw.inode, index)).map(|l| l.name.clone());
+    let mut links: Vec<Link> = raw
+        .links
+        .iter()
+        .map(|link| Link {
+            index: link.index,
+            name: link.name.clone(),
+            kind: link.kind.clone(),
+            mtu_bytes: link.mtu,
+            peer: peer(link, raw, all),
+            master: link.master.and_then(name),
+            state: link.state.to_owned(),
+            overhead_bytes: link.tunnel.as_ref().and_then(|t| t.overhead),
+            underlay: raw.underlays.get(&link.index).copied().and_then(name),
+            tunnel: link
+                .tunnel
+                .as_ref()
+                .map(|t| Tunnel { outer_ipv6: t.outer_ipv6, dont_fragment: t.dont_fragment }),
+            counters: link.counters,
+            up: link.up,
+            addresses: raw
+                .addresses
+                .iter()
+                .filter(|(index, ..)| *index == link.index)
+                .map(|&(_, address, length)| (address, length))
+                .collect(),
+        })
+        .collect();
+    links.sort_by_key(|l| l.index);
+    let route = |r: &super::route::RawRoute| Route {
+        destination: r.destination.clone(),
+        via: r.via,
+        interface: r.interface.and_then(name),
+        mtu_bytes: r.mtu,
+        advmss_bytes: r.advmss,
+    };
+    Namespace {
+        subject: subject.to_owned(),
+        netns_inode: raw.inode,
+        links,
+        routes: raw.routes.iter().map(route).collect(),
+        unreadable: raw.unreadable,
+    }
+}
+
+fn peer(link: &RawLink, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>) -> Option<LinkRef> {
+    if !link.is_paired() {
+        return None;
+    }
+    let index = link.link?;
+    let inode = match link.link_netnsid {
+        None => Some(raw.inode),
+        Some(id) => raw.ids.get(&id).copied(),
+    };
+    let other = inode.and_then(|inode| all.get(&(inode, index)));
+    Some(LinkRef {
+        netns_inode: inode,
+        index,
+        name: other.map(|o| o.name.clone()),
+        mtu_bytes: other.map(|o| o.mtu),
+    })
+}

@@ -1,0 +1,126 @@
+//! RTM_NEWROUTE messages of the main table → routes as `ip route` lists them.
+
+use super::wire::{attributes, field};
+use netlink_packet_core::ParseableParametrized;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteLwEnCapType, RouteMetric, RouteNextHop, RouteType, RouteVia,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// struct rtmsg.
+const HEADER: usize = 12;
+/// RT_TABLE_MAIN.
+pub(super) const MAIN: u32 = 254;
+/// RTM_F_CLONED: a cached exception, no route.
+const CLONED: u32 = 0x200;
+/// RTA_ENCAP: lightweight tunnels are not read, and their kind stands after them.
+const RTA_ENCAP: u16 = 22;
+
+/// A route with one next hop, the interface by index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RawRoute {
+    pub(super) destination: String,
+    pub(super) via: Option<IpAddr>,
+    pub(super) interface: Option<u32>,
+    pub(super) mtu: Option<u32>,
+    pub(super) advmss: Option<u32>,
+}
+
+/// Reads one message; an empty list for a route of another table or a cached exception, `None` when it
+/// cannot be read.
+pub(super) fn parse_route(payload: &[u8]) -> Option<Vec<RawRoute>> {
+    let [family, length, _, _, table, _, _, kind] = field(payload, 0)?;
+    let flags = u32::from_ne_bytes(field(payload, 8)?);
+    let (family, kind) = (AddressFamily::from(family), RouteType::from(kind));
+    let mut table = u32::from(table);
+    let (mut target, mut via, mut interface) = (None, None, None);
+    let (mut mtu, mut advmss) = (None, None);
+    let mut hops: Vec<RouteNextHop> = Vec::new();
+    for attribute in attributes(payload, HEADER).filter(|a| a.kind() != RTA_ENCAP) {
+        match RouteAttribute::parse_with_param(&attribute, (family, kind, RouteLwEnCapType::None)) {
+            Ok(RouteAttribute::Table(number)) => table = number,
+            Ok(RouteAttribute::Destination(address)) => target = ip(&address),
+            Ok(RouteAttribute::Oif(index)) => interface = Some(index),
+            Ok(RouteAttribute::MultiPath(list)) => hops = list,
+            Ok(RouteAttribute::Metrics(metrics)) => {
+                for metric in metrics {
+                    match metric {
+                        // Zero is the kernel's way to say that it is not set.
+                        RouteMetric::Mtu(value) if value > 0 => mtu = Some(value),
+                        RouteMetric::Advmss(value) if value > 0 => advmss = Some(value),
+                        _ => {}
+                    }
+                }
+            }
+            Ok(other) => via = gateway(&other).or(via),
+            Err(_) => {}
+        }
+    }
+    if table != MAIN || flags & CLONED != 0 {
+        return Some(Vec::new());
+    }
+    let destination = destination(family, kind, target, length)?;
+    let one = |via, interface| RawRoute { destination: destination.clone(), via, interface, mtu, advmss };
+    if hops.is_empty() {
+        return Some(vec![one(via, interface)]);
+    }
+    let hop = |hop: &RouteNextHop| one(hop.attributes.iter().find_map(gateway), Some(hop.interface_index));
+    Some(hops.iter().map(hop).collect())
+}
+
+/// The next hop that an attribute names.
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(v4)) => Some((*v4).into()),
+        RouteAttribute::Via(RouteVia::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+/// The address, when it is one.
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
+/// `default`, `10.1.0.0/16`, `10.1.2.3`, `blackhole 10.99.1.0/24`: as `ip route` writes it.
+fn destination(family: AddressFamily, kind: RouteType, target: Option<IpAddr>, length: u8) -> Option<String> {
+    let (any, full) = match family {
+        AddressFamily::Inet => (IpAddr::from(Ipv4Addr::UNSPECIFIED), 32),
+        AddressFamily::Inet6 => (IpAddr::from(Ipv6Addr::UNSPECIFIED), 128),
+        _ => return None,
+    };
+    let text = match target {
+        None if length == 0 => "default".to_owned(),
+        Some(address) if length == full => address.to_string(),
+        target => format!("{}/{length}", target.unwrap_or(any)),
+    };
+    let word = match kind {
+        RouteType::Unicast => return Some(text),
+        RouteType::Local => "local",
+        RouteType::Broadcast => "broadcast",
+        RouteType::Anycast => "anycast",
+        RouteType::Multicast => "multicast",
+        RouteType::BlackHole => "blackhole",
+        RouteType::Unreachable => "unreachable",
+        RouteType::Prohibit => "prohibit",
+        RouteType::Throw => "throw",
+        _ => "unknown",
+    };
+    Some(format!("{word} {text}"))
+}
+
+/// Whether a route lookup's answer names an interface: its index.
+pub(super) fn outgoing_interface(payload: &[u8]) -> Option<u32> {
+    /// RTA_OIF.
+    const OIF: u16 = 4;
+    attributes(payload, HEADER)
+        .find(|a| a.kind() == OIF)
+        .and_then(|a| field(a.value(), 0))
+        .map(u32::from_ne_bytes)
+}

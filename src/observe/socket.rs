@@ -1,0 +1,202 @@
+//! A routing netlink socket of one namespace: dumps that are complete, and single questions.
+
+use super::ObserveError;
+use super::wire::{DONE, ERROR, INTERRUPTED, Message, Messages};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+use std::io;
+use std::time::Duration;
+
+/// The kernel fills dump datagrams up to 32 KiB, and more only for an interface with many virtual functions.
+const BUFFER: usize = 64 << 10;
+/// Beyond this a single datagram is no dump of interfaces any more.
+const LARGEST_BUFFER: usize = 4 << 20;
+/// A dump that changes under the reader is read again this often.
+const TRIES: u32 = 8;
+/// The kernel answers at once; this is for a lost datagram.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The items of a dump, and how many messages could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dump<T> {
+    pub(super) items: Vec<T>,
+    pub(super) unreadable: u32,
+}
+
+/// An open socket; it belongs to the namespace that its thread was in.
+pub(super) struct Netlink {
+    socket: Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+/// Why one pass over a dump has to be repeated.
+enum Again {
+    /// It was interrupted by changes, or datagrams were lost.
+    Interrupted,
+    /// A datagram was larger than the buffer.
+    Larger(usize),
+}
+
+impl Netlink {
+    /// Opens a socket in the namespace of the calling thread; `buffer` is taken over from the socket before.
+    ///
+    /// # Errors
+    /// When no descriptor is left, or a seccomp filter forbids netlink.
+    pub(super) fn open(protocol: isize, mut buffer: Vec<u8>) -> Result<Self, ObserveError> {
+        let io = |source| ObserveError::Io { what: "cannot open a netlink socket", source };
+        let socket = Socket::new(protocol).map_err(io)?;
+        // Before Linux 4.20 there is no strict checking: filters are then applied by the reader alone.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        let seconds = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &seconds).map_err(|e| io(e.into()))?;
+        buffer.clear();
+        buffer.reserve(BUFFER);
+        Ok(Self { socket, buffer, sequence: 0 })
+    }
+
+    /// A routing socket.
+    pub(super) fn route(buffer: Vec<u8>) -> Result<Self, ObserveError> {
+        Self::open(NETLINK_ROUTE, buffer)
+    }
+
+    /// Gives the buffer back.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// Every message of a dump, read by `parse`: `None` counts as unreadable, an empty list as passed over.
+    ///
+    /// # Errors
+    /// [`ObserveError::Refused`] with the kernel's errno; [`ObserveError::Restless`] when it changed under the
+    /// reader each time; [`ObserveError::Io`].
+    pub(super) fn dump<T>(
+        &mut self,
+        what: &'static str,
+        request: &RouteNetlinkMessage,
+        mut parse: impl FnMut(&[u8]) -> Option<Vec<T>>,
+    ) -> Result<Dump<T>, ObserveError> {
+        for attempt in 0..TRIES {
+            let mut dump = Dump { items: Vec::new(), unreadable: 0 };
+            let pass = self.pass(what, request, |message| match parse(message.payload) {
+                Some(items) => dump.items.extend(items),
+                None => dump.unreadable += 1,
+            })?;
+            match pass {
+                None => return Ok(dump),
+                Some(Again::Interrupted) => std::thread::sleep(Duration::from_millis(u64::from(attempt))),
+                Some(Again::Larger(size)) if size <= LARGEST_BUFFER => self.buffer.reserve(size),
+                Some(Again::Larger(_)) => {
+                    return Err(ObserveError::Io { what, source: io::ErrorKind::InvalidData.into() });
+                }
+            }
+            // What is left of the dump that was given up stays in the old socket.
+            self.reopen()?;
+        }
+        Err(ObserveError::Restless { what, tries: TRIES })
+    }
+
+    /// The first message of the answer to a question that is no dump.
+    ///
+    /// # Errors
+    /// As [`Netlink::dump`].
+    pub(super) fn ask<T>(
+        &mut self,
+        what: &'static str,
+        request: &RouteNetlinkMessage,
+        parse: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, ObserveError> {
+        self.send(what, request, NLM_F_REQUEST)?;
+        loop {
+            self.receive(what)?;
+            let wanted = |m: &Message<'_>| m.sequence == self.sequence;
+            if let Some(message) = Messages(&self.buffer).find(wanted) {
+                if message.kind == ERROR {
+                    return Err(refused(what, message.errno().unwrap_or(0)));
+                }
+                return parse(message.payload).ok_or_else(|| ObserveError::nothing(what));
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), ObserveError> {
+        // The thread is still in the same namespace: sockets never outlive their turn.
+        let buffer = std::mem::take(&mut self.buffer);
+        let size = buffer.capacity();
+        let mut new = Self::route(buffer)?;
+        new.buffer.reserve(size);
+        *self = new;
+        Ok(())
+    }
+
+    fn pass(
+        &mut self,
+        what: &'static str,
+        request: &RouteNetlinkMessage,
+        mut each: impl FnMut(&Message<'_>),
+    ) -> Result<Option<Again>, ObserveError> {
+        self.send(what, request, NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut interrupted = false;
+        loop {
+            let size = match self.receive(what) {
+                Ok(size) => size,
+                Err(ObserveError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => {
+                    return Ok(Some(Again::Interrupted));
+                }
+                Err(error) => return Err(error),
+            };
+            if size > self.buffer.len() {
+                return Ok(Some(Again::Larger(size)));
+            }
+            for message in Messages(&self.buffer).filter(|m| m.sequence == self.sequence) {
+                interrupted |= message.flags & INTERRUPTED != 0;
+                match (message.kind, message.errno()) {
+                    (DONE | ERROR, Some(errno)) => return Err(refused(what, errno)),
+                    (DONE | ERROR, None) => return Ok(interrupted.then_some(Again::Interrupted)),
+                    _ => each(&message),
+                }
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        what: &'static str,
+        request: &RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<(), ObserveError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request.clone()));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).map_err(|source| ObserveError::Io { what, source })?;
+        Ok(())
+    }
+
+    /// Reads one datagram into the buffer; its true size, which may be larger than what fitted.
+    fn receive(&mut self, what: &'static str) -> Result<usize, ObserveError> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, libc::MSG_TRUNC) {
+                Ok(size) => return Ok(size),
+                Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) if source.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ObserveError::NoAnswer { what, after: PATIENCE });
+                }
+                Err(source) => return Err(ObserveError::Io { what, source }),
+            }
+        }
+    }
+}
+
+fn refused(what: &'static str, errno: i32) -> ObserveError {
+    ObserveError::Refused { what, source: io::Error::from_raw_os_error(errno) }
+}

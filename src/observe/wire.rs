@@ -1,0 +1,87 @@
+//! Netlink messages and attributes in a datagram, read without trust in any length.
+//!
+//! `netlink-packet-route` parses a message as a whole, and one attribute that it cannot read costs the whole
+//! message (its issue 151). So messages are cut here and attributes are handed to it one by one.
+//!
+//! Source: netlink(7), linux/netlink.h.
+
+use netlink_packet_core::{NlaBuffer, NlasIterator};
+
+/// struct nlmsghdr.
+const HEADER: usize = 16;
+
+/// NLMSG_ERROR: an errno, 0 for an acknowledgement.
+pub(super) const ERROR: u16 = 2;
+/// NLMSG_DONE: the end of a dump.
+pub(super) const DONE: u16 = 3;
+/// NLM_F_DUMP_INTR: what is dumped has changed meanwhile.
+pub(super) const INTERRUPTED: u16 = 0x10;
+
+/// One message: its header's fields and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) sequence: u32,
+    pub(super) payload: &'a [u8],
+}
+
+impl Message<'_> {
+    /// The errno (positive) of an NLMSG_ERROR or NLMSG_DONE that carries one.
+    pub(super) fn errno(&self) -> Option<i32> {
+        let code = i32::from_ne_bytes(field(self.payload, 0)?);
+        (code < 0).then(|| code.saturating_neg())
+    }
+}
+
+/// The messages of a datagram; ends at the first that its length does not fit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Messages<'a>(pub(super) &'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        let data = std::mem::take(&mut self.0);
+        let length = usize::try_from(u32::from_ne_bytes(field(data, 0)?)).ok()?;
+        let message = Message {
+            kind: u16::from_ne_bytes(field(data, 4)?),
+            flags: u16::from_ne_bytes(field(data, 6)?),
+            sequence: u32::from_ne_bytes(field(data, 8)?),
+            payload: data.get(HEADER..length)?,
+        };
+        self.0 = data.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    }
+}
+
+/// `N` bytes at `at`.
+pub(super) fn field<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
+    data.get(at..)?.first_chunk().copied()
+}
+
+/// The attributes behind a fixed header of `header` bytes; ends at the first that does not fit.
+pub(super) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+    NlasIterator::new(payload.get(header..).unwrap_or_default()).map_while(Result::ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_that_do_not_fit_end_the_datagram() {
+        let mut data = vec![20, 0, 0, 0, 3, 0, 2, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        data.extend((-2i32).to_ne_bytes());
+        let all: Vec<_> = Messages(&data).collect();
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].kind, all[0].sequence, all[0].errno()), (DONE, 7, Some(2)));
+        for wrong in [0u32, 15, 21, u32::MAX] {
+            data[..4].copy_from_slice(&wrong.to_ne_bytes());
+            assert_eq!(Messages(&data).count(), 0, "{wrong}");
+        }
+        for end in 0..20 {
+            assert_eq!(Messages(&data[..end]).count(), 0);
+        }
+    }
+}
