@@ -1,8 +1,17 @@
 //! Links and routes read in real namespaces, with `ip -j` as the judge. Needs root; fails without it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must say so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must say so"
+)]
 
+use nsprobe::facts::{DontFragment, Link, Namespace};
 use nsprobe::netns::NetNs;
-use nsprobe::observe::{ObserveError, RouteKind, route_get};
+use nsprobe::observe::{
+    ObserveError, ReadOptions, RouteKind, diff, read_counters, read_namespaces, route_get,
+};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -140,4 +149,146 @@ fn a_route_lookup_tells_the_configured_mtu_from_the_cached_one() {
         let answer = route_get(&lonely.open("x"), target.parse().unwrap());
         assert!(matches!(answer, Err(ObserveError::NoRoute { .. })), "{answer:?}");
     }
+}
+
+/// A node with a bridge, a VXLAN and two pods; one pod's eth0 was made larger by hand.
+fn node() -> Spaces {
+    let s = Spaces::new(&["node", "p1", "p2"]);
+    s.ip("node", "link add eth0 type veth peer name wire");
+    s.ip("node", "link set wire up");
+    s.ip("node", "addr add 192.0.2.1/24 dev eth0");
+    s.ip("node", "link set eth0 up");
+    s.ip(
+        "node",
+        "link add flannel.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472 nolearning df set",
+    );
+    s.ip("node", "link add vx6 type vxlan id 2 local fd00::1 remote fd00::2 dstport 4790 udp6zerocsumrx");
+    s.ip("node", "link add noremote type vxlan id 3 remote 192.0.2.9 dstport 4791");
+    s.ip("node", "link set flannel.1 up");
+    s.ip("node", "link set noremote up");
+    s.ip("node", "addr add 10.244.1.0/32 dev flannel.1");
+    s.ip("node", "route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink mtu 1400");
+    s.ip("node", "route add blackhole 10.99.0.0/16");
+    s.ip("node", "link add cni0 type bridge");
+    s.ip("node", "addr add 10.244.1.1/24 dev cni0");
+    s.ip("node", "link set cni0 up");
+    for (pod, veth, address) in [("p1", "vetha", "10.244.1.2/24"), ("p2", "vethb", "10.244.1.3/24")] {
+        s.ip("node", &format!("link add {veth} mtu 1450 type veth peer name eth0 mtu 1450 netns @{pod}"));
+        s.ip("node", &format!("link set {veth} master cni0 up"));
+        s.ip(pod, &format!("addr add {address} dev eth0"));
+        s.ip(pod, "link set eth0 up");
+        s.ip(pod, "route add default via 10.244.1.1 advmss 1400");
+    }
+    s.ip("p2", "link set eth0 mtu 1500");
+    s.ip("node", "link add link eth0 name mv0 netns @p2 type macvlan");
+    s
+}
+
+fn read(s: &Spaces, names: &[&str]) -> Vec<Namespace> {
+    let open: Vec<NetNs> = names.iter().map(|n| s.open(n)).collect();
+    let targets: Vec<(&str, &NetNs)> = names.iter().copied().zip(&open).collect();
+    read_namespaces(&targets, ReadOptions::default()).into_iter().map(|(_, r)| r.unwrap()).collect()
+}
+
+fn link<'a>(namespace: &'a Namespace, name: &str) -> &'a Link {
+    namespace.links.iter().find(|l| l.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn links_of_real_namespaces_are_those_of_ip() {
+    let s = node();
+    for namespace in read(&s, &["node", "p1", "p2"]) {
+        let text = s.ip(&namespace.subject, "-j -d link");
+        let judge: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(namespace.links.len(), judge.len());
+        for (link, ip) in namespace.links.iter().zip(&judge) {
+            assert_eq!(link.index, ip["ifindex"]);
+            assert_eq!(link.name, ip["ifname"]);
+            assert_eq!(link.mtu_bytes, ip["mtu"]);
+            assert_eq!(link.kind.as_deref(), ip["linkinfo"]["info_kind"].as_str());
+            assert_eq!(link.master.as_deref(), ip["master"].as_str());
+            assert_eq!(link.state.to_uppercase(), ip["operstate"]);
+            if let Some(underlay) = ip["linkinfo"]["info_data"]["link"].as_str() {
+                assert_eq!(link.underlay.as_deref(), Some(underlay));
+            }
+        }
+    }
+}
+
+#[test]
+fn peers_tunnels_and_routes_of_a_node_are_joined() {
+    let s = node();
+    let all = read(&s, &["node", "p1", "p2"]);
+    let (node, p1, p2) = (&all[0], &all[1], &all[2]);
+    for (pod, veth, inside) in [(p1, "vetha", 1450), (p2, "vethb", 1500)] {
+        let there = link(node, veth).peer.clone().unwrap();
+        assert_eq!(there.netns_inode, Some(pod.netns_inode));
+        assert_eq!((there.name.as_deref(), there.mtu_bytes), (Some("eth0"), Some(inside)));
+        let back = link(pod, "eth0").peer.clone().unwrap();
+        assert_eq!(back.netns_inode, Some(node.netns_inode));
+        assert_eq!((back.name.as_deref(), back.mtu_bytes), (Some(veth), Some(1450)));
+    }
+    assert_eq!(link(p2, "mv0").peer.as_ref().unwrap().name.as_deref(), Some("eth0"), "the node's");
+    let flannel = link(node, "flannel.1");
+    assert_eq!((flannel.overhead_bytes, flannel.underlay.as_deref()), (Some(50), Some("eth0")));
+    assert_eq!(flannel.tunnel.unwrap().dont_fragment, Some(DontFragment::Set));
+    assert_eq!(link(node, "vx6").overhead_bytes, Some(70));
+    assert_eq!(link(node, "noremote").underlay.as_deref(), Some("eth0"), "by a route lookup to its remote");
+    assert_eq!(link(node, "eth0").addresses[0].0.to_string(), "192.0.2.1");
+    let route = |n: &Namespace, to: &str| n.routes.iter().find(|r| r.destination == to).unwrap().clone();
+    let pods = route(node, "10.244.2.0/24");
+    assert_eq!((pods.interface.as_deref(), pods.mtu_bytes), (Some("flannel.1"), Some(1400)));
+    assert_eq!(route(node, "blackhole 10.99.0.0/16").interface, None);
+    assert_eq!(route(p1, "default").advmss_bytes, Some(1400));
+
+    // Without the node, the other ends are unknown, not absent.
+    let alone = read(&s, &["p1"]);
+    let there = link(&alone[0], "eth0").peer.clone().unwrap();
+    assert_eq!((there.netns_inode, there.name, there.mtu_bytes), (None, None, None));
+}
+
+#[test]
+fn a_namespace_may_be_given_twice_and_none_at_all() {
+    let s = Spaces::new(&["a"]);
+    let good = s.open("a");
+    let answers = read_namespaces(&[("a", &good), ("b", &good)], ReadOptions { counters: true });
+    for (_, answer) in &answers {
+        assert!(link(answer.as_ref().unwrap(), "lo").counters.is_some());
+    }
+    assert!(read_namespaces(&[], ReadOptions::default()).is_empty());
+}
+
+#[test]
+fn a_packet_that_did_not_leave_is_counted_where_it_died() {
+    let s = node();
+    let (node, p1, p2) = (s.open("node"), s.open("p1"), s.open("p2"));
+    let targets = [("host", &node), ("p1", &p1), ("p2", &p2), ("again", &node)];
+    let ping = |size: &str| {
+        let _ = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &s.full("p2"),
+                "ping",
+                "-M",
+                "do",
+                "-c1",
+                "-W1",
+                "-s",
+                size,
+                "10.244.1.1",
+            ])
+            .output()
+            .unwrap();
+    };
+    ping("100");
+    let before = read_counters(&targets).unwrap();
+    // 1500 bytes out of the larger end of the veth: its other end takes 1450.
+    ping("1472");
+    let rises = diff(&before, &read_counters(&targets).unwrap());
+    assert!(
+        rises.iter().any(|r| r.subject == "p2" && r.interface.as_deref() == Some("eth0") && r.by >= 1),
+        "{rises:?}"
+    );
+    assert!(rises.iter().all(|r| r.subject != "again"));
 }

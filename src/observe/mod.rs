@@ -4,6 +4,7 @@
 //! enters one after the other and dies; what is asked once is asked by `rtnetlink` over a socket that was
 //! opened inside.
 
+mod counters;
 mod error;
 mod link;
 mod namespace;
@@ -17,6 +18,7 @@ mod tunnel;
 mod wire;
 mod wireguard;
 
+pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
 pub use namespace::{ReadOptions, read_namespaces};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, route_get};
