@@ -10,7 +10,7 @@
 mod support;
 
 use nsprobe::netns::NetNs;
-use nsprobe::observe::resolve::{Addresses, Family, Lookup, LookupError, choose, look_up};
+use nsprobe::observe::resolve::{Addresses, Family, Lookup, LookupError, choose, interface_index, look_up};
 use simple_dns::rdata::{A, AAAA, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 use std::io::{Read, Write};
@@ -225,4 +225,13 @@ fn the_family_that_has_a_route_is_chosen() {
     let far = [IpAddr::from([192, 0, 2, 2]), "2001:db8:ffff::2".parse().unwrap()];
     assert_eq!(choose(&net.netns(), &far).unwrap(), Some(0));
     assert_eq!(choose(&net.netns(), &[v4(1)]).unwrap(), None);
+}
+
+#[test]
+fn the_interface_of_a_link_local_address_is_the_pods_own() {
+    let net = Net::new();
+    let shown = net.pod.ip("-o link show dev eth0");
+    let index = shown.split(':').next().unwrap().parse::<u32>().unwrap();
+    assert_eq!(interface_index(&net.netns(), "eth0").unwrap().unwrap(), index);
+    assert!(interface_index(&net.netns(), "no-such-link").unwrap().is_err());
 }

@@ -304,8 +304,6 @@ mod tests {
         {
             assert_eq!(literal(text, None), Err(2), "{text}");
         }
-        assert_eq!(literal("fe80::1%no-such-link", None), Err(3));
-        assert_eq!(literal("fe80::1%lo", None).unwrap().scope_id, Some(1));
         assert_eq!(literal("10.0.0.1", Some(Family::V4)).unwrap().how, "as given");
     }
 
