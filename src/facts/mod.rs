@@ -10,7 +10,9 @@ mod pod;
 
 pub use finding::{Evidence, Finding, Severity};
 pub use link::{Counters, DontFragment, Link, LinkRef, Namespace, Route, Tunnel};
-pub use path::{Bounds, Hop, Method, Narrowing, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict};
+pub use path::{
+    Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
+};
 pub use pod::{
     Container, ContainerState, Degraded, DegradedReason, ListSource, PidSource, Pod, PodList, PodState,
 };

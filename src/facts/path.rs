@@ -36,7 +36,7 @@ pub enum Method {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Narrowing {
-    /// Hop count of the first hop that does not take the large packet, or of the router that said so.
+    /// Hop count of the first hop that the large packet does not reach; null when the hops around it are silent.
     pub ttl: Option<u8>,
     /// The router that sent the PTB.
     pub reporter: Option<IpAddr>,
@@ -103,6 +103,57 @@ pub struct Hop {
     pub small: bool,
     /// A large packet was answered from here.
     pub large: bool,
+    /// It is the target itself.
+    pub target: bool,
+}
+
+/// Something that the search met on the way and that a reader has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PathNote {
+    /// A PTB named an impossible MTU: zero, no smaller than what was sent, or below the protocol's minimum.
+    PtbInvalid {
+        /// What it named, bytes.
+        mtu: u32,
+        /// What was sent, bytes.
+        size: u32,
+        /// Who said so.
+        from: IpAddr,
+    },
+    /// Packets larger than a PTB's value arrived.
+    PtbUnderstates {
+        /// What it named, bytes.
+        mtu: u32,
+        /// What arrived, bytes.
+        passes: u32,
+        /// Who said so.
+        from: IpAddr,
+    },
+    /// The target answers no probe; only routers do.
+    TargetSilent,
+    /// Somebody said the destination cannot be reached.
+    Refused {
+        /// Who.
+        from: IpAddr,
+        /// ICMP or ICMPv6 code.
+        code: u8,
+    },
+    /// Losses that no size explains: an answer limit or a lossy path.
+    LossNotBySize,
+    /// A size that passes and a smaller one that does not.
+    Contradiction {
+        /// Arrived, bytes.
+        passes: u32,
+        /// Smaller, and never arrived, bytes.
+        fails: u32,
+    },
+    /// The kernel refused to send a probe that was not too large.
+    SendRefused,
+    /// The time was up.
+    Deadline,
+    /// The packets or bytes of one search were used up.
+    Budget,
+    /// A signal ended the search.
+    Interrupted,
 }
 
 /// The outcome of one path-MTU search: numbers only where there was an answer.
@@ -134,6 +185,6 @@ pub struct PathResult {
     pub elapsed_ms: f64,
     /// Hops seen while locating, by TTL.
     pub hops: Vec<Hop>,
-    /// Why it is inconclusive, and other things worth saying, as stable ids of `diagnose::path`.
-    pub notes: Vec<String>,
+    /// Why it is inconclusive, and other things a reader has to know.
+    pub notes: Vec<PathNote>,
 }

@@ -1,1 +1,9 @@
-//! Not moved in yet.
+//! Active: the path-MTU search, the wire formats, the transports.
+
+mod drive;
+mod icmp;
+pub mod search;
+pub mod wire;
+
+pub use drive::drive;
+pub use icmp::{Echo, ProbeError, Target};

@@ -1,0 +1,71 @@
+//! What goes into the search and what it asks for.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// One packet to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Names the probe in answers; unique within a search.
+    pub id: u16,
+    /// The whole IP packet, bytes.
+    pub size: u32,
+    /// Hop limit, when the probe is meant to expire on the way.
+    pub ttl: Option<u8>,
+}
+
+/// What came back for a probe. The transport has checked that it quotes or mirrors that probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The target answered: the packet arrived whole.
+    Reply {
+        /// TTL or hop limit that the reply arrived with.
+        ttl: Option<u8>,
+        /// Largest fragment that the reply came in, when it came in fragments (IP_RECVFRAGSIZE).
+        largest_fragment: Option<u32>,
+    },
+    /// Fragmentation needed or packet too big.
+    TooBig {
+        /// The MTU it names: a claim.
+        mtu: u32,
+        /// Who says so.
+        from: IpAddr,
+    },
+    /// Time exceeded in transit.
+    Expired {
+        /// The hop.
+        from: IpAddr,
+    },
+    /// Destination unreachable, whatever the code.
+    Refused {
+        /// Who says so.
+        from: IpAddr,
+        /// ICMP or ICMPv6 code.
+        code: u8,
+    },
+    /// The kernel refused to send it: larger than the interface takes, or no route.
+    NotSent {
+        /// Whether it was too large for the interface (EMSGSIZE).
+        too_big: bool,
+    },
+}
+
+/// An answer to the probe `id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// [`Probe::id`].
+    pub id: u16,
+    /// What came back.
+    pub answer: Answer,
+}
+
+/// What the search wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Send this now.
+    Send(Probe),
+    /// Nothing until an event comes or this time is reached, since the start of the search.
+    Wait(Duration),
+    /// The result is there.
+    Done,
+}

@@ -1,0 +1,114 @@
+//! Where it narrows: a large and a small packet with growing TTLs, two a hop, because routers limit
+//! time-exceeded (Linux: six, then one a second).
+
+use super::event::Answer;
+use super::record::{Fate, Records};
+use crate::facts::Hop;
+
+/// Hops that are looked at when nothing tells how many there are.
+const FIRST_HOPS: u8 = 8;
+/// The end of every path.
+const MOST_HOPS: u8 = 30;
+/// Second looks at the hops around the narrowing.
+const LOOKS: u8 = 3;
+
+/// The search for the narrowing hop.
+#[derive(Debug)]
+pub(super) struct Locate {
+    large: u32,
+    small: u32,
+    /// Probes before this one belong to the size search.
+    first_record: usize,
+    asked: u8,
+    guess: u8,
+    looks: u8,
+}
+
+/// Where the large packet got to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reached {
+    /// Last hop that answered for the large packet; 0: none did.
+    pub(super) good: u8,
+    /// First hop that it does not reach, when that hop answers for small ones.
+    pub(super) lost_at: Option<u8>,
+}
+
+impl Locate {
+    pub(super) fn new(large: u32, small: u32, records: &Records) -> Self {
+        let ttl = records.0.iter().find_map(|r| match r.fate {
+            Fate::Answered { answer: Answer::Reply { ttl, .. }, .. } => ttl,
+            _ => None,
+        });
+        // Senders start at 64, 128 or 255: the way back is about as long as the way there.
+        let guess = ttl.map_or(FIRST_HOPS, |ttl| {
+            let start = [64, 128, 255].into_iter().find(|s| *s >= ttl).unwrap_or(255);
+            (start - ttl + 1).clamp(1, MOST_HOPS)
+        });
+        Self { large, small, first_record: records.0.len(), asked: 0, guess, looks: 0 }
+    }
+
+    /// The next flight, or nothing when it is settled or cannot be.
+    pub(super) fn next_flight(&mut self, records: &Records) -> Option<Vec<(u32, Option<u8>)>> {
+        if self.asked == 0 {
+            self.asked = self.guess;
+            return Some(self.flight(1, self.guess));
+        }
+        let hops = self.hops(records);
+        let answered = |ttl: u8| hops.iter().any(|h| h.ttl == ttl && h.small);
+        if !hops.iter().any(|h| h.target) && answered(self.asked) && self.asked < MOST_HOPS {
+            let from = self.asked + 1;
+            self.asked = (self.asked + 4).min(MOST_HOPS);
+            return Some(self.flight(from, self.asked));
+        }
+        self.looks += 1;
+        let reached = self.reached(records);
+        // One lost answer must not blame a hop: the hops behind the last good one are asked again. Once is
+        // enough when a router has said itself that it is too big.
+        let told = records.0.iter().skip(self.first_record).any(|r| r.too_big().is_some());
+        if self.looks >= LOOKS || told || (reached.lost_at.is_none() && self.looks > 1) {
+            return None;
+        }
+        let from = reached.good + 1;
+        (from <= self.asked).then(|| self.flight(from, (from + 1).min(self.asked)))
+    }
+
+    fn flight(&self, from: u8, to: u8) -> Vec<(u32, Option<u8>)> {
+        (from..=to).flat_map(|ttl| [(self.large, Some(ttl)), (self.small, Some(ttl))]).collect()
+    }
+
+    /// The hops that were asked, as far as they answered.
+    pub(super) fn hops(&self, records: &Records) -> Vec<Hop> {
+        let mut hops: Vec<Hop> = (1..=self.asked)
+            .map(|ttl| Hop { ttl, address: None, small: false, large: false, target: false })
+            .collect();
+        for record in records.0.iter().skip(self.first_record) {
+            let Some(hop) = hops.iter_mut().find(|h| Some(h.ttl) == record.ttl) else { continue };
+            let Fate::Answered { answer, .. } = record.fate else { continue };
+            let (address, target) = match answer {
+                Answer::Reply { .. } => (None, true),
+                Answer::Expired { from } => (Some(from), false),
+                _ => continue,
+            };
+            hop.address = hop.address.or(address);
+            hop.target |= target;
+            if record.size == self.large { hop.large = true } else { hop.small = true }
+        }
+        // Behind the target there is nothing.
+        if let Some(end) = hops.iter().position(|h| h.target) {
+            hops.truncate(end + 1);
+        }
+        hops
+    }
+
+    pub(super) fn reached(&self, records: &Records) -> Reached {
+        let hops = self.hops(records);
+        let good = hops.iter().filter(|h| h.large).map(|h| h.ttl).max().unwrap_or(0);
+        let told = records
+            .0
+            .iter()
+            .skip(self.first_record)
+            .any(|r| r.too_big().is_some() && r.ttl == Some(good + 1));
+        let seen = hops.iter().any(|h| h.ttl == good + 1 && h.small);
+        Reached { good, lost_at: (seen || told).then_some(good + 1) }
+    }
+}

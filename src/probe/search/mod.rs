@@ -1,0 +1,404 @@
+//! The path-MTU search: no clock, no socket. It is fed answers and asked for the next step.
+//!
+//! Probes are independent, so many sizes travel in one flight. A flight begins and ends with a size that
+//! passes; what is missing between two answered controls is missing because of its size, or by chance, and
+//! the confidence says how likely chance is.
+
+mod event;
+mod locate;
+mod outcome;
+mod plan;
+mod record;
+
+pub use event::{Answer, Event, Probe, Step};
+pub use plan::Plan;
+
+use crate::facts::{PathNote, PathResult, Verdict};
+use locate::Locate;
+use plan::between;
+use record::{Fate, Record, Records};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A verdict stands when chance explains it with less than this probability.
+const CHANCE: f64 = 5e-4;
+/// Silence is believed after this many losses of one size at the least.
+const LEAST_FAILURES: u32 = 3;
+/// Flights to a target that answers nothing at all.
+const SILENT_FLIGHTS: u16 = 3;
+/// How far slowing down goes: pauses of 20 ms · 2ⁿ.
+const SLOWEST: u32 = 5;
+
+#[derive(Debug)]
+enum Phase {
+    Sizes,
+    Hops(Locate),
+    Done,
+}
+
+/// One search. Times are durations since its start.
+#[derive(Debug)]
+pub struct Search {
+    plan: Plan,
+    phase: Phase,
+    records: Records,
+    queue: VecDeque<(u32, Option<u8>)>,
+    flight: u16,
+    flight_bytes: u32,
+    next_send: Duration,
+    bytes: u64,
+    slow: u32,
+    reorder: u32,
+    notes: Vec<PathNote>,
+    verdict: Option<Verdict>,
+    located: Option<Locate>,
+    finished: Duration,
+}
+
+enum Next {
+    Flight(Vec<u32>),
+    Conclude(Verdict),
+}
+
+impl Search {
+    /// A search that has sent nothing yet.
+    pub fn new(plan: Plan) -> Self {
+        let queue = plan.first_flight().into_iter().map(|size| (size, None)).collect();
+        Self {
+            plan,
+            phase: Phase::Sizes,
+            records: Records::default(),
+            queue,
+            flight: 1,
+            flight_bytes: 0,
+            next_send: Duration::ZERO,
+            bytes: 0,
+            slow: 0,
+            reorder: 1,
+            notes: Vec::new(),
+            verdict: None,
+            located: None,
+            finished: Duration::ZERO,
+        }
+    }
+
+    /// Takes an answer. One for a probe that was never sent, or was answered before, changes nothing.
+    pub fn on_event(&mut self, event: Event, now: Duration) {
+        let Some(record) = self.records.0.get_mut(usize::from(event.id)) else { return };
+        match record.fate {
+            Fate::Answered { .. } => return,
+            // It was judged too early: allow for more reordering from now on.
+            Fate::Lost => self.reorder = (self.reorder * 2).min(64),
+            Fate::InFlight => {}
+        }
+        record.fate = Fate::Answered { at: now, answer: event.answer };
+        let size = record.size;
+        match event.answer {
+            Answer::TooBig { mtu, from } if mtu >= size || mtu < self.plan.floor => {
+                self.note(PathNote::PtbInvalid { mtu, size, from });
+            }
+            Answer::TooBig { mtu, .. } if matches!(self.phase, Phase::Sizes) => {
+                // Larger ones that are still queued would draw the same answer.
+                self.queue.retain(|(size, _)| *size <= mtu);
+            }
+            Answer::Refused { from, code } => self.note(PathNote::Refused { from, code }),
+            Answer::NotSent { too_big: false } => self.note(PathNote::SendRefused),
+            _ => {}
+        }
+    }
+
+    /// The next step at `now`.
+    pub fn poll(&mut self, now: Duration) -> Step {
+        loop {
+            if matches!(self.phase, Phase::Done) {
+                return Step::Done;
+            }
+            if now >= self.plan.deadline {
+                self.stop(PathNote::Deadline, now);
+                continue;
+            }
+            self.judge(now);
+            if let Some(&(size, ttl)) = self.queue.front() {
+                if now < self.next_send {
+                    return Step::Wait(self.next_send.min(self.plan.deadline));
+                }
+                if self.exhausted(size) {
+                    self.queue.clear();
+                    self.stop(PathNote::Budget, now);
+                    continue;
+                }
+                self.queue.pop_front();
+                return Step::Send(self.send(size, ttl, now));
+            }
+            if let Some(size) = self.untried_claim() {
+                self.queue.push_back((size, None));
+                continue;
+            }
+            if let Some(until) = self.unsettled(now) {
+                return Step::Wait(until.min(self.plan.deadline));
+            }
+            self.advance(now);
+        }
+    }
+
+    /// Ends the search early; what is known so far becomes the result.
+    pub fn interrupt(&mut self, now: Duration) {
+        self.stop(PathNote::Interrupted, now);
+    }
+
+    /// What was found out. Before [`Step::Done`] it is inconclusive.
+    pub fn result(&self) -> PathResult {
+        outcome::result(self)
+    }
+
+    fn note(&mut self, note: PathNote) {
+        if !self.notes.contains(&note) && self.notes.len() < 16 {
+            self.notes.push(note);
+        }
+    }
+
+    /// Ends the search; while hops are looked for the verdict on the sizes stands already.
+    fn stop(&mut self, note: PathNote, now: Duration) {
+        if matches!(self.phase, Phase::Done) {
+            return;
+        }
+        if self.verdict.is_none() {
+            self.note(note);
+            self.verdict = Some(if self.records.0.iter().any(|r| matches!(r.fate, Fate::Answered { .. })) {
+                Verdict::Inconclusive
+            } else if note == PathNote::Deadline {
+                Verdict::Unreachable
+            } else {
+                Verdict::Inconclusive
+            });
+        }
+        self.finish(now);
+    }
+
+    fn finish(&mut self, now: Duration) {
+        self.finished = now;
+        // The hops that were seen stay with the result.
+        if let Phase::Sizes = self.phase {
+            self.phase = Phase::Done;
+        } else if let Phase::Hops(locate) = std::mem::replace(&mut self.phase, Phase::Done) {
+            self.located = Some(locate);
+        }
+    }
+
+    fn exhausted(&self, size: u32) -> bool {
+        u32::try_from(self.records.0.len()).unwrap_or(u32::MAX)
+            >= self.plan.max_probes.min(u32::from(u16::MAX))
+            || self.bytes + u64::from(size) > self.plan.max_bytes
+    }
+
+    fn send(&mut self, size: u32, ttl: Option<u8>, now: Duration) -> Probe {
+        let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
+        self.records.0.push(Record { size, ttl, flight: self.flight, sent_at: now, fate: Fate::InFlight });
+        self.bytes += u64::from(size);
+        self.flight_bytes += size;
+        let pause = if let Some(rate) = self.plan.rate_pps {
+            Duration::from_secs_f64(1.0 / f64::from(rate.max(1)))
+        } else if self.flight_bytes > self.plan.burst_bytes() {
+            Duration::from_micros(u64::from(size) * 1000 / u64::from(plan::PACE_BYTES_PER_MS))
+        } else {
+            Duration::ZERO
+        };
+        self.next_send = now + pause;
+        Probe { id, size, ttl }
+    }
+
+    /// How long a probe is waited for: (with a later one answered, as the last one). As RACK (RFC 8985)
+    /// does: shortly after later ones were answered, longer when nothing came after it.
+    fn patience(&self) -> (Duration, Duration) {
+        let Some(rtt) = self.records.slowest_reply() else { return (self.plan.timeout, self.plan.timeout) };
+        let later = rtt + (rtt / 10 + Duration::from_millis(2)) * self.reorder;
+        let last = rtt * 2 + Duration::from_millis(10) * self.reorder;
+        (later.min(self.plan.timeout), last.min(self.plan.timeout))
+    }
+
+    /// Probes in flight, each with the time at which it is given up.
+    fn in_flight(&self) -> impl Iterator<Item = (usize, Duration)> + '_ {
+        let (later, last) = self.patience();
+        let newest_reply = self.records.0.iter().rposition(Record::replied);
+        self.records.0.iter().enumerate().filter(|(_, r)| r.fate == Fate::InFlight).map(move |(at, r)| {
+            let patience = if newest_reply.is_some_and(|newest| newest > at) { later } else { last };
+            (at, r.sent_at + patience)
+        })
+    }
+
+    fn judge(&mut self, now: Duration) {
+        let lost: Vec<usize> =
+            self.in_flight().filter(|(_, until)| now >= *until).map(|(at, _)| at).collect();
+        for at in lost {
+            if let Some(record) = self.records.0.get_mut(at) {
+                record.fate = Fate::Lost;
+            }
+        }
+    }
+
+    /// When the next probe in flight will be judged; `None` when nothing is in flight.
+    fn unsettled(&self, now: Duration) -> Option<Duration> {
+        self.in_flight().map(|(_, until)| until.max(now + Duration::from_micros(1))).min()
+    }
+
+    /// The smallest believable MTU that a PTB named for a size above `passes`.
+    fn claim(&self, passes: u32) -> Option<u32> {
+        let floor = self.plan.floor;
+        self.records
+            .too_bigs()
+            .filter(|(size, mtu, _)| *size > passes && mtu < size && *mtu >= floor)
+            .map(|(_, mtu, _)| mtu)
+            .min()
+    }
+
+    /// A PTB's value is tried at once, without waiting for the rest of the flight.
+    fn untried_claim(&self) -> Option<u32> {
+        if !matches!(self.phase, Phase::Sizes) {
+            return None;
+        }
+        let passes = self.records.passes().unwrap_or(0);
+        self.claim(passes).filter(|m| *m > passes && *m >= self.plan.control && self.records.sent(*m) == 0)
+    }
+
+    fn advance(&mut self, now: Duration) {
+        if let Phase::Hops(locate) = &mut self.phase {
+            match locate.next_flight(&self.records) {
+                Some(flight) => self.start_flight(flight, now),
+                None => self.finish(now),
+            }
+            return;
+        }
+        self.adapt_rate();
+        match self.next_sizes() {
+            Next::Flight(sizes) => {
+                let flight = sizes.into_iter().map(|size| (size, None)).collect();
+                self.start_flight(flight, now);
+            }
+            Next::Conclude(verdict) => {
+                self.verdict = Some(verdict);
+                let result = outcome::result(self);
+                let large = match verdict {
+                    Verdict::Narrowed | Verdict::BlackHole => result.bounds.fails_bytes,
+                    _ => None,
+                };
+                match large {
+                    Some(large) if self.plan.locate => {
+                        self.phase = Phase::Hops(Locate::new(large, self.plan.control, &self.records));
+                    }
+                    _ => self.finish(now),
+                }
+            }
+        }
+    }
+
+    fn start_flight(&mut self, flight: Vec<(u32, Option<u8>)>, now: Duration) {
+        self.flight = self.flight.saturating_add(1);
+        self.flight_bytes = 0;
+        if self.slow > 0 {
+            self.next_send =
+                self.next_send.max(now + Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST)));
+        }
+        self.queue.extend(flight);
+    }
+
+    /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
+    fn adapt_rate(&mut self) {
+        let Some(passes) = self.records.passes() else { return };
+        let controls = self.records.0.iter().filter(|r| r.flight == self.flight && r.size <= passes);
+        let (sent, lost) = controls.fold((0, 0), |(s, l), r| (s + 1, l + u32::from(r.lost())));
+        if sent >= 2 && lost * 2 >= sent {
+            self.slow = (self.slow + 1).min(SLOWEST);
+            if self.slow > 1 {
+                self.note(PathNote::LossNotBySize);
+            }
+        }
+    }
+
+    /// Probes that the next flight may hold.
+    fn room(&self) -> usize {
+        let window = self.records.fastest_reply().unwrap_or_default() / 4;
+        (self.plan.flight_packets(self.plan.max, window) >> self.slow).max(2)
+    }
+
+    /// The heart: what is known of the sizes, and what to ask next.
+    fn next_sizes(&mut self) -> Next {
+        if self.records.replied(self.plan.max) {
+            return Next::Conclude(Verdict::Clear);
+        }
+        let Some(lo) = self.records.passes() else { return self.silent_target() };
+        let floor = self.plan.floor;
+        let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
+        let understated = self.records.too_bigs().find(understated);
+        if let Some((_, mtu, from)) = understated {
+            self.note(PathNote::PtbUnderstates { mtu, passes: lo, from });
+        }
+        let claim = self.claim(lo).filter(|m| *m >= lo);
+        if claim == Some(lo) {
+            return Next::Conclude(Verdict::Narrowed);
+        }
+        let Some(hi) = self.records.fails(lo) else {
+            // Whatever was lost was lost with its control: ask again, largest first.
+            let again = claim.unwrap_or(self.plan.max);
+            return Next::Flight(vec![again, lo, again, lo]);
+        };
+        if hi - lo > 1 {
+            let mut flight = vec![];
+            if self.slow == 0 {
+                flight.push(lo);
+            }
+            let count = self.room().saturating_sub(2).max(1);
+            flight.extend(between(lo, hi, count));
+            // In the middle too: a burst of losses at one end must not void the whole flight.
+            if flight.len() > 5 {
+                flight.insert(flight.len() / 2, lo);
+            }
+            flight.push(lo);
+            return Next::Flight(flight);
+        }
+        if self.records.too_bigs().any(|(size, _, _)| size == hi) {
+            return Next::Conclude(Verdict::Narrowed);
+        }
+        let failures = self.records.failures(hi, lo);
+        let wanted = self.failures_wanted(lo);
+        if failures >= wanted {
+            return Next::Conclude(Verdict::BlackHole);
+        }
+        let count = usize::try_from(wanted - failures).unwrap_or(1).clamp(1, (self.room() / 2).max(1));
+        Next::Flight([hi, lo].repeat(count))
+    }
+
+    /// Losses of one size after which chance is out, given the loss seen among sizes that pass.
+    fn failures_wanted(&self, lo: u32) -> u32 {
+        let loss = outcome::chance_of_loss(self.records.control_losses(lo));
+        let mut wanted = LEAST_FAILURES;
+        while wanted < 40 && loss.powi(i32::try_from(wanted).unwrap_or(i32::MAX)) > CHANCE {
+            wanted += 1;
+        }
+        wanted
+    }
+
+    /// Nothing came from the target. Routers may have spoken all the same.
+    fn silent_target(&mut self) -> Next {
+        if let Some(m) = self.claim(0) {
+            // No PTB for three packets of the named size and one for a larger one: the named size is right,
+            // as far as the routers go.
+            let quiet = self.records.sent(m);
+            let loud = self.records.too_bigs().any(|(size, _, _)| size == m + 1);
+            if quiet >= 3 && loud {
+                self.note(PathNote::TargetSilent);
+                return Next::Conclude(Verdict::Narrowed);
+            }
+            if self.flight < 8 {
+                return Next::Flight(vec![m, m + 1, m]);
+            }
+            return Next::Conclude(Verdict::Inconclusive);
+        }
+        let control = self.plan.control;
+        if self.records.0.iter().any(|r| r.size == control && r.refused().is_some())
+            || self.flight >= SILENT_FLIGHTS
+        {
+            return Next::Conclude(Verdict::Unreachable);
+        }
+        Next::Flight(vec![control, self.plan.max, control])
+    }
+}

@@ -1,0 +1,141 @@
+//! From the records of a search to its result: numbers only where there was an answer.
+
+use super::event::Answer;
+use super::record::{Fate, Records};
+use super::{Phase, Search};
+use crate::facts::{
+    Bounds, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
+};
+
+/// Probability that one probe is lost by chance, from (sent, lost) of sizes that pass: the estimate of
+/// Krichevsky and Trofimov, which is never zero.
+pub(super) fn chance_of_loss((sent, lost): (u32, u32)) -> f64 {
+    (f64::from(lost) + 0.5) / (f64::from(sent) + 1.0)
+}
+
+pub(super) fn result(search: &Search) -> PathResult {
+    let records = &search.records;
+    let mut verdict = search.verdict.unwrap_or(Verdict::Inconclusive);
+    let mut notes = search.notes.clone();
+    let silent = notes.contains(&PathNote::TargetSilent);
+    // A silent target: the size that drew no PTB passes as far as routers can tell.
+    let passes = if silent { search.claim(0) } else { records.passes() };
+    let fails = match passes {
+        Some(lo) => records.fails(lo),
+        None => records.too_bigs().map(|(size, _, _)| size).min(),
+    };
+    let claim = passes.and_then(|lo| search.claim(lo).filter(|m| *m == lo));
+    let signalled = verdict == Verdict::Narrowed && claim.is_some();
+    if let (Verdict::Narrowed | Verdict::BlackHole | Verdict::Clear, Some(lo)) = (verdict, passes)
+        && let Some(smaller) = contradiction(records, lo)
+    {
+        notes.push(PathNote::Contradiction { passes: lo, fails: smaller });
+        verdict = Verdict::Inconclusive;
+    }
+    let settled = matches!(verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
+    // A PTB that was confirmed speaks for every size above it.
+    let fails = if signalled { passes.map(|lo| lo + 1) } else { fails };
+    let losses = passes.map(|lo| records.control_losses(lo)).filter(|(sent, _)| *sent > 0);
+    PathResult {
+        method: Method::Icmp,
+        verdict,
+        path_mtu_bytes: passes.filter(|_| settled),
+        signalled: signalled && settled,
+        narrowing: narrowing(search, verdict),
+        reverse: reverse(records),
+        bounds: Bounds { passes_bytes: passes, fails_bytes: fails.filter(|_| verdict != Verdict::Clear) },
+        confidence: settled.then(|| confidence(search, verdict, passes, fails)),
+        loss_ratio: losses.map(|(sent, lost)| f64::from(lost) / f64::from(sent)),
+        rtt_us: records.fastest_reply().and_then(|d| u64::try_from(d.as_micros()).ok()),
+        probes: count(records),
+        elapsed_ms: search.finished.as_secs_f64() * 1000.0,
+        hops: hops(search),
+        notes,
+    }
+}
+
+/// A smaller size that was lost again and again while `lo` passes.
+fn contradiction(records: &Records, lo: u32) -> Option<u32> {
+    let mut sizes: Vec<u32> =
+        records.0.iter().filter(|r| r.ttl.is_none() && r.size < lo).map(|r| r.size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes.into_iter().find(|s| !records.replied(*s) && records.failures(*s, lo) >= super::LEAST_FAILURES)
+}
+
+fn confidence(search: &Search, verdict: Verdict, passes: Option<u32>, fails: Option<u32>) -> f64 {
+    let (Some(lo), Some(hi)) = (passes, fails) else { return 0.9999 };
+    let loss = chance_of_loss(search.records.control_losses(lo));
+    let doubt = match verdict {
+        Verdict::BlackHole => loss.powi(i32::try_from(search.records.failures(hi, lo)).unwrap_or(1)),
+        // The size that passes was seen; a PTB for the next was seen. A silent target is heard of only
+        // through routers.
+        Verdict::Narrowed if search.notes.contains(&PathNote::TargetSilent) => 0.05,
+        _ => 0.0,
+    };
+    (1.0 - doubt).clamp(0.0, 0.9999)
+}
+
+fn count(records: &Records) -> ProbeCounts {
+    let mut counts = ProbeCounts::default();
+    for record in &records.0 {
+        match record.fate {
+            Fate::Answered { answer: Answer::NotSent { .. }, .. } => continue,
+            Fate::Answered { answer: Answer::TooBig { .. }, .. } => counts.too_big += 1,
+            Fate::Answered { .. } => counts.answered += 1,
+            Fate::InFlight | Fate::Lost => counts.lost += 1,
+        }
+        counts.sent += 1;
+    }
+    counts
+}
+
+/// The way back, from how the replies arrived.
+fn reverse(records: &Records) -> Reverse {
+    let mut limit = None;
+    let mut whole = false;
+    for record in records.0.iter().filter(|r| r.ttl.is_none()) {
+        if let Fate::Answered { answer: Answer::Reply { largest_fragment, .. }, .. } = record.fate {
+            match largest_fragment {
+                Some(bytes) => limit = Some(limit.unwrap_or(0).max(bytes)),
+                None => whole |= Some(record.size) == records.passes(),
+            }
+        }
+    }
+    match (limit, whole) {
+        (None, true) => Reverse { verdict: ReverseVerdict::Clear, limit_bytes: None },
+        (limit, _) => Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: limit },
+    }
+}
+
+fn hops(search: &Search) -> Vec<crate::facts::Hop> {
+    match (&search.phase, &search.located) {
+        (Phase::Hops(locate), _) | (_, Some(locate)) => locate.hops(&search.records),
+        _ => Vec::new(),
+    }
+}
+
+fn narrowing(search: &Search, verdict: Verdict) -> Option<Narrowing> {
+    if !matches!(verdict, Verdict::Narrowed | Verdict::BlackHole) {
+        return None;
+    }
+    let records = &search.records;
+    let told = match verdict {
+        Verdict::Narrowed => records.too_bigs().min_by_key(|(size, mtu, _)| (*mtu, *size)),
+        _ => None,
+    };
+    let mut narrowing = Narrowing {
+        ttl: None,
+        reporter: told.map(|(_, _, from)| from),
+        reported_mtu_bytes: told.map(|(_, mtu, _)| mtu),
+        last_good_hop: None,
+    };
+    if let Some(locate) = &search.located {
+        let reached = locate.reached(records);
+        narrowing.ttl = reached.lost_at;
+        narrowing.last_good_hop =
+            locate.hops(records).iter().find(|h| h.ttl == reached.good && h.large).and_then(|h| h.address);
+    }
+    let known = narrowing.ttl.is_some() || narrowing.reporter.is_some() || narrowing.last_good_hop.is_some();
+    known.then_some(narrowing)
+}

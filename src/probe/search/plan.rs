@@ -1,0 +1,151 @@
+//! What a search may do: its range, its first sizes, its bounds.
+
+use std::time::Duration;
+
+/// Bytes that one burst may hold: a queue of 12 kB must not turn a flight into loss.
+const BURST_BYTES: u32 = 11_800;
+/// How fast a flight goes on once its burst is out, bytes a millisecond: 10 Mbit/s.
+pub(super) const PACE_BYTES_PER_MS: u32 = 1_250;
+/// Packets of one flight.
+const FLIGHT_PACKETS: usize = 12;
+
+/// Sizes where real paths narrow, most telling first: Ethernet, VXLAN over IPv4, PPPoE, the IPv6 minimum,
+/// GCE, IPIP, WireGuard, jumbo frames with and without a tunnel.
+const LIKELY: &[u32] = &[
+    1500, 1450, 1400, 1492, 1480, 1280, 1460, 1440, 1420, 1430, 1476, 1442, 1370, 1350, 8950, 8930, 8500,
+    9000, 9001, 8000, 4000, 576,
+];
+
+/// What a tunnel takes from the largest size, bytes of L3: VXLAN over IPv4 and IPv6, IPIP, WireGuard.
+const OVERHEADS: &[u32] = &[50, 20, 70, 60, 80, 100];
+
+/// The range, the first flight and the bounds of one search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Size of the control probes and lower end of the search, bytes of the whole IP packet.
+    pub control: u32,
+    /// The route's MTU: upper end of the search.
+    pub max: u32,
+    /// The smallest MTU that a PTB may name: 68 (RFC 791), 1280 (RFC 8200).
+    pub floor: u32,
+    /// Wait for an answer as long as no round-trip time is known.
+    pub timeout: Duration,
+    /// For the whole search.
+    pub deadline: Duration,
+    /// Packets of the whole search.
+    pub max_probes: u32,
+    /// Bytes of the whole search.
+    pub max_bytes: u64,
+    /// Packets a second, when the user limits them.
+    pub rate_pps: Option<u32>,
+    /// Whether to look for the narrowing hop afterwards.
+    pub locate: bool,
+}
+
+impl Plan {
+    /// A plan with the default bounds: 300 probes, 300 kB (1 MB for jumbo frames), 10 s.
+    pub fn new(control: u32, max: u32, floor: u32) -> Self {
+        Self {
+            control: control.min(max),
+            max,
+            floor,
+            timeout: Duration::from_secs(1),
+            deadline: Duration::from_secs(10),
+            max_probes: 300,
+            max_bytes: if max > 2000 { 1_000_000 } else { 300_000 },
+            rate_pps: None,
+            locate: true,
+        }
+    }
+
+    /// Bytes that may leave at once.
+    pub(super) fn burst_bytes(&self) -> u32 {
+        // A jumbo path has queues for jumbo frames; five of them are the least a ladder needs.
+        BURST_BYTES.max(self.max.min(16_000).saturating_mul(5))
+    }
+
+    /// Packets of at most `size` bytes that one flight may hold, with a pause of `window` to pace it.
+    pub(super) fn flight_packets(&self, size: u32, window: Duration) -> usize {
+        let paced = u32::try_from(window.as_millis().min(20)).unwrap_or(20) * PACE_BYTES_PER_MS;
+        let packets = (self.burst_bytes() + paced) / size.max(1);
+        usize::try_from(packets).unwrap_or(FLIGHT_PACKETS).clamp(4, FLIGHT_PACKETS + 12)
+    }
+
+    /// The first flight: a control, the largest size, a ladder of likely sizes, and a control again, so
+    /// that whatever is missing before it is missing for a reason.
+    pub(super) fn first_flight(&self) -> Vec<u32> {
+        let mut left = self.burst_bytes().saturating_sub(2 * self.control + self.max);
+        let mut ladder = Vec::new();
+        let overheads = OVERHEADS.iter().map(|o| self.max.saturating_sub(*o));
+        // Half by what tunnels take from this very size, half by what is seen everywhere.
+        let interleaved = LIKELY.iter().copied().zip(overheads.chain(std::iter::repeat(0)));
+        for size in interleaved.flat_map(|(likely, tunnel)| [likely, tunnel]) {
+            if size > self.control && size < self.max && size <= left && !ladder.contains(&size) {
+                ladder.push(size);
+                left -= size;
+            }
+            if ladder.len() >= FLIGHT_PACKETS - 3 {
+                break;
+            }
+        }
+        ladder.sort_unstable_by(|a, b| b.cmp(a));
+        let mut flight = vec![self.control, self.max];
+        flight.extend(ladder);
+        flight.push(self.control);
+        flight
+    }
+}
+
+/// Up to `count` sizes strictly between `lo` and `hi`: the one above `lo` (it settles the answer when
+/// `lo` is the truth), and the rest evenly spread.
+pub(super) fn between(lo: u32, hi: u32, count: usize) -> Vec<u32> {
+    let width = hi.saturating_sub(lo).saturating_sub(1);
+    let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    if width <= count {
+        return (lo + 1..hi).collect();
+    }
+    let mut sizes = vec![lo + 1];
+    for k in 1..count {
+        let step = u64::from(width) * u64::from(k) / u64::from(count);
+        let size = lo + 1 + u32::try_from(step).unwrap_or(0);
+        if !sizes.contains(&size) {
+            sizes.push(size);
+        }
+    }
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_flight_fits_a_queue_of_twelve_kilobytes() {
+        for max in [600, 1280, 1400, 1450, 1500] {
+            let flight = Plan::new(84, max, 68).first_flight();
+            assert!(flight.iter().sum::<u32>() <= 12_000, "{max}: {flight:?}");
+            assert_eq!(flight.first(), Some(&84));
+            assert_eq!(flight.get(1), Some(&max));
+            assert_eq!(flight.last(), Some(&84));
+        }
+    }
+
+    #[test]
+    fn the_ladder_holds_what_tunnels_take_from_the_largest_size() {
+        let flight = Plan::new(84, 1500, 68).first_flight();
+        for size in [1450, 1480, 1400, 1492] {
+            assert!(flight.contains(&size), "{size} in {flight:?}");
+        }
+        assert!(Plan::new(84, 9000, 68).first_flight().contains(&8950));
+    }
+
+    #[test]
+    fn sizes_between_start_with_the_one_that_settles_it() {
+        assert_eq!(between(1450, 1451, 5), Vec::<u32>::new());
+        assert_eq!(between(1450, 1454, 5), vec![1451, 1452, 1453]);
+        let spread = between(1280, 1400, 6);
+        assert_eq!(spread.first(), Some(&1281));
+        assert!(spread.iter().all(|s| (1281..1400).contains(s)));
+        assert_eq!(spread.len(), 6);
+    }
+}

@@ -1,0 +1,132 @@
+//! What became of each probe, and what that says of each size.
+
+use super::event::Answer;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// One probe and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    pub(super) size: u32,
+    pub(super) ttl: Option<u8>,
+    pub(super) flight: u16,
+    pub(super) sent_at: Duration,
+    pub(super) fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fate {
+    InFlight,
+    Lost,
+    Answered { at: Duration, answer: Answer },
+}
+
+impl Record {
+    pub(super) fn replied(&self) -> bool {
+        matches!(self.fate, Fate::Answered { answer: Answer::Reply { .. }, .. })
+    }
+
+    pub(super) fn too_big(&self) -> Option<(u32, IpAddr)> {
+        match self.fate {
+            Fate::Answered { answer: Answer::TooBig { mtu, from }, .. } => Some((mtu, from)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn refused(&self) -> Option<(IpAddr, u8)> {
+        match self.fate {
+            Fate::Answered { answer: Answer::Refused { from, code }, .. } => Some((from, code)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn lost(&self) -> bool {
+        self.fate == Fate::Lost
+    }
+
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        match self.fate {
+            Fate::Answered { at, answer: Answer::Reply { .. } } => Some(at.saturating_sub(self.sent_at)),
+            _ => None,
+        }
+    }
+}
+
+/// The probes of one search, in the order of sending.
+#[derive(Debug, Default)]
+pub(super) struct Records(pub(super) Vec<Record>);
+
+impl Records {
+    /// Probes of the search for the size; those with a TTL only locate.
+    fn full(&self) -> impl DoubleEndedIterator<Item = (usize, &Record)> {
+        self.0.iter().enumerate().filter(|(_, r)| r.ttl.is_none())
+    }
+
+    /// Largest size that was answered.
+    pub(super) fn passes(&self) -> Option<u32> {
+        self.full().filter(|(_, r)| r.replied()).map(|(_, r)| r.size).max()
+    }
+
+    pub(super) fn replied(&self, size: u32) -> bool {
+        self.full().any(|(_, r)| r.size == size && r.replied())
+    }
+
+    pub(super) fn sent(&self, size: u32) -> usize {
+        self.full().filter(|(_, r)| r.size == size).count()
+    }
+
+    /// Losses of `size` that mean something: a control sent after it in the same flight was answered,
+    /// so the path, the target and its rate limit were there for it.
+    pub(super) fn failures(&self, size: u32, passes: u32) -> u32 {
+        let count = self.full().filter(|(at, r)| r.size == size && r.lost() && self.vouched(*at, r, passes));
+        u32::try_from(count.count()).unwrap_or(u32::MAX)
+    }
+
+    fn vouched(&self, at: usize, lost: &Record, passes: u32) -> bool {
+        self.0
+            .iter()
+            .skip(at + 1)
+            .take_while(|r| r.flight == lost.flight)
+            .filter(|r| r.ttl.is_none() && r.size <= passes)
+            .find(|r| r.fate != Fate::InFlight)
+            .is_some_and(Record::replied)
+    }
+
+    /// Smallest size above `passes` that is known to fail, by a PTB, a local refusal or a loss that means something.
+    pub(super) fn fails(&self, passes: u32) -> Option<u32> {
+        self.full()
+            .filter(|(at, r)| {
+                r.size > passes
+                    && match r.fate {
+                        Fate::Lost => self.vouched(*at, r, passes),
+                        Fate::Answered { answer: Answer::TooBig { .. } | Answer::Refused { .. }, .. } => true,
+                        Fate::Answered { answer: Answer::NotSent { too_big }, .. } => too_big,
+                        _ => false,
+                    }
+            })
+            .map(|(_, r)| r.size)
+            .min()
+    }
+
+    /// Sent and lost among the sizes that are known to pass: the loss of the path itself.
+    pub(super) fn control_losses(&self, passes: u32) -> (u32, u32) {
+        self.full().filter(|(_, r)| r.size <= passes).fold((0, 0), |(sent, lost), (_, r)| match r.fate {
+            Fate::Lost => (sent + 1, lost + 1),
+            Fate::InFlight => (sent, lost),
+            Fate::Answered { .. } => (sent + 1, lost),
+        })
+    }
+
+    /// PTBs for probes that were no TTL probes: size sent, MTU named, by whom.
+    pub(super) fn too_bigs(&self) -> impl Iterator<Item = (u32, u32, IpAddr)> + '_ {
+        self.full().filter_map(|(_, r)| r.too_big().map(|(mtu, from)| (r.size, mtu, from)))
+    }
+
+    pub(super) fn slowest_reply(&self) -> Option<Duration> {
+        self.full().filter_map(|(_, r)| r.rtt()).max()
+    }
+
+    pub(super) fn fastest_reply(&self) -> Option<Duration> {
+        self.full().filter_map(|(_, r)| r.rtt()).min()
+    }
+}

@@ -1,0 +1,345 @@
+//! Echo requests and the answers to them, byte by byte. IPv4 and IPv6 differ in a table.
+
+use super::search::{Answer, Event};
+use pnet::packet::icmp;
+use pnet::packet::icmp::{IcmpPacket, IcmpTypes};
+use pnet::packet::icmpv6::Icmpv6Types;
+use pnet::packet::ip::IpNextHeaderProtocols;
+use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet};
+use pnet::packet::ipv6::Ipv6Packet;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What differs between the two families of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// 4 or 6.
+    pub version: u8,
+    /// Bytes of the IP header without options.
+    pub ip_header: u32,
+    /// Smallest MTU that a PTB may name: RFC 791 §3.2, RFC 8200 §5.
+    pub floor: u32,
+    /// ICMP type of an echo request.
+    pub echo_request: u8,
+    /// ICMP type of an echo reply.
+    pub echo_reply: u8,
+    /// ICMP type of time exceeded.
+    pub time_exceeded: u8,
+    /// ICMP type of destination unreachable.
+    pub unreachable: u8,
+}
+
+/// IPv4.
+pub const V4: Family = Family {
+    version: 4,
+    ip_header: 20,
+    floor: 68,
+    echo_request: IcmpTypes::EchoRequest.0,
+    echo_reply: IcmpTypes::EchoReply.0,
+    time_exceeded: IcmpTypes::TimeExceeded.0,
+    unreachable: IcmpTypes::DestinationUnreachable.0,
+};
+
+/// IPv6.
+pub const V6: Family = Family {
+    version: 6,
+    ip_header: 40,
+    floor: 1280,
+    echo_request: Icmpv6Types::EchoRequest.0,
+    echo_reply: Icmpv6Types::EchoReply.0,
+    time_exceeded: Icmpv6Types::TimeExceeded.0,
+    unreachable: Icmpv6Types::DestinationUnreachable.0,
+};
+
+/// Code of an ICMPv4 destination unreachable that is a PTB: fragmentation needed, RFC 1191 §4.
+const FRAGMENTATION_NEEDED: u8 = 4;
+/// Bytes of an echo header.
+pub(super) const ECHO_HEADER: u32 = 8;
+/// Bytes of the token that every probe carries behind its echo header.
+const TOKEN: usize = 8;
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { V4 } else { V6 }
+    }
+
+    /// Size of a control probe, bytes of the whole packet: what ping sends by default, 56 bytes of data.
+    pub fn control(self) -> u32 {
+        self.ip_header + ECHO_HEADER + 56
+    }
+}
+
+/// Marks the probes of one search, so that nobody else's answers count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Echo identifier.
+    pub identifier: u16,
+    /// Follows the echo header in every probe; a reply must carry it back.
+    pub token: [u8; TOKEN],
+}
+
+/// The ICMP message of an echo request, `length` bytes long; at least 16. The checksum is set for IPv4 and
+/// left to the kernel for IPv6.
+pub fn echo_request(family: Family, mark: Mark, sequence: u16, length: usize) -> Vec<u8> {
+    let mut message = vec![0u8; length.max(8 + TOKEN)];
+    let header = [
+        &[family.echo_request, 0, 0, 0][..],
+        &mark.identifier.to_be_bytes(),
+        &sequence.to_be_bytes(),
+        &mark.token,
+    ]
+    .concat();
+    for (to, from) in message.iter_mut().zip(header) {
+        *to = from;
+    }
+    if family.version == 4 {
+        let checksum = IcmpPacket::new(&message).map_or(0, |packet| icmp::checksum(&packet));
+        for (to, from) in message.iter_mut().skip(2).zip(checksum.to_be_bytes()) {
+            *to = from;
+        }
+    }
+    message
+}
+
+/// A whole IPv4 packet with DF set around `message`. The kernel fills in the IP checksum, the
+/// identification and, when it is unspecified, the source (raw(7)).
+pub fn ipv4_packet(source: Ipv4Addr, target: Ipv4Addr, ttl: u8, message: &[u8]) -> Option<Vec<u8>> {
+    let total = 20 + message.len();
+    let mut bytes = vec![0u8; total];
+    let mut packet = MutableIpv4Packet::new(&mut bytes)?;
+    packet.set_version(4);
+    packet.set_header_length(5);
+    packet.set_total_length(u16::try_from(total).ok()?);
+    packet.set_flags(Ipv4Flags::DontFragment);
+    packet.set_ttl(ttl);
+    packet.set_next_level_protocol(IpNextHeaderProtocols::Icmp);
+    packet.set_source(source);
+    packet.set_destination(target);
+    packet.set_payload(message);
+    Some(bytes)
+}
+
+/// What a received ICMP message answers, if it answers one of ours: `sizes(sequence)` tells the size of the
+/// probe with that sequence number.
+///
+/// `message` begins at the ICMP header. An error counts only if it quotes a probe to `target` with our
+/// identifier and, where the quote shows it, of the size we sent: an open raw socket lets strangers' errors in.
+pub fn answer(
+    family: Family,
+    mark: Mark,
+    target: IpAddr,
+    received: &Received<'_>,
+    sizes: impl Fn(u16) -> Option<u32>,
+) -> Option<Event> {
+    let message = received.message;
+    let (&kind, &code) = (message.first()?, message.get(1)?);
+    if family.version == 4 && icmp::checksum(&IcmpPacket::new(message)?) != be16(message, 2)? {
+        return None;
+    }
+    if kind == family.echo_reply {
+        let sequence = be16(message, 6)?;
+        let length = family.ip_header + u32::try_from(message.len()).ok()?;
+        // A reply to a truncated or padded request is no answer to ours.
+        let ours = be16(message, 4)? == mark.identifier
+            && message.get(8..8 + TOKEN)? == mark.token
+            && received.from == target
+            && sizes(sequence)? == length;
+        let answer = Answer::Reply { ttl: received.ttl, largest_fragment: received.largest_fragment };
+        return ours.then_some(Event { id: sequence, answer });
+    }
+    let from = received.from;
+    let answer = if family.version == 6 && kind == Icmpv6Types::PacketTooBig.0 {
+        Answer::TooBig { mtu: be32(message, 4)?, from }
+    } else if family.version == 4 && kind == family.unreachable && code == FRAGMENTATION_NEEDED {
+        Answer::TooBig { mtu: u32::from(be16(message, 6)?), from }
+    } else if kind == family.unreachable {
+        Answer::Refused { from, code }
+    } else if kind == family.time_exceeded && code == 0 {
+        Answer::Expired { from }
+    } else {
+        return None;
+    };
+    let quoted = Quoted::parse(family, message.get(8..)?)?;
+    let ours = quoted.target == target
+        && quoted.identifier == mark.identifier
+        && quoted.token.is_none_or(|token| token == mark.token)
+        && sizes(quoted.sequence)? == quoted.size;
+    ours.then_some(Event { id: quoted.sequence, answer })
+}
+
+/// One ICMP message as it was received.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// Who sent it.
+    pub from: IpAddr,
+    /// TTL or hop limit on arrival.
+    pub ttl: Option<u8>,
+    /// Largest fragment it came in.
+    pub largest_fragment: Option<u32>,
+    /// From the ICMP header on.
+    pub message: &'a [u8],
+}
+
+/// The packet that an error quotes.
+struct Quoted {
+    target: IpAddr,
+    size: u32,
+    identifier: u16,
+    sequence: u16,
+    /// Routers quote at least eight bytes of payload; the token shows only in longer quotes.
+    token: Option<[u8; TOKEN]>,
+}
+
+impl Quoted {
+    fn parse(family: Family, quote: &[u8]) -> Option<Self> {
+        let (target, size, echo): (IpAddr, u32, &[u8]) = if family.version == 4 {
+            let packet = Ipv4Packet::new(quote)?;
+            let icmp = packet.get_version() == 4
+                && packet.get_next_level_protocol() == IpNextHeaderProtocols::Icmp
+                && packet.get_fragment_offset() == 0;
+            let header = usize::from(packet.get_header_length()) * 4;
+            let echo = icmp.then(|| quote.get(header.max(20)..)).flatten()?;
+            (packet.get_destination().into(), packet.get_total_length().into(), echo)
+        } else {
+            let packet = Ipv6Packet::new(quote)?;
+            let icmp = packet.get_version() == 6 && packet.get_next_header() == IpNextHeaderProtocols::Icmpv6;
+            let echo = icmp.then(|| quote.get(40..)).flatten()?;
+            (packet.get_destination().into(), u32::from(packet.get_payload_length()) + 40, echo)
+        };
+        if *echo.first()? != family.echo_request {
+            return None;
+        }
+        let token = echo.get(8..8 + TOKEN).and_then(|t| t.try_into().ok());
+        Some(Self { target, size, identifier: be16(echo, 4)?, sequence: be16(echo, 6)?, token })
+    }
+}
+
+/// Splits a packet from a raw IPv4 socket into TTL, source and ICMP message.
+pub fn strip_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, u8, &[u8])> {
+    let header = Ipv4Packet::new(packet)?;
+    if header.get_version() != 4 || header.get_next_level_protocol() != IpNextHeaderProtocols::Icmp {
+        return None;
+    }
+    let start = usize::from(header.get_header_length()) * 4;
+    Some((header.get_source(), header.get_ttl(), packet.get(start.max(20)..)?))
+}
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv6Addr;
+
+    const MARK: Mark = Mark { identifier: 0xbeef, token: *b"nsprobe!" };
+    const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 5);
+    const TARGET: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 7);
+
+    fn sizes(sequence: u16) -> Option<u32> {
+        (sequence == 7).then_some(1500)
+    }
+
+    fn received(message: &[u8], from: IpAddr) -> Received<'_> {
+        Received { from, ttl: Some(62), largest_fragment: None, message }
+    }
+
+    /// Fragmentation needed as Linux writes it, quoting `quoted` and naming `mtu`.
+    fn too_big(quoted: &[u8], mtu: u16) -> Vec<u8> {
+        let mut message =
+            [&[3, 4, 0, 0, 0, 0][..], &mtu.to_be_bytes(), &quoted[..quoted.len().min(548)]].concat();
+        let sum = icmp::checksum(&IcmpPacket::new(&message).unwrap());
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        message
+    }
+
+    fn probe() -> Vec<u8> {
+        ipv4_packet(SOURCE, TARGET, 64, &echo_request(V4, MARK, 7, 1480)).unwrap()
+    }
+
+    #[test]
+    fn a_probe_has_the_size_it_says_and_df_set() {
+        let bytes = probe();
+        assert_eq!(bytes.len(), 1500);
+        assert_eq!(bytes[6] & 0x40, 0x40, "DF");
+        let message = &bytes[20..];
+        assert_eq!(icmp::checksum(&IcmpPacket::new(message).unwrap()), be16(message, 2).unwrap());
+    }
+
+    #[test]
+    fn a_ptb_that_quotes_our_probe_counts() {
+        let event = answer(V4, MARK, TARGET.into(), &received(&too_big(&probe(), 1450), ROUTER), sizes);
+        assert_eq!(event, Some(Event { id: 7, answer: Answer::TooBig { mtu: 1450, from: ROUTER } }));
+    }
+
+    #[test]
+    fn a_ptb_for_somebody_elses_ping_is_not_ours() {
+        let other = Mark { identifier: 1, ..MARK };
+        let quote = ipv4_packet(SOURCE, TARGET, 64, &echo_request(V4, other, 7, 1480)).unwrap();
+        assert_eq!(answer(V4, MARK, TARGET.into(), &received(&too_big(&quote, 1450), ROUTER), sizes), None);
+    }
+
+    #[test]
+    fn a_ptb_that_quotes_another_size_or_target_is_forged() {
+        let short = ipv4_packet(SOURCE, TARGET, 64, &echo_request(V4, MARK, 7, 1000)).unwrap();
+        assert_eq!(answer(V4, MARK, TARGET.into(), &received(&too_big(&short, 600), ROUTER), sizes), None);
+        let elsewhere = ipv4_packet(SOURCE, SOURCE, 64, &echo_request(V4, MARK, 7, 1480)).unwrap();
+        assert_eq!(
+            answer(V4, MARK, TARGET.into(), &received(&too_big(&elsewhere, 600), ROUTER), sizes),
+            None
+        );
+    }
+
+    #[test]
+    fn a_reply_must_carry_our_token_and_size_and_come_from_the_target() {
+        let mut reply = echo_request(V4, MARK, 7, 1480);
+        reply[0] = V4.echo_reply;
+        let sum = icmp::checksum(&IcmpPacket::new(&reply).unwrap());
+        reply[2..4].copy_from_slice(&sum.to_be_bytes());
+        assert!(answer(V4, MARK, TARGET.into(), &received(&reply, TARGET.into()), sizes).is_some());
+        assert!(answer(V4, MARK, TARGET.into(), &received(&reply, ROUTER), sizes).is_none());
+        assert!(answer(V4, MARK, TARGET.into(), &received(&reply[..1000], TARGET.into()), sizes).is_none());
+        let other = Mark { token: [0; 8], ..MARK };
+        assert!(answer(V4, other, TARGET.into(), &received(&reply, TARGET.into()), sizes).is_none());
+    }
+
+    #[test]
+    fn packet_too_big_of_ipv6_names_32_bits() {
+        let target: Ipv6Addr = "fd00::2".parse().unwrap();
+        let echo = echo_request(V6, MARK, 7, 1460);
+        let mut quote = vec![0x60, 0, 0, 0];
+        quote.extend(1460u16.to_be_bytes());
+        quote.extend([58, 64]);
+        quote.extend([0; 16]);
+        quote.extend(target.octets());
+        quote.extend(&echo[..100]);
+        let message = [&[2, 0, 0, 0][..], &1430u32.to_be_bytes(), &quote].concat();
+        let event = answer(V6, MARK, target.into(), &received(&message, ROUTER), sizes);
+        assert_eq!(event, Some(Event { id: 7, answer: Answer::TooBig { mtu: 1430, from: ROUTER } }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for family in [V4, V6] {
+                let _ = answer(family, MARK, ROUTER, &received(&bytes, ROUTER), sizes);
+            }
+            let _ = strip_ipv4(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_ptb_never_panics(at in 0usize..400, value: u8, cut in 0usize..570) {
+            let mut message = too_big(&probe(), 1450);
+            if let Some(byte) = message.get_mut(at) { *byte = value }
+            message.truncate(cut);
+            let _ = answer(V4, MARK, TARGET.into(), &received(&message, ROUTER), sizes);
+        }
+    }
+}

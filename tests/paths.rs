@@ -1,0 +1,167 @@
+//! Every scenario of `tests/paths/` on a virtual path, and properties over paths that nobody wrote down.
+
+#[path = "support/virtual_path.rs"]
+mod virtual_path;
+
+use nsprobe::facts::Verdict;
+use proptest::prelude::*;
+use virtual_path::{Expect, HopSpec, Ptb, Scenario, TargetSpec, verdict_name};
+
+fn scenarios() -> Vec<(String, Scenario)> {
+    let mut files: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/paths"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    files.sort();
+    files
+        .into_iter()
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let scenario = toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            (name, scenario)
+        })
+        .collect()
+}
+
+#[test]
+fn every_scenario_gets_its_verdict() {
+    let scenarios = scenarios();
+    assert!(scenarios.len() >= 20, "{} scenarios", scenarios.len());
+    let mut wrong = Vec::new();
+    for (name, scenario) in scenarios {
+        for seed in 1..=20 {
+            let (result, sent) = scenario.play(seed);
+            let expect = &scenario.expect;
+            let mut say = |what: String| wrong.push(format!("{name} (seed {seed}): {what}\n  {result:?}"));
+            if verdict_name(result.verdict) != expect.verdict {
+                say(format!("verdict {} instead of {}", verdict_name(result.verdict), expect.verdict));
+            }
+            if result.path_mtu_bytes != expect.path_mtu {
+                say(format!("path MTU {:?} instead of {:?}", result.path_mtu_bytes, expect.path_mtu));
+            }
+            if expect.signalled.is_some_and(|s| s != result.signalled) {
+                say(format!("signalled {}", result.signalled));
+            }
+            let ttl = result.narrowing.as_ref().and_then(|n| n.ttl);
+            if expect.narrowing_ttl.is_some() && ttl != expect.narrowing_ttl {
+                say(format!("narrows at {ttl:?} instead of {:?}", expect.narrowing_ttl));
+            }
+            let bound = expect.max_probes.unwrap_or(300);
+            if sent.len() > bound as usize {
+                say(format!("{} probes, bound {bound}", sent.len()));
+            }
+            if expect.max_ms.is_some_and(|ms| result.elapsed_ms > ms) {
+                say(format!("{} ms", result.elapsed_ms));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn any_hop() -> impl Strategy<Value = HopSpec> {
+    let mtu = prop_oneof![Just(1500u32), Just(1450), Just(1400), 576u32..=1500];
+    (mtu, any::<bool>(), any::<bool>()).prop_map(|(mtu, honest, expired)| HopSpec {
+        mtu,
+        ptb: if honest { Ptb::Honest } else { Ptb::Silent },
+        expired,
+    })
+}
+
+fn path(hop: Vec<HopSpec>, loss: f64, rtt_ms: f64) -> Scenario {
+    Scenario {
+        about: String::new(),
+        interface_mtu: 1500,
+        family: 4,
+        loss,
+        rtt_ms,
+        hop,
+        target: TargetSpec::default(),
+        expect: Expect {
+            verdict: String::new(),
+            path_mtu: None,
+            signalled: None,
+            narrowing_ttl: None,
+            max_probes: None,
+            max_ms: None,
+        },
+    }
+}
+
+/// The truth of a monotone path: its MTU, and whether its narrowest point is silent.
+fn truth(hops: &[HopSpec]) -> (Verdict, u32) {
+    let mtu = hops.iter().map(|h| h.mtu).min().unwrap_or(1500).min(1500);
+    if mtu == 1500 {
+        return (Verdict::Clear, 1500);
+    }
+    // What is one byte too large meets the first hop of the smallest MTU.
+    let first = hops.iter().find(|h| h.mtu == mtu);
+    (
+        if first.is_some_and(|h| matches!(h.ptb, Ptb::Silent)) {
+            Verdict::BlackHole
+        } else {
+            Verdict::Narrowed
+        },
+        mtu,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn without_loss_the_verdict_is_the_truth(
+        hops in prop::collection::vec(any_hop(), 0..5), rtt in 0.1f64..80.0, seed in any::<u64>()
+    ) {
+        let scenario = path(hops, 0.0, rtt);
+        let (result, sent) = scenario.play(seed);
+        let (verdict, mtu) = truth(&scenario.hop);
+        prop_assert_eq!(result.verdict, verdict, "{:?}", result);
+        prop_assert_eq!(result.path_mtu_bytes, Some(mtu), "{:?}", result);
+        prop_assert!(sent.len() <= 130, "{} probes", sent.len());
+        let bytes: u32 = sent.iter().map(|p| p.size).sum();
+        prop_assert!(bytes <= 300_000);
+    }
+
+    #[test]
+    fn with_loss_it_is_never_wrong_with_confidence(
+        hops in prop::collection::vec(any_hop(), 0..4), loss in 0.0f64..0.2, seed in any::<u64>()
+    ) {
+        let scenario = path(hops, loss, 1.0);
+        let (result, sent) = scenario.play(seed);
+        let (verdict, mtu) = truth(&scenario.hop);
+        prop_assert!(sent.len() <= 300);
+        if let (Some(found), Some(confidence)) = (result.path_mtu_bytes, result.confidence)
+            && confidence > 0.9999
+        {
+            prop_assert_eq!(found, mtu, "{:?}", result);
+            // A lost PTB can make a narrowing look silent, never the other way round.
+            prop_assert!(result.verdict == verdict || result.verdict == Verdict::BlackHole);
+        }
+    }
+}
+
+#[test]
+fn at_twenty_percent_loss_ninety_nine_of_a_hundred_are_right() {
+    for silent in [false, true] {
+        let ptb = if silent { Ptb::Silent } else { Ptb::Honest };
+        let hop = |mtu, ptb| HopSpec { mtu, ptb, expired: true };
+        let scenario = path(vec![hop(1500, Ptb::Honest), hop(1450, ptb), hop(1500, Ptb::Honest)], 0.2, 1.0);
+        let right = (1..=1000)
+            .filter(|seed| {
+                let (result, _) = scenario.play(*seed);
+                (result.verdict, result.path_mtu_bytes) == (truth(&scenario.hop).0, Some(1450))
+            })
+            .count();
+        assert!(right >= 990, "{right} of 1000 right (silent: {silent})");
+    }
+}
+
+#[test]
+fn a_clear_path_costs_one_flight() {
+    let (result, sent) = path(vec![], 0.0, 0.1).play(1);
+    assert_eq!(result.verdict, Verdict::Clear);
+    assert!(sent.len() <= 12, "{}", sent.len());
+    assert!(result.elapsed_ms < 0.5, "{}", result.elapsed_ms);
+}

@@ -1,0 +1,207 @@
+//! A path of hops in virtual time: every scenario file plays on it in milliseconds.
+
+use nsprobe::facts::{PathResult, Verdict};
+use nsprobe::probe::search::{Answer, Event, Plan, Probe, Search, Step};
+use serde::Deserialize;
+use std::collections::BinaryHeap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// One scenario file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// What it shows, one sentence.
+    pub(crate) about: String,
+    /// MTU of the source's own interface: the route MTU.
+    pub(crate) interface_mtu: u32,
+    #[serde(default = "four")]
+    pub(crate) family: u8,
+    #[serde(default)]
+    pub(crate) loss: f64,
+    #[serde(default)]
+    pub(crate) rtt_ms: f64,
+    /// Routers from the source to the target.
+    #[serde(default)]
+    pub(crate) hop: Vec<HopSpec>,
+    #[serde(default)]
+    pub(crate) target: TargetSpec,
+    pub(crate) expect: Expect,
+}
+
+fn four() -> u8 {
+    4
+}
+
+/// A router and the link behind it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HopSpec {
+    /// MTU of the link behind it.
+    pub(crate) mtu: u32,
+    /// `honest`, `silent`, or the value that it names in its lies.
+    #[serde(default)]
+    pub(crate) ptb: Ptb,
+    /// Whether it answers time-exceeded.
+    #[serde(default = "yes")]
+    pub(crate) expired: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ptb {
+    #[default]
+    Honest,
+    Silent,
+    Names(u32),
+}
+
+/// How the target answers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TargetSpec {
+    pub(crate) echo: bool,
+    /// Token bucket of its answers: burst and answers a second.
+    pub(crate) limit: Option<(f64, f64)>,
+}
+
+impl Default for TargetSpec {
+    fn default() -> Self {
+        Self { echo: true, limit: None }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expect {
+    /// `clear|narrowed|black_hole|unreachable|inconclusive`.
+    pub(crate) verdict: String,
+    pub(crate) path_mtu: Option<u32>,
+    pub(crate) signalled: Option<bool>,
+    /// First hop that the large packet does not reach.
+    pub(crate) narrowing_ttl: Option<u8>,
+    /// Upper bound of probes.
+    pub(crate) max_probes: Option<u32>,
+    /// Upper bound of virtual time.
+    pub(crate) max_ms: Option<f64>,
+}
+
+#[derive(PartialEq)]
+struct Arrival(Duration, u64, Event);
+
+impl Eq for Arrival {}
+impl PartialOrd for Arrival {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Arrival {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.0, other.1).cmp(&(self.0, self.1))
+    }
+}
+
+/// A small deterministic generator (xorshift), so that a failing seed can be played again.
+pub(crate) struct Chance(pub u64);
+
+impl Chance {
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+pub(crate) fn router(ttl: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 99, u8::try_from(ttl).unwrap(), 1))
+}
+
+impl Scenario {
+    pub(crate) fn plan(&self) -> Plan {
+        match self.family {
+            6 => Plan::new(100, self.interface_mtu, 1280),
+            _ => Plan::new(84, self.interface_mtu, 68),
+        }
+    }
+
+    /// What the path answers to a probe and after which share of the round trip.
+    fn answer(&self, probe: Probe) -> Option<(Answer, f64)> {
+        let hops = self.hop.len();
+        for (at, hop) in self.hop.iter().enumerate() {
+            let share = (at + 1) as f64 / (hops + 1) as f64;
+            if probe.ttl.is_some_and(|ttl| usize::from(ttl) == at + 1) {
+                return hop.expired.then(|| (Answer::Expired { from: router(at + 1) }, share));
+            }
+            if probe.size > hop.mtu {
+                let mtu = match hop.ptb {
+                    Ptb::Honest => hop.mtu,
+                    Ptb::Names(mtu) => mtu,
+                    Ptb::Silent => return None,
+                };
+                return Some((Answer::TooBig { mtu, from: router(at + 1) }, share));
+            }
+        }
+        let ttl = 64 - u8::try_from(hops).unwrap();
+        self.target.echo.then_some((Answer::Reply { ttl: Some(ttl), largest_fragment: None }, 1.0))
+    }
+
+    /// Plays the search and returns its result with the sizes sent, in order.
+    pub(crate) fn play(&self, seed: u64) -> (PathResult, Vec<Probe>) {
+        let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut search = Search::new(self.plan());
+        let mut now = Duration::ZERO;
+        let mut arrivals: BinaryHeap<Arrival> = BinaryHeap::new();
+        let mut sent = Vec::new();
+        let rtt = Duration::from_secs_f64(self.rtt_ms.max(0.1) / 1000.0);
+        let (mut tokens, mut refilled) = (self.target.limit.map_or(0.0, |l| l.0), Duration::ZERO);
+        loop {
+            while arrivals.peek().is_some_and(|a| a.0 <= now) {
+                if let Some(Arrival(at, _, event)) = arrivals.pop() {
+                    search.on_event(event, at);
+                }
+            }
+            match search.poll(now) {
+                Step::Done => return (search.result(), sent),
+                Step::Send(probe) => {
+                    sent.push(probe);
+                    assert!(sent.len() < 2000, "it never ends: {}", self.about);
+                    // Loss on the way there and on the way back.
+                    if chance.next() < self.loss {
+                        continue;
+                    }
+                    let Some((answer, share)) = self.answer(probe) else { continue };
+                    if let (Answer::Reply { .. }, Some((burst, rate))) = (answer, self.target.limit) {
+                        tokens = (tokens + (now - refilled).as_secs_f64() * rate).min(burst);
+                        refilled = now;
+                        if tokens < 1.0 {
+                            continue;
+                        }
+                        tokens -= 1.0;
+                    }
+                    let jitter = rtt.mul_f64(0.05 * chance.next());
+                    let at = now + rtt.mul_f64(share) + jitter;
+                    arrivals.push(Arrival(at, sent.len() as u64, Event { id: probe.id, answer }));
+                }
+                Step::Wait(until) => {
+                    assert!(until > now, "a wait that does not end: {}", self.about);
+                    now = arrivals.peek().map_or(until, |a| until.min(a.0.max(now)));
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Clear => "clear",
+        Verdict::Narrowed => "narrowed",
+        Verdict::BlackHole => "black_hole",
+        Verdict::Unreachable => "unreachable",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
