@@ -1,11 +1,241 @@
-//! Not moved in yet.
+//! `nsprobe mtu SOURCE TARGET…`
 
-use super::{Context, Exit, Failure};
-use clap::Args;
+use super::signals::Signals;
+use super::{Context, Exit, Failure, values};
+use crate::diagnose::path::{PathFacts, Rise, check_path};
+use crate::facts::{Finding, Verdict};
+use crate::netns::NetNs;
+use crate::observe::{ObserveError, RouteLookup, route_get};
+use crate::pods::{self, Source};
+use crate::probe::search::{Plan, Search};
+use crate::probe::wire::Family;
+use crate::probe::{Echo, ProbeError, Target, drive};
+use crate::report::{
+    MtuComparison, MtuReport, MtuSource, MtuTarget, document, render_comparison, render_mtu,
+};
+use clap::{Args, ValueEnum};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
+/// Packets of the burst that drop counters are watched for.
+const BURST: u16 = 7;
+
+/// Arguments of `mtu`.
 #[derive(Debug, Args)]
-pub(crate) struct MtuArgs {}
+pub(crate) struct MtuArgs {
+    /// Whose network namespace the probes leave from.
+    source: String,
+    /// An address, a host name (resolved as the pod would), or pod:[namespace/]name.
+    #[arg(required = true)]
+    target: Vec<String>,
+    /// How to probe.
+    #[arg(long, value_enum, default_value_t = Method::Auto)]
+    method: Method,
+    /// Only IPv4.
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Only IPv6.
+    #[arg(short = '6', long)]
+    ipv6: bool,
+    /// Smallest size to try, bytes of the whole IP packet.
+    #[arg(long, value_name = "BYTES")]
+    min: Option<u32>,
+    /// Largest size to try [default: the route's MTU].
+    #[arg(long, value_name = "BYTES")]
+    max: Option<u32>,
+    /// Wait for a lost probe; adapted downwards from the measured round trip.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
+    timeout: Duration,
+    /// For the whole search.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    deadline: Duration,
+    /// Packets of one search.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_probes: u32,
+    /// Packets a second.
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Do not look for the narrowing hop.
+    #[arg(long)]
+    no_locate: bool,
+}
 
-pub(super) fn run(_args: &MtuArgs, _context: &mut Context) -> Result<Exit, Failure> {
-    Err(Failure::stopped("not moved in yet"))
+/// How to probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// What fits the target.
+    Auto,
+    /// ICMP and ICMPv6 echo.
+    Icmp,
+}
+
+/// A target whose address and route are known; nothing has been sent to it.
+struct Planned {
+    input: String,
+    target: Target,
+    route: RouteLookup,
+    plan: Plan,
+}
+
+pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let source = pods::resolve(&context.pods(), &args.source)?;
+    let mut planned = Vec::new();
+    for text in &args.target {
+        planned.push(plan(args, context, &source, text)?);
+    }
+    let signals = Signals::end().map_err(|e| Failure::stopped(format!("cannot catch signals: {e}")))?;
+    let host = NetNs::open(&context.host_path("/proc/1/ns/net")).ok();
+    let stop = Some(signals.as_fd());
+    let reports: Vec<Result<MtuReport, Failure>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = planned
+            .iter()
+            .map(|planned| scope.spawn(|| measure(&source, host.as_ref(), planned, stop)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+    });
+    let mut reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
+    if let (Some(degraded), Some(first)) = (&source.degraded, reports.first_mut()) {
+        first.findings.push(crate::diagnose::runtime::check_runtime(degraded, None));
+    }
+    let exit = Exit::of(&reports.iter().flat_map(|r| r.findings.clone()).collect::<Vec<Finding>>());
+    let verbose = context.global.verbose;
+    if let [report] = reports.as_slice() {
+        context.report("nsprobe.mtu/v1", report, |out| render_mtu(out, report, verbose))?;
+    } else {
+        let results = reports
+            .iter()
+            .map(|r| serde_json::to_value(document("nsprobe.mtu/v1", r)).map_err(std::io::Error::other))
+            .collect::<Result<_, _>>()?;
+        let body = MtuComparison { results, findings: vec![] };
+        context.report("nsprobe.mtu_comparison/v1", &body, |out| render_comparison(out, &reports, verbose))?;
+    }
+    Ok(signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)))
+}
+
+fn plan(args: &MtuArgs, context: &Context, source: &Source, text: &str) -> Result<Planned, Failure> {
+    let resolved = super::target::resolve(context, source, text, family(args))?;
+    let target = Target { address: resolved.address, scope_id: resolved.scope_id.unwrap_or(0) };
+    let route = route_get(&source.netns, target.address).map_err(|error| no_route(error, source, text))?;
+    let family = Family::of(target.address);
+    let allowed = route.largest_packet();
+    let max = args.max.unwrap_or(allowed);
+    if max > route.link_mtu {
+        return Err(Failure::usage(format!(
+            "--max {max} is over the MTU of {} ({} bytes): such a packet cannot leave {}",
+            route.interface, route.link_mtu, source.label
+        ))
+        .hint(format!("--max {} is the largest that can be asked for", route.link_mtu)));
+    }
+    let smallest = family.ip_header + 8 + 8;
+    let control = args.min.map_or(family.control(), |min| min.max(smallest)).min(max);
+    if args.min.is_some_and(|min| min > max) || max < smallest {
+        return Err(Failure::usage(format!("--min and --max leave no size to try: a probe has at least {smallest} bytes, {max} is the largest")));
+    }
+    let plan = Plan {
+        timeout: args.timeout,
+        deadline: args.deadline,
+        max_probes: args.max_probes,
+        rate_pps: args.rate,
+        locate: !args.no_locate,
+        ..Plan::new(control, max, family.floor)
+    };
+    Ok(Planned { input: text.to_owned(), target, route, plan })
+}
+
+fn family(args: &MtuArgs) -> super::target::Preference {
+    match (args.ipv4, args.ipv6) {
+        (true, _) => super::target::Preference::V4,
+        (_, true) => super::target::Preference::V6,
+        _ => super::target::Preference::Any,
+    }
+}
+
+fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
+    match error {
+        ObserveError::NetNs(error) => error.into(),
+        ObserveError::NoRoute { .. } => Failure::unresolved(format!("{target}: {error} (from {})", source.label))
+            .hint(format!("nsprobe links {} shows its routes; -4 or -6 choose the family of a name", source.label)),
+        error => Failure::stopped(error.to_string()),
+    }
+}
+
+fn measure(
+    source: &Source,
+    host: Option<&NetNs>,
+    planned: &Planned,
+    stop: Option<BorrowedFd<'_>>,
+) -> Result<MtuReport, Failure> {
+    let mut echo = Echo::open(&source.netns, planned.target)?;
+    let mut search = Search::new(planned.plan.clone());
+    let path = drive(&mut search, &mut echo, stop)?;
+    let drops = match (path.verdict, path.bounds.fails_bytes) {
+        (Verdict::BlackHole, Some(size)) => watch_drops(source, host, &mut echo, size, path.rtt_us),
+        _ => None,
+    };
+    let after = route_get(&source.netns, planned.target.address).ok();
+    let cached = |route: &RouteLookup| route.cached.map(|c| c.mtu_bytes);
+    let facts = PathFacts {
+        subject: source.label.clone(),
+        target: planned.input.clone(),
+        route_mtu: planned.route.largest_packet(),
+        interface: planned.route.interface.clone(),
+        cached_before: cached(&planned.route),
+        cached_after: after.as_ref().and_then(cached),
+        drops,
+        burst: u32::from(BURST),
+    };
+    let findings = check_path(&facts, &path);
+    Ok(MtuReport {
+        source: MtuSource {
+            pod: source.pod.as_ref().map(crate::facts::Pod::full_name),
+            container_id: source.container_id.clone(),
+            pid: source.pid,
+            netns_inode: source.netns.inode(),
+            interface: Some(planned.route.interface.clone()),
+            interface_mtu_bytes: Some(planned.route.link_mtu),
+            route_mtu_bytes: Some(planned.route.largest_packet()),
+            address: planned.route.source_address,
+        },
+        target: MtuTarget { input: planned.input.clone(), address: planned.target.address, port: None },
+        method: path.method,
+        verdict: path.verdict,
+        path_mtu_bytes: path.path_mtu_bytes,
+        signalled: path.signalled,
+        narrowing: path.narrowing,
+        reverse: path.reverse,
+        bounds: path.bounds,
+        confidence: path.confidence,
+        loss_ratio: path.loss_ratio,
+        rtt_us: path.rtt_us,
+        probes: path.probes,
+        elapsed_ms: path.elapsed_ms,
+        findings,
+        hops: path.hops,
+        label: source.label.clone(),
+    })
+}
+
+/// Sends a burst of a size that vanishes, and tells which drop counters on this node rose with it.
+fn watch_drops(
+    _source: &Source,
+    _host: Option<&NetNs>,
+    echo: &mut Echo,
+    size: u32,
+    rtt_us: Option<u64>,
+) -> Option<Vec<Rise>> {
+    let wait = Duration::from_micros(rtt_us.unwrap_or(1000).min(1000) + 500);
+    echo.burst(size, BURST, wait);
+    None
+}
+
+impl From<ProbeError> for Failure {
+    fn from(error: ProbeError) -> Self {
+        match error {
+            ProbeError::NetNs(error) => error.into(),
+            ProbeError::NoRawSocket(ref source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Self::privilege(error.to_string()).hint("run as root (sudo nsprobe …), or with CAP_NET_RAW and CAP_SYS_ADMIN")
+            }
+            error => Self::stopped(error.to_string()),
+        }
+    }
 }

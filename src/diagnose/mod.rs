@@ -1,5 +1,6 @@
 //! Facts → findings: pure rules, one file a family, every rule with a stable id.
 
+pub mod path;
 pub mod runtime;
 
 use crate::facts::{Evidence, Finding, Severity};
@@ -43,7 +44,7 @@ impl Rule {
 
 /// Every rule of every family.
 pub fn rules() -> Vec<&'static Rule> {
-    [runtime::RULES].into_iter().flatten().collect()
+    [path::RULES, runtime::RULES].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Facts and findings → people and machines. Nothing else writes to standard output.
 
 mod json;
+mod mtu;
 mod out;
 mod text;
 
 pub use json::{Document, ErrorDocument, document};
+pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_comparison, render_mtu};
 pub use out::{Out, Paint, is_closed_pipe};
 pub use text::{duration_ms, findings, sanitize};

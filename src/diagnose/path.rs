@@ -1,0 +1,453 @@
+//! Rules on a measured path.
+
+use super::Rule;
+use crate::facts::{Evidence, Finding, PathNote, PathResult, Severity, Verdict};
+
+/// A router says that the path is narrower than the route.
+pub const NARROWED: Rule = Rule {
+    id: "mtu.narrowed",
+    severity: Severity::Warning,
+    meaning: "The path carries less than the route's MTU and a router says so. Applications adapt as long as that message reaches them.",
+    fix: "Set the MTU of the pod network to what the path carries, or raise the narrow link.",
+};
+
+/// Large packets vanish.
+pub const BLACK_HOLE: Rule = Rule {
+    id: "mtu.black_hole",
+    severity: Severity::Critical,
+    meaning: "Packets above a size vanish without a word: connections open, then hang on the first large packet.",
+    fix: "Set the MTU of the pod network to what the path carries, and let ICMP fragmentation-needed and ICMPv6 packet-too-big through.",
+};
+
+/// Nothing came back.
+pub const UNREACHABLE: Rule = Rule {
+    id: "mtu.unreachable",
+    severity: Severity::Warning,
+    meaning: "No answer of any size: the target is down, a policy drops the probes, or it does not answer this method.",
+    fix: "Check the route and the policies towards it; a target that filters ICMP needs --port with a TCP or UDP service.",
+};
+
+/// No verdict.
+pub const INCONCLUSIVE: Rule = Rule {
+    id: "mtu.inconclusive",
+    severity: Severity::Warning,
+    meaning: "The answers contradict each other or are too few for a verdict.",
+    fix: "Repeat with a longer --deadline; on a lossy path look for the loss first.",
+};
+
+/// An impossible PTB.
+pub const PTB_INVALID: Rule = Rule {
+    id: "mtu.ptb_invalid",
+    severity: Severity::Info,
+    meaning: "A router's PTB names an impossible MTU; kernels then fall back to a very small one for ten minutes.",
+    fix: "Update or replace that router; meanwhile lower the MTU of the pod network, so that it has no reason to speak.",
+};
+
+/// A PTB that names too little.
+pub const PTB_UNDERSTATES: Rule = Rule {
+    id: "mtu.ptb_understates",
+    severity: Severity::Info,
+    meaning: "A router's PTB names less than what passes: applications send smaller packets than they could.",
+    fix: "Check the MTU that is configured on that router or tunnel.",
+};
+
+/// Only routers answered.
+pub const TARGET_SILENT: Rule = Rule {
+    id: "mtu.target_silent",
+    severity: Severity::Info,
+    meaning: "The target itself answers no probe; the number comes from routers on the way and says nothing of what lies behind them.",
+    fix: "Measure to a target that answers.",
+};
+
+/// Losses that no size explains.
+pub const LOSS: Rule = Rule {
+    id: "mtu.loss",
+    severity: Severity::Info,
+    meaning: "Probes of sizes that pass were lost too: the path loses packets, or somebody limits the answers.",
+    fix: "Look for the loss: interface counters (nsprobe links -v), a congested uplink, an ICMP rate limit.",
+};
+
+/// The kernel of this node answers for the path from memory.
+pub const CACHED: Rule = Rule {
+    id: "mtu.cached",
+    severity: Severity::Info,
+    meaning: "The namespace remembers a path MTU for this target from an earlier PTB; applications use it until it expires.",
+    fix: "ip route flush cache (in the namespace) forgets it at once; it forgets by itself after ten minutes.",
+};
+
+/// A cached value below what the path carries.
+pub const CACHE_STALE: Rule = Rule {
+    id: "mtu.cache_stale",
+    severity: Severity::Warning,
+    meaning: "The namespace remembers a path MTU that is smaller than what the path carries: a stale or forged PTB slows every application there.",
+    fix: "ip route flush cache in the namespace; then look for who sent the PTB (capture icmp[0]==3 and icmp[1]==4).",
+};
+
+/// Probing left something behind.
+pub const CACHE_LEFT: Rule = Rule {
+    id: "mtu.cache_left",
+    severity: Severity::Info,
+    meaning: "On IPv6 the kernel remembers every packet-too-big, also that of a probe: applications see the true path MTU until it expires.",
+    fix: "Nothing to do; ip -6 route flush cache in the namespace forgets it at once.",
+};
+
+/// The packet never left.
+pub const DROPPED_ON_NODE: Rule = Rule {
+    id: "mtu.dropped_on_node",
+    severity: Severity::Critical,
+    meaning: "A drop counter of this node rose with every large packet: it never leaves the node.",
+    fix: "Compare the MTUs of the interfaces around that counter (nsprobe links); raise the smaller or lower the pods'.",
+};
+
+/// The node is innocent.
+pub const LEFT_NODE: Rule = Rule {
+    id: "mtu.left_node",
+    severity: Severity::Info,
+    meaning: "No drop counter on this node's part of the way rose: the large packets left it, or went where nothing counts.",
+    fix: "Look behind the uplink: the switch, the underlay's MTU, a filter of fragments or of ICMP.",
+};
+
+/// All of this family.
+pub const RULES: &[Rule] = &[
+    BLACK_HOLE,
+    DROPPED_ON_NODE,
+    NARROWED,
+    UNREACHABLE,
+    INCONCLUSIVE,
+    CACHE_STALE,
+    CACHED,
+    CACHE_LEFT,
+    LEFT_NODE,
+    PTB_INVALID,
+    PTB_UNDERSTATES,
+    TARGET_SILENT,
+    LOSS,
+];
+
+/// A drop counter that rose while large packets were sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rise {
+    /// `host cni0`, `default/web-0 eth0`.
+    pub place: String,
+    /// `tx_dropped`, `IpFragFails`.
+    pub counter: String,
+    /// By how much.
+    pub by: u64,
+}
+
+/// What is known of a path besides its measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathFacts {
+    /// `default/web-0`.
+    pub subject: String,
+    /// The target as people name it.
+    pub target: String,
+    /// Largest packet that the route lets out, bytes.
+    pub route_mtu: u32,
+    /// Interface it leaves by.
+    pub interface: String,
+    /// The path MTU that the kernel remembered before the search, bytes.
+    pub cached_before: Option<u32>,
+    /// The same after it.
+    pub cached_after: Option<u32>,
+    /// Drop counters on this node that rose with a burst of large packets; `None`: not looked at.
+    pub drops: Option<Vec<Rise>>,
+    /// Packets of that burst.
+    pub burst: u32,
+}
+
+/// What usually takes so many bytes from a packet: facts of the encapsulations, bytes of L3.
+pub fn explain_difference(bytes: u32) -> Option<&'static str> {
+    Some(match bytes {
+        4 => "a VLAN tag or MPLS label that nobody counted",
+        8 => "PPPoE",
+        20 => "IPIP",
+        24 => "GRE",
+        28 => "UDP encapsulation (flannel udp)",
+        40 => "IPv6 or SRv6 encapsulation, or Google Cloud's default of 1460",
+        42 => "GRE with key over Ethernet",
+        50 => "VXLAN or Geneve over IPv4",
+        58 => "Geneve with OVN's options",
+        60 => "WireGuard over IPv4",
+        70 => "VXLAN or Geneve over IPv6",
+        73 | 77 => "IPsec",
+        80 => "WireGuard over IPv6",
+        100 => "two VXLANs, one inside the other",
+        110 => "VXLAN inside WireGuard over IPv4",
+        _ => return None,
+    })
+}
+
+/// `1500 − 50 (VXLAN or Geneve over IPv4) = 1450`, when the difference has a known reason.
+pub fn arithmetic(route_mtu: u32, path_mtu: u32) -> Option<String> {
+    let difference = route_mtu.checked_sub(path_mtu).filter(|d| *d > 0)?;
+    explain_difference(difference).map(|why| format!("{route_mtu} − {difference} ({why}) = {path_mtu}"))
+}
+
+/// Findings on one measured path.
+pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
+    let mut findings = vec![];
+    findings.extend(check_verdict(facts, path));
+    if path.verdict == Verdict::BlackHole {
+        findings.extend(check_drops(facts, path));
+    }
+    findings.extend(check_cache(facts, path));
+    let mut explained = false;
+    for note in &path.notes {
+        findings.extend(check_note(facts, note, &mut explained));
+    }
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    findings
+}
+
+fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
+    let mut seen = vec![Evidence::new(
+        format!("MTU of the route by {}", facts.interface),
+        facts.route_mtu,
+        "bytes",
+        "netlink RTM_GETROUTE, RTM_GETLINK",
+    )];
+    let mut push = |what: &'static str, value: Option<u32>| {
+        if let Some(value) = value {
+            seen.push(Evidence::new(what, value, "bytes", "echo with DF"));
+        }
+    };
+    push("largest packet that arrived", path.bounds.passes_bytes);
+    push("smallest packet that did not", path.bounds.fails_bytes);
+    if let Some(narrowing) = &path.narrowing {
+        if let (Some(from), Some(mtu)) = (narrowing.reporter, narrowing.reported_mtu_bytes) {
+            seen.push(Evidence::new("PTB names", mtu, "bytes", format!("ICMP from {from}")));
+        }
+        if let Some(hop) = narrowing.last_good_hop {
+            seen.push(Evidence::text("last hop that the large packet reached", hop.to_string(), "time exceeded"));
+        }
+        if let Some(ttl) = narrowing.ttl {
+            seen.push(Evidence::new("first hop that it does not reach", ttl, "hops", "time exceeded"));
+        }
+    }
+    seen
+}
+
+fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let PathFacts { subject, target, route_mtu, .. } = facts;
+    let seen = evidence(facts, path);
+    let mtu = path.path_mtu_bytes.unwrap_or_default();
+    let why = arithmetic(*route_mtu, mtu).map(|a| format!(" {a}.")).unwrap_or_default();
+    let settings = "CNI configuration's \"mtu\", flannel's and Calico's follow the uplink they detected; then recreate the pods";
+    Some(match path.verdict {
+        Verdict::Clear => return None,
+        Verdict::Narrowed => NARROWED.finding(
+            subject,
+            format!("the path to {target} carries {mtu} bytes, the route allows {route_mtu}"),
+            seen,
+            format!("set the MTU of the pod network to {mtu} ({settings}).{why}"),
+        ),
+        Verdict::BlackHole => BLACK_HOLE.finding(
+            subject,
+            format!("packets of {} bytes and more to {target} vanish without a word; {mtu} bytes pass", mtu + 1),
+            seen,
+            format!(
+                "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
+            ),
+        ),
+        Verdict::Unreachable => UNREACHABLE.finding(
+            subject,
+            format!("nothing came back from {target}, at any size"),
+            vec![Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "echo with DF")],
+            UNREACHABLE.fix,
+        ),
+        Verdict::Inconclusive => INCONCLUSIVE.finding(
+            subject,
+            format!("no verdict on the path to {target}: {}", reasons(path)),
+            seen,
+            INCONCLUSIVE.fix,
+        ),
+    })
+}
+
+fn reasons(path: &PathResult) -> String {
+    let texts: Vec<String> = path
+        .notes
+        .iter()
+        .filter_map(|note| {
+            Some(match note {
+                PathNote::Deadline => "the time was up".into(),
+                PathNote::Budget => "the packets or bytes of one search were used up".into(),
+                PathNote::Interrupted => "it was interrupted".into(),
+                PathNote::LossNotBySize => "probes of passing sizes are lost too".into(),
+                PathNote::Contradiction { passes, fails } => {
+                    format!("{passes} bytes pass and {fails} bytes never do")
+                }
+                PathNote::SendRefused => "the kernel refuses to send".into(),
+                _ => return None,
+            })
+        })
+        .collect();
+    if texts.is_empty() { "too few answers".into() } else { texts.join("; ") }
+}
+
+fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let drops = facts.drops.as_ref()?;
+    let size = path.bounds.fails_bytes.unwrap_or_default();
+    // Counters of a busy node move by themselves: one that took the burst rose by all of it.
+    let guilty: Vec<&Rise> = drops.iter().filter(|r| r.by >= u64::from(facts.burst)).collect();
+    let see = |rise: &&Rise| {
+        let what = format!("{} of {} during {} packets of {size} bytes", rise.counter, rise.place, facts.burst);
+        Evidence::new(what, rise.by, "packets", "counters before and after")
+    };
+    let Some(first) = guilty.first() else {
+        let seen = Evidence::new("packets sent while the counters were watched", facts.burst, "packets", "counters before and after");
+        return Some(LEFT_NODE.finding(
+            &facts.subject,
+            "no drop counter on this node rose: the large packets leave it",
+            vec![seen],
+            LEFT_NODE.fix,
+        ));
+    };
+    Some(DROPPED_ON_NODE.finding(
+        &facts.subject,
+        format!("the large packets never leave this node: {} counts them ({})", first.place, first.counter),
+        guilty.iter().map(see).collect(),
+        DROPPED_ON_NODE.fix,
+    ))
+}
+
+fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let source = "netlink RTM_GETROUTE";
+    if let Some(cached) = facts.cached_before {
+        let seen = vec![Evidence::new("cached path MTU before the search", cached, "bytes", source)];
+        return Some(match path.path_mtu_bytes {
+            Some(mtu) if cached < mtu => CACHE_STALE.finding(
+                &facts.subject,
+                format!("the namespace remembers {cached} bytes for {}, and the path carries {mtu}", facts.target),
+                seen,
+                CACHE_STALE.fix,
+            ),
+            _ => CACHED.finding(
+                &facts.subject,
+                format!("the namespace already remembers a path MTU of {cached} bytes for {}", facts.target),
+                seen,
+                CACHED.fix,
+            ),
+        });
+    }
+    let left = facts.cached_after?;
+    Some(CACHE_LEFT.finding(
+        &facts.subject,
+        format!("the kernel now remembers {left} bytes for {} for up to ten minutes", facts.target),
+        vec![Evidence::new("cached path MTU after the search", left, "bytes", source)],
+        CACHE_LEFT.fix,
+    ))
+}
+
+fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<Finding> {
+    let subject = &facts.subject;
+    let icmp = |from: &std::net::IpAddr| format!("ICMP from {from}");
+    Some(match note {
+        PathNote::PtbInvalid { mtu, size, from } => PTB_INVALID.finding(
+            subject,
+            format!("{from} answers a packet of {size} bytes with a PTB that names {mtu}"),
+            vec![Evidence::new("PTB names", *mtu, "bytes", icmp(from))],
+            PTB_INVALID.fix,
+        ),
+        PathNote::PtbUnderstates { mtu, passes, from } => PTB_UNDERSTATES.finding(
+            subject,
+            format!("{from} names {mtu} bytes in its PTB, and {passes} bytes arrive"),
+            vec![Evidence::new("PTB names", *mtu, "bytes", icmp(from))],
+            PTB_UNDERSTATES.fix,
+        ),
+        PathNote::TargetSilent => TARGET_SILENT.finding(
+            subject,
+            format!("{} answers no probe; the number comes from the routers before it", facts.target),
+            vec![Evidence::text("echo replies", 0, "echo with DF")],
+            TARGET_SILENT.fix,
+        ),
+        PathNote::LossNotBySize => LOSS.finding(
+            subject,
+            format!("probes to {} are lost whatever their size", facts.target),
+            vec![Evidence::text("losses among sizes that pass", "half of a flight or more", "echo with DF")],
+            LOSS.fix,
+        ),
+        PathNote::Refused { from, code } if !*refused => {
+            *refused = true;
+            UNREACHABLE.finding(
+                subject,
+                format!("{from} says that {} cannot be reached", facts.target),
+                vec![Evidence::text("destination unreachable, code", *code, icmp(from))],
+                UNREACHABLE.fix,
+            )
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Bounds, Method, ProbeCounts, Reverse, ReverseVerdict};
+
+    fn facts() -> PathFacts {
+        PathFacts {
+            subject: "default/web-0".into(),
+            target: "10.244.2.7".into(),
+            route_mtu: 1500,
+            interface: "eth0".into(),
+            cached_before: None,
+            cached_after: None,
+            drops: Some(vec![]),
+            burst: 7,
+        }
+    }
+
+    fn path(verdict: Verdict, mtu: Option<u32>) -> PathResult {
+        PathResult {
+            method: Method::Icmp,
+            verdict,
+            path_mtu_bytes: mtu,
+            signalled: false,
+            narrowing: None,
+            reverse: Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None },
+            bounds: Bounds { passes_bytes: mtu, fails_bytes: mtu.map(|m| m + 1) },
+            confidence: None,
+            loss_ratio: None,
+            rtt_us: None,
+            probes: ProbeCounts::default(),
+            elapsed_ms: 1.0,
+            hops: vec![],
+            notes: vec![],
+        }
+    }
+
+    fn ids(findings: &[Finding]) -> Vec<&str> {
+        findings.iter().map(|f| f.id).collect()
+    }
+
+    #[test]
+    fn a_clear_path_has_no_finding() {
+        assert!(check_path(&facts(), &path(Verdict::Clear, Some(1500))).is_empty());
+    }
+
+    #[test]
+    fn a_black_hole_is_critical_and_shows_the_arithmetic() {
+        let findings = check_path(&facts(), &path(Verdict::BlackHole, Some(1450)));
+        assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.left_node"]);
+        assert!(findings[0].fix.contains("1500 − 50 (VXLAN or Geneve over IPv4) = 1450"), "{}", findings[0].fix);
+    }
+
+    #[test]
+    fn a_counter_that_took_the_whole_burst_names_the_interface() {
+        let rise = |place: &str, by| Rise { place: place.into(), counter: "tx_dropped".into(), by };
+        let noisy = PathFacts { drops: Some(vec![rise("host lo", 3), rise("host eth0", 7)]), ..facts() };
+        let findings = check_path(&noisy, &path(Verdict::BlackHole, Some(1450)));
+        assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.dropped_on_node"]);
+        assert!(findings[1].summary.contains("host eth0") && !findings[1].summary.contains("host lo"));
+    }
+
+    #[test]
+    fn a_cached_value_below_the_path_is_stale_and_above_it_is_only_told() {
+        let cached = |mtu| PathFacts { cached_before: Some(mtu), ..facts() };
+        assert_eq!(ids(&check_path(&cached(1300), &path(Verdict::Clear, Some(1500)))), ["mtu.cache_stale"]);
+        let told = check_path(&cached(1450), &path(Verdict::Narrowed, Some(1450)));
+        assert_eq!(ids(&told), ["mtu.narrowed", "mtu.cached"]);
+    }
+}

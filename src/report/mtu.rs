@@ -1,0 +1,292 @@
+//! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
+
+use super::{Out, Paint, duration_ms, findings, sanitize};
+use crate::facts::{
+    Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict,
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+/// Where the probes came from.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MtuSource {
+    /// `namespace/name`, null for a namespace that is no pod's.
+    pub pod: Option<String>,
+    /// The container, when the selector named one.
+    pub container_id: Option<String>,
+    /// A process in the namespace.
+    pub pid: Option<u32>,
+    /// Inode of the namespace.
+    pub netns_inode: u64,
+    /// Interface that the probes left by.
+    pub interface: Option<String>,
+    /// Its link MTU.
+    pub interface_mtu_bytes: Option<u32>,
+    /// What the route lets out.
+    pub route_mtu_bytes: Option<u32>,
+    /// Source address.
+    pub address: Option<IpAddr>,
+}
+
+/// Where the probes went.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MtuTarget {
+    /// As it was typed.
+    pub input: String,
+    /// The address it stands for.
+    pub address: IpAddr,
+    /// `--port`.
+    pub port: Option<u16>,
+}
+
+/// The document of one search.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MtuReport {
+    /// From where.
+    pub source: MtuSource,
+    /// To where.
+    pub target: MtuTarget,
+    /// How it was asked.
+    pub method: Method,
+    /// The verdict of the narrowest point.
+    pub verdict: Verdict,
+    /// Size of the whole IP packet, bytes.
+    pub path_mtu_bytes: Option<u32>,
+    /// A PTB's value was confirmed as the path MTU.
+    pub signalled: bool,
+    /// Where.
+    pub narrowing: Option<Narrowing>,
+    /// The way back.
+    pub reverse: Reverse,
+    /// What is known of the sizes.
+    pub bounds: Bounds,
+    /// Probability that verdict and number are right.
+    pub confidence: Option<f64>,
+    /// Share of probes of passing sizes that were lost.
+    pub loss_ratio: Option<f64>,
+    /// Smallest round trip, microseconds.
+    pub rtt_us: Option<u64>,
+    /// Counters.
+    pub probes: ProbeCounts,
+    /// Duration, milliseconds.
+    pub elapsed_ms: f64,
+    /// Findings, worst first.
+    pub findings: Vec<Finding>,
+    /// For the picture.
+    #[serde(skip)]
+    pub hops: Vec<Hop>,
+    /// How people name the source.
+    #[serde(skip)]
+    pub label: String,
+}
+
+/// The document of several searches.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MtuComparison {
+    /// One document a target.
+    pub results: Vec<serde_json::Value>,
+    /// Findings on the comparison.
+    pub findings: Vec<Finding>,
+}
+
+/// The whole text of one search.
+pub fn render_mtu(out: &Out, report: &MtuReport, verbose: bool) -> String {
+    let mut text = headline(out.paint, report);
+    text.push_str(&picture(out, report));
+    let _ = writeln!(text, "  {}", out.paint.dim(&numbers(report)));
+    let found = findings(out.paint, &report.findings);
+    if !found.is_empty() {
+        text.push('\n');
+        text.push_str(&found);
+    }
+    if verbose {
+        text.push_str(&hop_list(report));
+    }
+    text
+}
+
+/// `host name (address)`, or the address alone.
+fn target_name(report: &MtuReport) -> String {
+    let MtuTarget { input, address, .. } = &report.target;
+    if input.parse::<IpAddr>().ok() == Some(*address) {
+        input.clone()
+    } else {
+        format!("{} ({address})", sanitize(input))
+    }
+}
+
+/// One line: does a large packet arrive, and if not, what happens to it.
+fn headline(paint: Paint, report: &MtuReport) -> String {
+    let way = format!("{} → {}", sanitize(&report.label), target_name(report));
+    let mtu = report.path_mtu_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
+    let route = report.source.route_mtu_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
+    let (word, rest) = match report.verdict {
+        Verdict::Clear => (paint.green("CLEAR"), format!("packets of {mtu} bytes arrive, the route's full MTU")),
+        Verdict::Narrowed => {
+            let who = report.narrowing.as_ref().and_then(|n| n.reporter);
+            let who = who.map(|a| format!(" ({a} says so)")).unwrap_or_default();
+            (paint.yellow("NARROWED"), format!("the path carries {mtu} bytes, not the route's {route}{who}"))
+        }
+        Verdict::BlackHole => {
+            (paint.red("BLACK HOLE"), format!("packets over {mtu} bytes vanish without a word (route MTU {route})"))
+        }
+        Verdict::Unreachable => (paint.yellow("UNREACHABLE"), "nothing came back, at any size".to_owned()),
+        Verdict::Inconclusive => {
+            let Bounds { passes_bytes, fails_bytes } = report.bounds;
+            let known = match (passes_bytes, fails_bytes) {
+                (Some(p), Some(f)) => format!("{p} bytes pass, {f} bytes do not"),
+                (Some(p), None) => format!("{p} bytes pass, more is not known"),
+                _ => "too few answers".to_owned(),
+            };
+            (paint.yellow("INCONCLUSIVE"), known)
+        }
+    };
+    format!("{word}  {way}: {rest}\n")
+}
+
+/// The path from left to right: hops that took the large packet, the place where it ends, the rest.
+fn picture(out: &Out, report: &MtuReport) -> String {
+    let paint = out.paint;
+    let mtu = report.path_mtu_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
+    let interface = report.source.interface.as_deref().unwrap_or("?");
+    let route = report.source.route_mtu_bytes.map(|m| format!(" {m}")).unwrap_or_default();
+    let mut parts = vec![format!("{} {}{route}", sanitize(&report.label), sanitize(interface))];
+    let narrow = matches!(report.verdict, Verdict::Narrowed | Verdict::BlackHole);
+    if !narrow && report.verdict != Verdict::Clear {
+        return String::new();
+    }
+    let good = report.hops.iter().filter(|h| h.large).map(|h| h.ttl).max().unwrap_or(0);
+    let reporter = report.narrowing.as_ref().and_then(|n| n.reporter);
+    let cut = match (report.verdict, reporter) {
+        (Verdict::Narrowed, _) => paint.yellow(&format!("╳ {mtu}")),
+        _ => paint.red(&format!("╳ {mtu}")),
+    };
+    let mut is_cut = false;
+    let name = |hop: &Hop| match hop.address {
+        Some(address) => address.to_string(),
+        None => "*".to_owned(),
+    };
+    for hop in report.hops.iter().filter(|h| !h.target) {
+        if narrow && !is_cut && hop.ttl > good {
+            // A hop that is silent for small packets too may lie on either side.
+            let unknown = !hop.small;
+            parts.push(if unknown { format!("{} {cut}", paint.dim("somewhere here")) } else { cut.clone() });
+            is_cut = true;
+        }
+        parts.push(name(hop));
+    }
+    if narrow && !is_cut {
+        parts.push(cut);
+    }
+    parts.push(report.target.address.to_string());
+    wrap(&parts, out.width.unwrap_or(100))
+}
+
+/// Joins the parts with arrows and breaks lines between them.
+fn wrap(parts: &[String], width: usize) -> String {
+    let visible = |text: &str| {
+        let mut escape = false;
+        text.chars().filter(|c| {
+            if *c == '\x1b' {
+                escape = true;
+            }
+            let shown = !escape;
+            if *c == 'm' {
+                escape = false;
+            }
+            shown
+        }).count()
+    };
+    let mut text = String::from("  ");
+    let mut used = 2;
+    for (at, part) in parts.iter().enumerate() {
+        let length = visible(part);
+        if at > 0 {
+            if used + 4 + length > width.max(40) {
+                text.push_str(" ─►\n      ");
+                used = 6;
+            } else {
+                text.push_str(" ─► ");
+                used += 4;
+            }
+        }
+        text.push_str(part);
+        used += length;
+    }
+    text.push('\n');
+    text
+}
+
+fn numbers(report: &MtuReport) -> String {
+    let ProbeCounts { sent, answered, too_big, lost } = report.probes;
+    let mut parts = vec![format!("{sent} probes: {answered} answered, {too_big} too big, {lost} lost")];
+    if let Some(rtt) = report.rtt_us {
+        parts.push(format!("rtt {}", duration_ms(f64::from(u32::try_from(rtt).unwrap_or(u32::MAX)) / 1000.0)));
+    }
+    if let Some(loss) = report.loss_ratio.filter(|l| *l > 0.0) {
+        parts.push(format!("{:.0} % loss", loss * 100.0));
+    }
+    if let Some(confidence) = report.confidence {
+        parts.push(format!("confidence {:.2} %", confidence * 100.0));
+    }
+    match (report.reverse.verdict, report.reverse.limit_bytes) {
+        (ReverseVerdict::Clear, _) => parts.push("the way back is clear".into()),
+        (_, Some(limit)) => parts.push(format!("replies come back in fragments of {limit} bytes")),
+        _ => {}
+    }
+    parts.push(duration_ms(report.elapsed_ms));
+    parts.join(", ")
+}
+
+fn hop_list(report: &MtuReport) -> String {
+    let mut text = String::new();
+    for hop in &report.hops {
+        let name = match hop.address {
+            _ if hop.target => report.target.address.to_string(),
+            Some(address) => address.to_string(),
+            None => "*".into(),
+        };
+        let seen = |yes: bool| if yes { "answers" } else { "silent" };
+        let _ = writeln!(
+            text,
+            "  hop {:2}  {name:24} small: {:8} large: {}",
+            hop.ttl,
+            seen(hop.small),
+            seen(hop.large)
+        );
+    }
+    text
+}
+
+/// Several searches, a row each.
+pub fn render_comparison(out: &Out, reports: &[MtuReport], verbose: bool) -> String {
+    let mut text = String::new();
+    let wide = reports.iter().map(|r| target_name(r).chars().count()).max().unwrap_or(0).max(6);
+    let _ = writeln!(text, "{}", out.paint.bold(&format!("{:wide$}  {:13} {:>8}  {:>9}", "TARGET", "VERDICT", "PATH MTU", "RTT")));
+    for report in reports {
+        let verdict = match report.verdict {
+            Verdict::Clear => "clear",
+            Verdict::Narrowed => "narrowed",
+            Verdict::BlackHole => "black hole",
+            Verdict::Unreachable => "unreachable",
+            Verdict::Inconclusive => "inconclusive",
+        };
+        let mtu = report.path_mtu_bytes.map_or_else(|| "-".to_owned(), |m| m.to_string());
+        let rtt = report.rtt_us.map_or_else(
+            || "-".to_owned(),
+            |r| duration_ms(f64::from(u32::try_from(r).unwrap_or(u32::MAX)) / 1000.0),
+        );
+        let _ = writeln!(text, "{:wide$}  {verdict:13} {mtu:>8}  {rtt:>9}", target_name(report));
+    }
+    for report in reports {
+        text.push('\n');
+        text.push_str(&render_mtu(out, report, verbose));
+    }
+    text
+}
