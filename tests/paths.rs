@@ -66,6 +66,7 @@ fn any_hop() -> impl Strategy<Value = HopSpec> {
         mtu,
         ptb: if honest { Ptb::Honest } else { Ptb::Silent },
         expired,
+        first_passes: false,
     })
 }
 
@@ -146,7 +147,7 @@ proptest! {
 fn at_twenty_percent_loss_ninety_nine_of_a_hundred_are_right() {
     for silent in [false, true] {
         let ptb = if silent { Ptb::Silent } else { Ptb::Honest };
-        let hop = |mtu, ptb| HopSpec { mtu, ptb, expired: true };
+        let hop = |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false };
         let scenario = path(vec![hop(1500, Ptb::Honest), hop(1450, ptb), hop(1500, Ptb::Honest)], 0.2, 1.0);
         let right = (1..=1000)
             .filter(|seed| {

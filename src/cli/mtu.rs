@@ -1,6 +1,7 @@
 //! `nsprobe mtu SOURCE TARGET…`
 
 use super::signals::Signals;
+use super::target::{self, FamilyArgs};
 use super::{Context, Exit, Failure, values};
 use crate::diagnose::path::{PathFacts, Rise, check_path};
 use crate::facts::{Finding, Verdict};
@@ -31,12 +32,8 @@ pub(crate) struct MtuArgs {
     /// How to probe.
     #[arg(long, value_enum, default_value_t = Method::Auto)]
     method: Method,
-    /// Only IPv4.
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
-    ipv4: bool,
-    /// Only IPv6.
-    #[arg(short = '6', long)]
-    ipv6: bool,
+    #[command(flatten)]
+    family: FamilyArgs,
     /// Smallest size to try, bytes of the whole IP packet.
     #[arg(long, value_name = "BYTES")]
     min: Option<u32>,
@@ -91,7 +88,10 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
             .iter()
             .map(|planned| scope.spawn(|| measure(&source, host.as_ref(), planned, stop)))
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+            .collect()
     });
     let mut reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
     if let (Some(degraded), Some(first)) = (&source.degraded, reports.first_mut()) {
@@ -107,13 +107,14 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
             .map(|r| serde_json::to_value(document("nsprobe.mtu/v1", r)).map_err(std::io::Error::other))
             .collect::<Result<_, _>>()?;
         let body = MtuComparison { results, findings: vec![] };
-        context.report("nsprobe.mtu_comparison/v1", &body, |out| render_comparison(out, &reports, verbose))?;
+        context
+            .report("nsprobe.mtu_comparison/v1", &body, |out| render_comparison(out, &reports, verbose))?;
     }
     Ok(signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)))
 }
 
 fn plan(args: &MtuArgs, context: &Context, source: &Source, text: &str) -> Result<Planned, Failure> {
-    let resolved = super::target::resolve(context, source, text, family(args))?;
+    let resolved = target::resolve(context, source, text, args.family.family())?;
     let target = Target { address: resolved.address, scope_id: resolved.scope_id.unwrap_or(0) };
     let route = route_get(&source.netns, target.address).map_err(|error| no_route(error, source, text))?;
     let family = Family::of(target.address);
@@ -129,7 +130,9 @@ fn plan(args: &MtuArgs, context: &Context, source: &Source, text: &str) -> Resul
     let smallest = family.ip_header + 8 + 8;
     let control = args.min.map_or(family.control(), |min| min.max(smallest)).min(max);
     if args.min.is_some_and(|min| min > max) || max < smallest {
-        return Err(Failure::usage(format!("--min and --max leave no size to try: a probe has at least {smallest} bytes, {max} is the largest")));
+        return Err(Failure::usage(format!(
+            "--min and --max leave no size to try: a probe has at least {smallest} bytes, {max} is the largest"
+        )));
     }
     let plan = Plan {
         timeout: args.timeout,
@@ -142,19 +145,15 @@ fn plan(args: &MtuArgs, context: &Context, source: &Source, text: &str) -> Resul
     Ok(Planned { input: text.to_owned(), target, route, plan })
 }
 
-fn family(args: &MtuArgs) -> super::target::Preference {
-    match (args.ipv4, args.ipv6) {
-        (true, _) => super::target::Preference::V4,
-        (_, true) => super::target::Preference::V6,
-        _ => super::target::Preference::Any,
-    }
-}
-
 fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
     match error {
         ObserveError::NetNs(error) => error.into(),
-        ObserveError::NoRoute { .. } => Failure::unresolved(format!("{target}: {error} (from {})", source.label))
-            .hint(format!("nsprobe links {} shows its routes; -4 or -6 choose the family of a name", source.label)),
+        ObserveError::NoRoute { .. } => {
+            Failure::unresolved(format!("{target}: {error} (from {})", source.label)).hint(format!(
+                "nsprobe links {} shows its routes; -4 or -6 choose the family of a name",
+                source.label
+            ))
+        }
         error => Failure::stopped(error.to_string()),
     }
 }
@@ -233,7 +232,8 @@ impl From<ProbeError> for Failure {
         match error {
             ProbeError::NetNs(error) => error.into(),
             ProbeError::NoRawSocket(ref source) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Self::privilege(error.to_string()).hint("run as root (sudo nsprobe …), or with CAP_NET_RAW and CAP_SYS_ADMIN")
+                Self::privilege(error.to_string())
+                    .hint("run as root (sudo nsprobe …), or with CAP_NET_RAW and CAP_SYS_ADMIN")
             }
             error => Self::stopped(error.to_string()),
         }

@@ -219,7 +219,11 @@ fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
             seen.push(Evidence::new("PTB names", mtu, "bytes", format!("ICMP from {from}")));
         }
         if let Some(hop) = narrowing.last_good_hop {
-            seen.push(Evidence::text("last hop that the large packet reached", hop.to_string(), "time exceeded"));
+            seen.push(Evidence::text(
+                "last hop that the large packet reached",
+                hop.to_string(),
+                "time exceeded",
+            ));
         }
         if let Some(ttl) = narrowing.ttl {
             seen.push(Evidence::new("first hop that it does not reach", ttl, "hops", "time exceeded"));
@@ -292,11 +296,17 @@ fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     // Counters of a busy node move by themselves: one that took the burst rose by all of it.
     let guilty: Vec<&Rise> = drops.iter().filter(|r| r.by >= u64::from(facts.burst)).collect();
     let see = |rise: &&Rise| {
-        let what = format!("{} of {} during {} packets of {size} bytes", rise.counter, rise.place, facts.burst);
+        let what =
+            format!("{} of {} during {} packets of {size} bytes", rise.counter, rise.place, facts.burst);
         Evidence::new(what, rise.by, "packets", "counters before and after")
     };
     let Some(first) = guilty.first() else {
-        let seen = Evidence::new("packets sent while the counters were watched", facts.burst, "packets", "counters before and after");
+        let seen = Evidence::new(
+            "packets sent while the counters were watched",
+            facts.burst,
+            "packets",
+            "counters before and after",
+        );
         return Some(LEFT_NODE.finding(
             &facts.subject,
             "no drop counter on this node rose: the large packets leave it",
@@ -319,7 +329,10 @@ fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         return Some(match path.path_mtu_bytes {
             Some(mtu) if cached < mtu => CACHE_STALE.finding(
                 &facts.subject,
-                format!("the namespace remembers {cached} bytes for {}, and the path carries {mtu}", facts.target),
+                format!(
+                    "the namespace remembers {cached} bytes for {}, and the path carries {mtu}",
+                    facts.target
+                ),
                 seen,
                 CACHE_STALE.fix,
             ),
@@ -431,7 +444,11 @@ mod tests {
     fn a_black_hole_is_critical_and_shows_the_arithmetic() {
         let findings = check_path(&facts(), &path(Verdict::BlackHole, Some(1450)));
         assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.left_node"]);
-        assert!(findings[0].fix.contains("1500 − 50 (VXLAN or Geneve over IPv4) = 1450"), "{}", findings[0].fix);
+        assert!(
+            findings[0].fix.contains("1500 − 50 (VXLAN or Geneve over IPv4) = 1450"),
+            "{}",
+            findings[0].fix
+        );
     }
 
     #[test]

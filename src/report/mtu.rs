@@ -1,9 +1,7 @@
 //! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
 
 use super::{Out, Paint, duration_ms, findings, sanitize};
-use crate::facts::{
-    Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict,
-};
+use crate::facts::{Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write;
@@ -127,15 +125,18 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
     let mtu = report.path_mtu_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
     let route = report.source.route_mtu_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
     let (word, rest) = match report.verdict {
-        Verdict::Clear => (paint.green("CLEAR"), format!("packets of {mtu} bytes arrive, the route's full MTU")),
+        Verdict::Clear => {
+            (paint.green("CLEAR"), format!("packets of {mtu} bytes arrive, the route's full MTU"))
+        }
         Verdict::Narrowed => {
             let who = report.narrowing.as_ref().and_then(|n| n.reporter);
             let who = who.map(|a| format!(" ({a} says so)")).unwrap_or_default();
             (paint.yellow("NARROWED"), format!("the path carries {mtu} bytes, not the route's {route}{who}"))
         }
-        Verdict::BlackHole => {
-            (paint.red("BLACK HOLE"), format!("packets over {mtu} bytes vanish without a word (route MTU {route})"))
-        }
+        Verdict::BlackHole => (
+            paint.red("BLACK HOLE"),
+            format!("packets over {mtu} bytes vanish without a word (route MTU {route})"),
+        ),
         Verdict::Unreachable => (paint.yellow("UNREACHABLE"), "nothing came back, at any size".to_owned()),
         Verdict::Inconclusive => {
             let Bounds { passes_bytes, fails_bytes } = report.bounds;
@@ -192,16 +193,18 @@ fn picture(out: &Out, report: &MtuReport) -> String {
 fn wrap(parts: &[String], width: usize) -> String {
     let visible = |text: &str| {
         let mut escape = false;
-        text.chars().filter(|c| {
-            if *c == '\x1b' {
-                escape = true;
-            }
-            let shown = !escape;
-            if *c == 'm' {
-                escape = false;
-            }
-            shown
-        }).count()
+        text.chars()
+            .filter(|c| {
+                if *c == '\x1b' {
+                    escape = true;
+                }
+                let shown = !escape;
+                if *c == 'm' {
+                    escape = false;
+                }
+                shown
+            })
+            .count()
     };
     let mut text = String::from("  ");
     let mut used = 2;
@@ -227,7 +230,8 @@ fn numbers(report: &MtuReport) -> String {
     let ProbeCounts { sent, answered, too_big, lost } = report.probes;
     let mut parts = vec![format!("{sent} probes: {answered} answered, {too_big} too big, {lost} lost")];
     if let Some(rtt) = report.rtt_us {
-        parts.push(format!("rtt {}", duration_ms(f64::from(u32::try_from(rtt).unwrap_or(u32::MAX)) / 1000.0)));
+        parts
+            .push(format!("rtt {}", duration_ms(f64::from(u32::try_from(rtt).unwrap_or(u32::MAX)) / 1000.0)));
     }
     if let Some(loss) = report.loss_ratio.filter(|l| *l > 0.0) {
         parts.push(format!("{:.0} % loss", loss * 100.0));
@@ -268,7 +272,11 @@ fn hop_list(report: &MtuReport) -> String {
 pub fn render_comparison(out: &Out, reports: &[MtuReport], verbose: bool) -> String {
     let mut text = String::new();
     let wide = reports.iter().map(|r| target_name(r).chars().count()).max().unwrap_or(0).max(6);
-    let _ = writeln!(text, "{}", out.paint.bold(&format!("{:wide$}  {:13} {:>8}  {:>9}", "TARGET", "VERDICT", "PATH MTU", "RTT")));
+    let _ = writeln!(
+        text,
+        "{}",
+        out.paint.bold(&format!("{:wide$}  {:13} {:>8}  {:>9}", "TARGET", "VERDICT", "PATH MTU", "RTT"))
+    );
     for report in reports {
         let verdict = match report.verdict {
             Verdict::Clear => "clear",

@@ -42,6 +42,9 @@ pub(crate) struct HopSpec {
     /// `honest`, `silent`, or the value that it names in its lies.
     #[serde(default)]
     pub(crate) ptb: Ptb,
+    /// Lets the first oversize packet through, as a tunnel does that still has to learn its path MTU.
+    #[serde(default)]
+    pub(crate) first_passes: bool,
     /// Whether it answers time-exceeded.
     #[serde(default = "yes")]
     pub(crate) expired: bool,
@@ -130,7 +133,7 @@ impl Scenario {
     }
 
     /// What the path answers to a probe and after which share of the round trip.
-    fn answer(&self, probe: Probe) -> Option<(Answer, f64)> {
+    fn answer(&self, probe: Probe, let_through: &mut usize) -> Option<(Answer, f64)> {
         let hops = self.hop.len();
         for (at, hop) in self.hop.iter().enumerate() {
             let share = (at + 1) as f64 / (hops + 1) as f64;
@@ -138,6 +141,10 @@ impl Scenario {
                 return hop.expired.then(|| (Answer::Expired { from: router(at + 1) }, share));
             }
             if probe.size > hop.mtu {
+                if hop.first_passes && *let_through == 0 {
+                    *let_through += 1;
+                    continue;
+                }
                 let mtu = match hop.ptb {
                     Ptb::Honest => hop.mtu,
                     Ptb::Names(mtu) => mtu,
@@ -157,6 +164,7 @@ impl Scenario {
         let mut now = Duration::ZERO;
         let mut arrivals: BinaryHeap<Arrival> = BinaryHeap::new();
         let mut sent = Vec::new();
+        let mut let_through = 0;
         let rtt = Duration::from_secs_f64(self.rtt_ms.max(0.1) / 1000.0);
         let (mut tokens, mut refilled) = (self.target.limit.map_or(0.0, |l| l.0), Duration::ZERO);
         loop {
@@ -174,7 +182,7 @@ impl Scenario {
                     if chance.next() < self.loss {
                         continue;
                     }
-                    let Some((answer, share)) = self.answer(probe) else { continue };
+                    let Some((answer, share)) = self.answer(probe, &mut let_through) else { continue };
                     if let (Answer::Reply { .. }, Some((burst, rate))) = (answer, self.target.limit) {
                         tokens = (tokens + (now - refilled).as_secs_f64() * rate).min(burst);
                         refilled = now;

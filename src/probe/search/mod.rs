@@ -322,10 +322,10 @@ impl Search {
 
     /// The heart: what is known of the sizes, and what to ask next.
     fn next_sizes(&mut self) -> Next {
-        if self.records.replied(self.plan.max) {
+        let Some(lo) = self.records.passes() else { return self.silent_target() };
+        if lo == self.plan.max {
             return Next::Conclude(Verdict::Clear);
         }
-        let Some(lo) = self.records.passes() else { return self.silent_target() };
         let floor = self.plan.floor;
         let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
         let understated = self.records.too_bigs().find(understated);

@@ -35,7 +35,7 @@ pub(super) fn result(search: &Search) -> PathResult {
     let settled = matches!(verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
     // A PTB that was confirmed speaks for every size above it.
     let fails = if signalled { passes.map(|lo| lo + 1) } else { fails };
-    let losses = passes.map(|lo| records.control_losses(lo)).filter(|(sent, _)| *sent > 0);
+    let losses = records.passes().map(|lo| records.control_losses(lo)).filter(|(sent, _)| *sent > 0);
     PathResult {
         method: Method::Icmp,
         verdict,

@@ -63,8 +63,20 @@ impl Records {
     }
 
     /// Largest size that was answered.
+    ///
+    /// A reply is outdated when a later probe of that size or less drew a PTB: where a tunnel learns its own
+    /// path MTU (VXLAN over IPv6), the first oversize packet passes and the next ones do not.
     pub(super) fn passes(&self) -> Option<u32> {
-        self.full().filter(|(_, r)| r.replied()).map(|(_, r)| r.size).max()
+        let mut refused = u32::MAX;
+        let mut passes = None;
+        for (_, record) in self.full().rev() {
+            if record.too_big().is_some() {
+                refused = refused.min(record.size);
+            } else if record.replied() && record.size < refused {
+                passes = passes.max(Some(record.size));
+            }
+        }
+        passes
     }
 
     pub(super) fn replied(&self, size: u32) -> bool {
