@@ -6,7 +6,7 @@ use super::{Context, Exit, Failure, values};
 use crate::diagnose::path::{PathFacts, Rise, check_path};
 use crate::facts::{Finding, Verdict};
 use crate::netns::NetNs;
-use crate::observe::{ObserveError, RouteLookup, route_get};
+use crate::observe::{ObserveError, RouteLookup, diff, read_counters, route_get};
 use crate::pods::{self, Source};
 use crate::probe::search::{Plan, Search};
 use crate::probe::wire::Family;
@@ -214,17 +214,30 @@ fn measure(
     })
 }
 
-/// Sends a burst of a size that vanishes, and tells which drop counters on this node rose with it.
+/// Sends a burst of a size that vanishes, and tells which drop counters on this node rose with it; `None`
+/// when they cannot be read.
 fn watch_drops(
-    _source: &Source,
-    _host: Option<&NetNs>,
+    source: &Source,
+    host: Option<&NetNs>,
     echo: &mut Echo,
     size: u32,
     rtt_us: Option<u64>,
 ) -> Option<Vec<Rise>> {
-    let wait = Duration::from_micros(rtt_us.unwrap_or(1000).min(1000) + 500);
-    echo.burst(size, BURST, wait);
-    None
+    let mut places = vec![(source.label.as_str(), &source.netns)];
+    places.extend(host.filter(|h| h.inode() != source.netns.inode()).map(|h| ("host", h)));
+    let before = read_counters(&places).ok()?;
+    // The way to this node's uplink takes microseconds; what comes back does not matter here.
+    echo.burst(size, BURST, Duration::from_micros(rtt_us.unwrap_or(1000).min(1000) + 500));
+    let after = read_counters(&places).ok()?;
+    let rises = diff(&before, &after).into_iter().map(|rise| Rise {
+        place: rise
+            .interface
+            .map_or(rise.subject.clone(), |interface| format!("{} {interface}", rise.subject)),
+        counter: rise.counter.name(),
+        source: rise.counter.source(),
+        by: rise.by,
+    });
+    Some(rises.collect())
 }
 
 impl From<ProbeError> for Failure {

@@ -130,7 +130,9 @@ pub struct Rise {
     /// `host cni0`, `default/web-0 eth0`.
     pub place: String,
     /// `tx_dropped`, `IpFragFails`.
-    pub counter: String,
+    pub counter: &'static str,
+    /// Where it is read.
+    pub source: &'static str,
     /// By how much.
     pub by: u64,
 }
@@ -294,25 +296,24 @@ fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     let drops = facts.drops.as_ref()?;
     let size = path.bounds.fails_bytes.unwrap_or_default();
     // Counters of a busy node move by themselves: one that took the burst rose by all of it.
-    let guilty: Vec<&Rise> = drops.iter().filter(|r| r.by >= u64::from(facts.burst)).collect();
+    let risen = drops.iter().filter(|r| r.by >= u64::from(facts.burst));
+    // FragOKs counts what left in pieces: no loss, but a trace.
+    let (pieces, guilty): (Vec<&Rise>, Vec<&Rise>) = risen.partition(|r| r.counter.ends_with("FragOKs"));
     let see = |rise: &&Rise| {
         let what =
             format!("{} of {} during {} packets of {size} bytes", rise.counter, rise.place, facts.burst);
-        Evidence::new(what, rise.by, "packets", "counters before and after")
+        Evidence::new(what, rise.by, "packets", rise.source)
     };
     let Some(first) = guilty.first() else {
-        let seen = Evidence::new(
-            "packets sent while the counters were watched",
-            facts.burst,
-            "packets",
-            "counters before and after",
-        );
-        return Some(LEFT_NODE.finding(
-            &facts.subject,
-            "no drop counter on this node rose: the large packets leave it",
-            vec![seen],
-            LEFT_NODE.fix,
-        ));
+        let sent = "packets sent while the counters were watched";
+        let mut seen = vec![Evidence::new(sent, facts.burst, "packets", "counters before and after")];
+        seen.extend(pieces.iter().map(see));
+        let summary = if pieces.is_empty() {
+            "no drop counter on this node rose: the large packets leave it"
+        } else {
+            "the large packets leave this node in fragments: whoever drops fragments is behind the uplink"
+        };
+        return Some(LEFT_NODE.finding(&facts.subject, summary, seen, LEFT_NODE.fix));
     };
     Some(DROPPED_ON_NODE.finding(
         &facts.subject,
@@ -453,11 +454,21 @@ mod tests {
 
     #[test]
     fn a_counter_that_took_the_whole_burst_names_the_interface() {
-        let rise = |place: &str, by| Rise { place: place.into(), counter: "tx_dropped".into(), by };
+        let rise =
+            |place: &str, by| Rise { place: place.into(), counter: "tx_dropped", source: "netlink", by };
         let noisy = PathFacts { drops: Some(vec![rise("host lo", 3), rise("host eth0", 7)]), ..facts() };
         let findings = check_path(&noisy, &path(Verdict::BlackHole, Some(1450)));
         assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.dropped_on_node"]);
         assert!(findings[1].summary.contains("host eth0") && !findings[1].summary.contains("host lo"));
+    }
+
+    #[test]
+    fn packets_that_leave_in_fragments_are_no_drop() {
+        let rise = Rise { place: "host".into(), counter: "IpFragOKs", source: "/proc/net/snmp", by: 14 };
+        let cut = PathFacts { drops: Some(vec![rise]), ..facts() };
+        let findings = check_path(&cut, &path(Verdict::BlackHole, Some(1450)));
+        assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.left_node"]);
+        assert!(findings[1].summary.contains("in fragments"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A path of hops in virtual time: every scenario file plays on it in milliseconds.
 
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot be built fails its test")]
+
 use nsprobe::facts::{PathResult, Verdict};
 use nsprobe::probe::search::{Answer, Event, Plan, Probe, Search, Step};
 use serde::Deserialize;
