@@ -119,7 +119,19 @@ impl From<crate::pods::ResolveError> for Failure {
     fn from(error: crate::pods::ResolveError) -> Self {
         match error {
             crate::pods::ResolveError::NetNs(error) => error.into(),
+            crate::pods::ResolveError::List(error) => error.into(),
             error => Self::unresolved(error.to_string()).hint("nsprobe pods lists the pods of this node"),
+        }
+    }
+}
+
+impl From<crate::pods::ListError> for Failure {
+    fn from(error: crate::pods::ListError) -> Self {
+        match error {
+            crate::pods::ListError::Denied { .. } => Self::privilege(error.to_string())
+                .hint("run as root (sudo nsprobe …): the runtime's socket and /proc of other users need it"),
+            crate::pods::ListError::HostRoot { .. } => Self::usage(error.to_string())
+                .hint("--host-root is the folder that holds the node's files, / or /host"),
         }
     }
 }

@@ -7,6 +7,7 @@ mod finding;
 mod link;
 mod path;
 mod pod;
+mod time;
 
 pub use finding::{Evidence, Finding, Severity};
 pub use link::{Counters, DontFragment, Link, LinkRef, Namespace, Route, Tunnel};
@@ -16,3 +17,4 @@ pub use path::{
 pub use pod::{
     Container, ContainerState, Degraded, DegradedReason, ListSource, PidSource, Pod, PodList, PodState,
 };
+pub use time::{rfc3339, unix_seconds};

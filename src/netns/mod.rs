@@ -4,9 +4,11 @@
 //! restores, so no error path can leave a thread in a pod's namespace.
 
 mod process;
+mod rooted;
 mod tool;
 
 pub use process::{Process, ProcessError, start_time};
+pub use rooted::{handle_path, inode_in_root, open_in_root, read_in_root, reopen};
 pub use tool::{Shortfall, Uts, enter_for_tool, replace_process};
 
 use nix::sched::{CloneFlags, setns};
@@ -90,6 +92,15 @@ impl NetNs {
         )
         .open(path)
         .map_err(open_error)?;
+        Self::from_file(file, path)
+    }
+
+    /// Takes an open namespace file; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`NetNs::open`].
+    pub fn from_file(file: File, path: &Path) -> Result<Self, NetNsError> {
+        let open_error = |source: io::Error| NetNsError::Open { path: path.to_owned(), source };
         let not = |what| NetNsError::NotANamespace { path: path.to_owned(), what };
         let kind = nix::sys::statfs::fstatfs(&file).map_err(|e| open_error(e.into()))?;
         let magic = kind.filesystem_type().0;

@@ -1,9 +1,37 @@
 //! SOURCE → pod, containers, PID, network namespace: the runtime over CRI, and the disk when it hangs.
+//!
+//! ```text
+//! selector ─► endpoint ─► cri ──► assemble ─► survey (adds disk, /proc) ─► matching ─► resolve ─► Source
+//!              which      lists    pods        PIDs confirmed               which pod    namespace open
+//!              socket     │
+//!                         └ hung, dead, error ─► disk: the runtime's own files
+//! ```
+//!
+//! A PID is a claim, whoever makes it: it is shown and entered only after /proc has confirmed that it lives and
+//! that its cgroup is the container's.
 
-use crate::facts::{Degraded, Pod};
-use crate::netns::{NetNs, NetNsError, Process};
+mod assemble;
+mod cri;
+mod disk;
+mod endpoint;
+mod hostfs;
+mod matching;
+mod proc;
+mod resolv_conf;
+mod resolve;
+mod selector;
+mod survey;
+
+pub use resolv_conf::resolv_conf;
+pub use resolve::{ResolveError, Source, resolve};
+pub use selector::{PodName, Selector};
+
+use crate::facts::{Pod, PodList};
+use hostfs::HostFs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use survey::Survey;
 use thiserror::Error;
 
 /// Where to look for pods.
@@ -23,62 +51,70 @@ impl Options {
         let path = path.as_ref();
         self.host_root.join(path.strip_prefix("/").unwrap_or(path))
     }
+
+    fn open(&self) -> Result<HostFs, ListError> {
+        HostFs::open(&self.host_root)
+            .map_err(|source| ListError::HostRoot { path: self.host_root.clone(), source })
+    }
 }
 
-/// A SOURCE that was found: its namespace is open and stays so.
-#[derive(Debug)]
-pub struct Source {
-    /// `default/web-0`, `pid:7`, `netns:/run/netns/x`, `host`: the subject of findings.
-    pub label: String,
-    /// The pod, when the selector named one or a PID belongs to one.
-    pub pod: Option<Pod>,
-    /// The container, when the selector named one.
-    pub container_id: Option<String>,
-    /// A living process in the namespace.
-    pub pid: Option<u32>,
-    /// Whether the namespace is the node's own.
-    pub host_network: bool,
-    /// The namespace.
-    pub netns: NetNs,
-    /// Set when the runtime could not be used to find it.
-    pub degraded: Option<Degraded>,
-}
-
-/// Why a SOURCE cannot be resolved.
+/// Why no pods can be listed. A runtime that fails is no reason: then the disk answers.
 #[derive(Debug, Error)]
-pub enum ResolveError {
-    /// Nothing has that name.
-    #[error("{0}")]
-    NotFound(String),
-    /// The namespace cannot be opened.
-    #[error(transparent)]
-    NetNs(#[from] NetNsError),
+pub enum ListError {
+    /// This user may not read what would tell.
+    #[error("permission denied: {path}")]
+    Denied {
+        /// The socket of the runtime, or a file.
+        path: PathBuf,
+    },
+    /// `--host-root` is no folder.
+    #[error("cannot open the host root {path}: {source}")]
+    HostRoot {
+        /// What was given.
+        path: PathBuf,
+        /// The kernel's word.
+        source: io::Error,
+    },
 }
 
-/// Finds SOURCE and opens its network namespace.
+/// Every pod of this node, those whose sandbox has ended too; [`is_live`] tells them apart.
 ///
 /// # Errors
-/// [`ResolveError`]; a selector never silently picks one of several.
-pub fn resolve(options: &Options, selector: &str) -> Result<Source, ResolveError> {
-    let source = |netns, pid, host_network| Source {
-        label: selector.to_owned(),
-        pod: None,
-        container_id: None,
-        pid,
-        host_network,
-        netns,
-        degraded: None,
+/// [`ListError`].
+pub fn list(options: &Options) -> Result<PodList, ListError> {
+    let fs = options.open()?;
+    let mut survey = Survey::start(&fs, options)?;
+    let mut pods = survey.pods()?;
+    survey.fill(&mut pods.iter_mut().collect::<Vec<_>>());
+    Ok(survey.list(pods))
+}
+
+/// Keeps the pods that a SOURCE fits, all of them: this is a filter and may fit several.
+///
+/// # Errors
+/// [`ResolveError::NotFound`] when none does, with close names.
+pub fn filter(options: &Options, list: &mut PodList, selector: &str) -> Result<(), ResolveError> {
+    let parsed = Selector::parse(selector).map_err(ResolveError::NotFound)?;
+    let keep: Vec<bool> = match &parsed {
+        Selector::Host => list.pods.iter().map(|pod| pod.host_network == Some(true)).collect(),
+        Selector::Pid(_) | Selector::NetNs(_) => {
+            let inode = resolve(options, selector)?.netns.inode();
+            list.pods.iter().map(|pod| pod.netns_inode == Some(inode)).collect()
+        }
+        _ => {
+            let found = matching::matches(&list.pods, &parsed);
+            (0..list.pods.len()).map(|at| found.iter().any(|m| m.pod == at)).collect()
+        }
     };
-    if selector == "host" {
-        return Ok(source(NetNs::open(&options.host_path("/proc/1/ns/net"))?, Some(1), true));
+    if !keep.contains(&true) && parsed != Selector::Host {
+        return Err(resolve::not_found(&list.pods, selector, list.degraded.as_ref()));
     }
-    if let Some(name) = selector.strip_prefix("netns:") {
-        let path = if name.contains('/') { PathBuf::from(name) } else { Path::new("/run/netns").join(name) };
-        return Ok(source(NetNs::open(&options.host_path(path))?, None, false));
-    }
-    if let Some(pid) = selector.strip_prefix("pid:").and_then(|p| p.parse().ok()) {
-        let process = Process::open(&options.host_path("/proc"), pid, None).map_err(NetNsError::from)?;
-        return Ok(source(process.open_netns()?, Some(pid), false));
-    }
-    Err(ResolveError::NotFound(format!("no pod {selector} on this node")))
+    let mut keep = keep.into_iter();
+    list.pods.retain(|_| keep.next().unwrap_or(false));
+    Ok(())
+}
+
+/// Whether anything of a pod still runs: its sandbox, or a container that outlived it.
+pub fn is_live(pod: &Pod) -> bool {
+    matching::is_live(pod)
 }

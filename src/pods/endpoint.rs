@@ -1,0 +1,190 @@
+//! Which socket is the runtime's: the option, the environment, crictl's file, the kubelet's, the known ones.
+
+use super::hostfs::HostFs;
+use super::proc::Proc;
+use serde::Deserialize;
+
+/// Sockets of the known runtimes, in the order in which they are asked.
+pub(super) const KNOWN: &[&str] = &[
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/cri-dockerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/run/k0s/containerd.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
+];
+
+/// What to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Endpoints {
+    /// One that was named: by whom, and the path of its socket.
+    Named {
+        /// `--runtime-endpoint`, `/etc/crictl.yaml`.
+        by: &'static str,
+        /// Path of the socket on the node.
+        path: String,
+    },
+    /// Those of the known sockets that are there; the first that answers.
+    Known(Vec<String>),
+    /// The option or the environment names something that is no unix socket.
+    Unusable {
+        /// Who named it.
+        by: &'static str,
+        /// What was named.
+        value: String,
+    },
+}
+
+/// Path of the socket that `unix:///run/x.sock`, `unix:/run/x.sock` or `/run/x.sock` names.
+pub(super) fn socket_path(endpoint: &str) -> Option<String> {
+    let rest = endpoint.strip_prefix("unix:").unwrap_or(endpoint);
+    let rest = if rest.starts_with("//") { rest.trim_start_matches('/') } else { rest.strip_prefix('/')? };
+    (!rest.is_empty()).then(|| format!("/{rest}"))
+}
+
+/// Finds the endpoint as the contract says. What a person named (`option`, `environment`) is taken as it is;
+/// what a file names is taken when its socket is there, since such files outlive the runtime they name.
+pub(super) fn find(fs: &HostFs, proc: &Proc, option: Option<&str>, environment: Option<&str>) -> Endpoints {
+    let environment = environment.filter(|value| !value.is_empty());
+    for (by, value) in [("--runtime-endpoint", option), ("CONTAINER_RUNTIME_ENDPOINT", environment)] {
+        if let Some(value) = value {
+            return match socket_path(value) {
+                Some(path) => Endpoints::Named { by, path },
+                None => Endpoints::Unusable { by, value: value.to_owned() },
+            };
+        }
+    }
+    let from_files: [(&'static str, &dyn Fn() -> Option<String>); 4] = [
+        ("/etc/crictl.yaml", &|| crictl_endpoint(&fs.read_text("/etc/crictl.yaml")?)),
+        ("/var/lib/kubelet/config.yaml", &|| {
+            kubelet_endpoint(&fs.read_text("/var/lib/kubelet/config.yaml")?)
+        }),
+        ("the kubelet's command line", &|| kubelet_argument(fs, proc)),
+        ("/var/lib/kubelet/kubeadm-flags.env", &|| {
+            flag_value(fs.read_text("/var/lib/kubelet/kubeadm-flags.env")?.split(['"', '\'', ' ', '\n', '=']))
+        }),
+    ];
+    for (by, read) in from_files {
+        if let Some(path) = read().as_deref().and_then(socket_path)
+            && fs.exists(&path)
+        {
+            return Endpoints::Named { by, path };
+        }
+    }
+    Endpoints::Known(KNOWN.iter().filter(|path| fs.exists(path)).map(|&path| path.to_owned()).collect())
+}
+
+fn crictl_endpoint(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Crictl {
+        #[serde(rename = "runtime-endpoint")]
+        endpoint: Option<String>,
+    }
+    serde_norway::from_str::<Crictl>(text).ok()?.endpoint.filter(|e| !e.is_empty())
+}
+
+fn kubelet_endpoint(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Kubelet {
+        #[serde(rename = "containerRuntimeEndpoint")]
+        endpoint: Option<String>,
+    }
+    serde_norway::from_str::<Kubelet>(text).ok()?.endpoint.filter(|e| !e.is_empty())
+}
+
+/// From the running kubelet: its flag, or the configuration file that it names.
+fn kubelet_argument(fs: &HostFs, proc: &Proc) -> Option<String> {
+    let arguments = proc
+        .pids()
+        .into_iter()
+        .map(|pid| proc.arguments(pid))
+        .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))?;
+    let words = || arguments.iter().flat_map(|a| a.splitn(2, '='));
+    flag_value(words()).or_else(|| {
+        let config = words().skip_while(|word| word.trim_start_matches('-') != "config").nth(1)?;
+        kubelet_endpoint(&fs.read_text(config)?)
+    })
+}
+
+fn flag_value<'a>(words: impl Iterator<Item = &'a str>) -> Option<String> {
+    words
+        .skip_while(|word| *word != "--container-runtime-endpoint")
+        .nth(1)
+        .filter(|value| !value.is_empty())
+        .map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_socket_is_named_in_three_ways() {
+        for name in ["unix:///run/x.sock", "unix:/run/x.sock", "/run/x.sock"] {
+            assert_eq!(socket_path(name).as_deref(), Some("/run/x.sock"), "{name}");
+        }
+        for name in ["tcp://127.0.0.1:1", "npipe:////./pipe/x", "", "unix://", "unix:", "run/x.sock", "/"] {
+            assert_eq!(socket_path(name), None, "{name}");
+        }
+    }
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn the_order_is_the_contracts() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let fs = HostFs::open(root).unwrap();
+        let proc = Proc::new(fs.proc_root());
+        let found = |option, env| match find(&fs, &proc, option, env) {
+            Endpoints::Named { by, path } => format!("{by} {path}"),
+            Endpoints::Known(paths) => paths.join(" "),
+            Endpoints::Unusable { by, value } => format!("{by}! {value}"),
+        };
+        assert_eq!(found(None, None), "");
+        put(root, "run/crio/crio.sock", "");
+        put(root, "run/containerd/containerd.sock", "");
+        assert_eq!(found(None, None), "/run/containerd/containerd.sock /run/crio/crio.sock");
+        put(root, "run/env.sock", "");
+        let env = "KUBELET_KUBEADM_ARGS=\"--v=2 --container-runtime-endpoint=unix:///run/env.sock --x\"\n";
+        put(root, "var/lib/kubelet/kubeadm-flags.env", env);
+        assert_eq!(found(None, None), "/var/lib/kubelet/kubeadm-flags.env /run/env.sock");
+        put(root, "run/flag.sock", "");
+        put(
+            root,
+            "proc/9/cmdline",
+            "/usr/bin/kubelet\0--container-runtime-endpoint\0unix:///run/flag.sock\0",
+        );
+        assert_eq!(found(None, None), "the kubelet's command line /run/flag.sock");
+        put(root, "run/kubelet.sock", "");
+        put(root, "var/lib/kubelet/config.yaml", "containerRuntimeEndpoint: unix:///run/kubelet.sock\n");
+        assert_eq!(found(None, None), "/var/lib/kubelet/config.yaml /run/kubelet.sock");
+        put(root, "etc/crictl.yaml", "runtime-endpoint: unix:///run/gone.sock\ntimeout: 30\n");
+        assert_eq!(found(None, None), "/var/lib/kubelet/config.yaml /run/kubelet.sock", "its socket is gone");
+        put(root, "run/gone.sock", "");
+        assert_eq!(found(None, None), "/etc/crictl.yaml /run/gone.sock");
+        let env = Some("unix:///run/e.sock");
+        assert_eq!(found(None, env), "CONTAINER_RUNTIME_ENDPOINT /run/e.sock");
+        assert_eq!(found(Some("/run/o.sock"), env), "--runtime-endpoint /run/o.sock");
+        assert_eq!(found(Some("tcp://1"), env), "--runtime-endpoint! tcp://1");
+        put(root, "etc/crictl.yaml", "runtime-endpoint: [1, 2\n\t:");
+        assert_eq!(found(None, None), "/var/lib/kubelet/config.yaml /run/kubelet.sock", "broken YAML");
+    }
+
+    #[test]
+    fn the_kubelets_own_config_argument_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        put(root, "proc/9/cmdline", "kubelet\0--config=/opt/k.yaml\0");
+        put(root, "opt/k.yaml", "containerRuntimeEndpoint: /run/k.sock\n");
+        put(root, "run/k.sock", "");
+        let fs = HostFs::open(root).unwrap();
+        let found = find(&fs, &Proc::new(fs.proc_root()), None, None);
+        assert_eq!(found, Endpoints::Named { by: "the kubelet's command line", path: "/run/k.sock".into() });
+    }
+}

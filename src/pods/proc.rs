@@ -1,0 +1,317 @@
+//! What /proc says: which container and pod a process belongs to, and whether a PID is still what a file or
+//! the runtime says it is.
+
+use super::hostfs::{MOST_NAMES, read_proc};
+use crate::netns::start_time;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The container and the pod that a cgroup path names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct CgroupOwner {
+    /// 64 hex digits.
+    pub(super) container: Option<String>,
+    /// Pod UID, with dashes where the UID has them.
+    pub(super) pod_uid: Option<String>,
+}
+
+/// Reads the text of /proc/PID/cgroup. All drivers put the pod's UID and the container's id into path names:
+/// `…/kubepods/burstable/pod<uid>/<id>` (cgroupfs), `…-pod<uid with _>.slice/cri-containerd-<id>.scope`,
+/// `crio-<id>.scope`, `docker-<id>.scope` (systemd), `….slice:cri-containerd:<id>` when the drivers of
+/// kubelet and runtime do not match. v1 and v2, seen from this cgroup namespace or another (`/../…`).
+pub(super) fn cgroup_owner(text: &str) -> CgroupOwner {
+    let mut owner = CgroupOwner::default();
+    for line in text.lines() {
+        let Some(path) = line.splitn(3, ':').nth(2) else { continue };
+        for part in path.split('/') {
+            if let Some(uid) = pod_uid(part) {
+                owner.pod_uid = Some(uid);
+            }
+            if let Some(id) = container_id(part) {
+                owner.container = Some(id);
+            }
+        }
+        if owner.container.is_some() && owner.pod_uid.is_some() {
+            break;
+        }
+    }
+    owner
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn container_id(part: &str) -> Option<String> {
+    let part = part.strip_suffix(".scope").unwrap_or(part);
+    let start = part.len().checked_sub(64)?;
+    let id = part.get(start..)?;
+    // conmon's own scope is named after the container and is not it.
+    let monitor = part.starts_with("crio-conmon-") || part.starts_with("libpod-conmon-");
+    let cut = start == 0 || matches!(part.as_bytes().get(start - 1), Some(b'-' | b':' | b'_'));
+    (is_hex(id) && cut && !monitor).then(|| id.to_owned())
+}
+
+fn pod_uid(part: &str) -> Option<String> {
+    // A mismatch of drivers leaves `….slice:cri-containerd:<id>` in one name.
+    let part = part.split(':').next()?;
+    let part = part.strip_suffix(".slice").unwrap_or(part);
+    let at = part.rfind("pod").filter(|&at| at == 0 || part.as_bytes().get(at - 1) == Some(&b'-'))?;
+    let uid = part.get(at + 3..)?.replace('_', "-");
+    let digits = uid.bytes().filter(|&b| b != b'-').count();
+    (digits == 32 && is_hex(&uid.replace('-', ""))).then_some(uid)
+}
+
+/// The node's /proc.
+#[derive(Debug, Clone)]
+pub(super) struct Proc {
+    root: PathBuf,
+}
+
+/// Which process is meant by a PID.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected<'a> {
+    /// Container or sandbox id.
+    pub(super) id: &'a str,
+    /// Pod UID.
+    pub(super) uid: &'a str,
+    /// Start time in clock ticks, where a file has it.
+    pub(super) start: Option<u64>,
+}
+
+/// What one pass over /proc found.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// The process of each container that started first.
+    pub(super) containers: HashMap<String, u32>,
+    /// Pod UID of each of those containers.
+    pub(super) pods: HashMap<String, String>,
+    /// Folders that hold the bundles of running shims, as the node names them.
+    pub(super) bundle_folders: Vec<PathBuf>,
+}
+
+impl Proc {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn file(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+        read_proc(&self.root.join(pid.to_string()).join(name), 64 << 10)
+    }
+
+    /// Whether this is a /proc at all: without one nothing can be said of any process.
+    pub(super) fn is_there(&self) -> bool {
+        self.file(1, "stat").is_some_and(|stat| !stat.is_empty())
+    }
+
+    /// Whether the process lives; a zombie does not, it has no namespaces left.
+    pub(super) fn is_alive(&self, pid: u32) -> bool {
+        let Some(stat) = self.file(pid, "stat") else { return false };
+        let state = stat.iter().rposition(|&b| b == b')').and_then(|end| stat.get(end + 2).copied());
+        state.is_some_and(|s| !matches!(s, b'Z' | b'X' | b'x'))
+    }
+
+    /// The container and pod that a process belongs to.
+    pub(super) fn owner(&self, pid: u32) -> CgroupOwner {
+        let text = self.file(pid, "cgroup").unwrap_or_default();
+        cgroup_owner(&String::from_utf8_lossy(&text))
+    }
+
+    /// Whether `pid` lives and is the process that is meant: its cgroup names the container, or it names the
+    /// pod (or nothing, as with some sandboxed runtimes) and the start time is the recorded one.
+    pub(super) fn confirms(&self, pid: u32, expected: Expected<'_>) -> bool {
+        if pid == 0 || !self.is_alive(pid) {
+            return false;
+        }
+        let same_start =
+            expected.start.map(|start| start_time(&self.root, pid).is_ok_and(|found| found == start));
+        if same_start == Some(false) {
+            return false;
+        }
+        let owner = self.owner(pid);
+        match (owner.container.as_deref(), owner.pod_uid.as_deref()) {
+            (Some(id), _) => id == expected.id,
+            (None, Some(uid)) => uid == expected.uid,
+            (None, None) => same_start == Some(true),
+        }
+    }
+
+    /// Inode of the network namespace of a process: `net:[4026531840]`.
+    pub(super) fn netns_inode(&self, pid: u32) -> Option<u64> {
+        let link = std::fs::read_link(self.root.join(pid.to_string()).join("ns/net")).ok()?;
+        link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    }
+
+    /// Every PID of this /proc.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let Ok(entries) = std::fs::read_dir(&self.root) else { return Vec::new() };
+        entries
+            .take(MOST_NAMES)
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
+            .collect()
+    }
+
+    /// Arguments of a process.
+    pub(super) fn arguments(&self, pid: u32) -> Vec<String> {
+        let bytes = self.file(pid, "cmdline").unwrap_or_default();
+        bytes
+            .split(|&b| b == 0)
+            .filter(|part| !part.is_empty())
+            .map(|part| String::from_utf8_lossy(part).into_owned())
+            .collect()
+    }
+
+    /// One pass over every process.
+    pub(super) fn scan(&self) -> Scan {
+        let mut scan = Scan::default();
+        let mut started: HashMap<String, u64> = HashMap::new();
+        for pid in self.pids() {
+            let owner = self.owner(pid);
+            let Some(id) = owner.container else {
+                self.note_shim(pid, &mut scan);
+                continue;
+            };
+            if !self.is_alive(pid) {
+                continue;
+            }
+            let start = start_time(&self.root, pid).unwrap_or(u64::MAX);
+            if started.get(&id).is_none_or(|&first| start < first) {
+                started.insert(id.clone(), start);
+                if let Some(uid) = owner.pod_uid {
+                    scan.pods.insert(id.clone(), uid);
+                }
+                scan.containers.insert(id, pid);
+            }
+        }
+        scan
+    }
+
+    /// A containerd shim stands in the bundle of its sandbox: that is where the bundles are, wherever the
+    /// runtime was told to keep its state.
+    fn note_shim(&self, pid: u32, scan: &mut Scan) {
+        let name = self.file(pid, "comm").unwrap_or_default();
+        if !name.starts_with(b"containerd-shim") {
+            return;
+        }
+        let folder = std::fs::read_link(self.root.join(pid.to_string()).join("cwd"))
+            .ok()
+            .and_then(|cwd| cwd.parent().map(Path::to_owned));
+        if let Some(folder) = folder
+            && !scan.bundle_folders.contains(&folder)
+        {
+            scan.bundle_folders.push(folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "f687faf1239d5c7575712eec7e01accebd0e529ed80bbf1d2c3567e9a67cc1a3";
+    const UID: &str = "1ffb5b88-6734-49ea-9e18-586f0692991c";
+
+    fn owner(line: &str) -> (Option<String>, Option<String>) {
+        let owner = cgroup_owner(line);
+        (owner.container, owner.pod_uid)
+    }
+
+    #[test]
+    fn every_drivers_path_names_container_and_pod() {
+        let uid_ = UID.replace('-', "_");
+        let found = (Some(ID.to_owned()), Some(UID.to_owned()));
+        for path in [
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid_}.slice/cri-containerd-{ID}.scope"
+            ),
+            format!("/payload/kubepods.slice/kubepods-pod{uid_}.slice/crio-{ID}.scope"),
+            format!("/../../kubepods.slice/kubepods-pod{uid_}.slice/docker-{ID}.scope"),
+            format!("/kubepods/besteffort/pod{UID}/{ID}"),
+            format!("/kubepods/pod{UID}/crio-{ID}"),
+            format!(
+                "/system.slice/containerd.service/kubepods-besteffort-pod{uid_}.slice:cri-containerd:{ID}"
+            ),
+            format!("/kubepods/burstable/pod{UID}/{ID}/init.scope"),
+            format!("/kubelet.slice/kubelet-kubepods-pod{uid_}.slice/cri-containerd-{ID}.scope"),
+        ] {
+            assert_eq!(owner(&format!("0::{path}")), found, "{path}");
+            assert_eq!(owner(&format!("9:name=systemd:/\n4:memory:{path}\n")), found, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_static_pods_uid_has_no_dashes() {
+        let line = format!("0::/kubepods/pod288d52096ffe704195cb2f264927b79e/{ID}");
+        assert_eq!(owner(&line).1.as_deref(), Some("288d52096ffe704195cb2f264927b79e"));
+    }
+
+    #[test]
+    fn what_is_no_container_names_none() {
+        for line in [
+            "0::/",
+            "",
+            "::::",
+            "0::/user.slice/user-0.slice/session-1.scope",
+            "0::/system.slice/podman.service",
+            "0::/kubepods.slice/kubepods-burstable.slice",
+            &format!("0::/system.slice/crio-conmon-{ID}.scope"),
+            &format!("0::/x/{}", &ID[1..]),
+            &format!("0::/x/a{ID}"),
+        ] {
+            assert_eq!(owner(line), (None, None), "{line}");
+        }
+    }
+
+    /// A process of a made-up /proc.
+    pub(crate) fn process(proc: &Path, pid: u32, state: char, start: u64, cgroup: &str) {
+        let folder = proc.join(pid.to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        let stat = format!("{pid} (a) b) {state} 1 1 1 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 {start} 9 9");
+        std::fs::write(folder.join("stat"), stat).unwrap();
+        std::fs::write(folder.join("cgroup"), cgroup).unwrap();
+    }
+
+    #[test]
+    fn a_pid_is_believed_only_when_alive_and_in_its_cgroup() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = format!("0::/kubepods/pod{UID}/{ID}");
+        process(dir.path(), 7, 'S', 100, &mine);
+        process(dir.path(), 8, 'Z', 100, &mine);
+        process(dir.path(), 9, 'S', 100, "0::/system.slice/sshd.service");
+        process(dir.path(), 10, 'S', 100, &format!("0::/kubepods/pod{UID}/{}", ID.replace('f', "e")));
+        process(dir.path(), 11, 'S', 100, &format!("0::/kubepods/pod{UID}"));
+        let proc = Proc::new(dir.path().to_owned());
+        let confirms = |pid, start| proc.confirms(pid, Expected { id: ID, uid: UID, start });
+        assert!(confirms(7, None));
+        assert!(confirms(7, Some(100)));
+        assert!(!confirms(7, Some(99)), "the PID was reused by a later process");
+        assert!(!confirms(8, None), "a zombie has ended");
+        assert!(!confirms(9, None), "another service has the PID now");
+        assert!(confirms(9, Some(100)), "the very same start time, a runtime without pod cgroups");
+        assert!(!confirms(10, Some(100)), "a container of the same pod has the PID now");
+        assert!(confirms(11, None), "the pod's own cgroup");
+        assert!(!confirms(12, None));
+        assert!(!confirms(0, None));
+    }
+
+    #[test]
+    fn a_scan_takes_the_oldest_process_of_a_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = format!("0::/kubepods/pod{UID}/{ID}");
+        process(dir.path(), 70, 'S', 300, &mine);
+        process(dir.path(), 71, 'S', 100, &mine);
+        process(dir.path(), 72, 'Z', 50, &mine);
+        process(dir.path(), 73, 'S', 10, "0::/");
+        std::fs::write(dir.path().join("73/comm"), "containerd-shim\n").unwrap();
+        std::os::unix::fs::symlink("/run/else/k8s.io/abc", dir.path().join("73/cwd")).unwrap();
+        let scan = Proc::new(dir.path().to_owned()).scan();
+        assert_eq!(scan.containers, HashMap::from([(ID.to_owned(), 71)]));
+        assert_eq!(scan.pods, HashMap::from([(ID.to_owned(), UID.to_owned())]));
+        assert_eq!(scan.bundle_folders, [PathBuf::from("/run/else/k8s.io")]);
+    }
+}

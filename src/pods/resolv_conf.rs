@@ -1,0 +1,67 @@
+//! The resolv.conf that a pod's processes see.
+
+use super::disk::Disk;
+use super::hostfs::HostFs;
+use super::{ListError, Options, Source};
+use crate::netns::read_in_root;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Most that is read of it.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// The pod's own /etc/resolv.conf as its processes see it, at most 64 KiB of a regular file, read without
+/// leaving the container's root; the node's for `host` and hostNetwork pods, and for `netns:NAME`
+/// /etc/netns/NAME/resolv.conf first, as ip-netns(8) has it. `None` when there is none.
+///
+/// # Errors
+/// [`ListError::HostRoot`]; [`ListError::Denied`] when this user may not look into the container's root.
+pub fn resolv_conf(options: &Options, source: &Source) -> Result<Option<String>, ListError> {
+    let fs = options.open()?;
+    let Some(pod) = &source.pod else {
+        if let Some(pid) = source.pid.filter(|&pid| pid != 1) {
+            return of_process(&fs, pid).map(|found| found.or_else(|| fs.read_text("/etc/resolv.conf")));
+        }
+        let name = source.label.strip_prefix("netns:").and_then(|path| path.rsplit('/').next());
+        let own = name.and_then(|name| fs.read_text(&format!("/etc/netns/{name}/resolv.conf")));
+        return Ok(own.or_else(|| fs.read_text("/etc/resolv.conf")));
+    };
+    let mut pids: Vec<u32> = Vec::new();
+    let named = source.container_id.as_ref();
+    pids.extend(pod.containers.iter().filter(|c| Some(&c.id) == named).filter_map(|c| c.pid));
+    pids.extend(pod.containers.iter().filter_map(|c| c.pid));
+    if pod.containers.is_empty() {
+        pids.extend(source.pid);
+    }
+    let mut denied = None;
+    for pid in pids {
+        match of_process(&fs, pid) {
+            Ok(Some(text)) => return Ok(Some(text)),
+            Ok(None) => {}
+            Err(error) => denied = Some(error),
+        }
+    }
+    // The pause container has no file of its own: the runtime made one for the sandbox.
+    let made = Disk::new(&fs).resolv_conf_paths(&pod.sandbox_id);
+    let found = made.iter().find_map(|path| fs.read_text(path));
+    match (found, denied) {
+        (Some(text), _) => Ok(Some(text)),
+        (None, Some(error)) => Err(error),
+        (None, None) if source.host_network => Ok(fs.read_text("/etc/resolv.conf")),
+        (None, None) => Ok(None),
+    }
+}
+
+fn of_process(fs: &HostFs, pid: u32) -> Result<Option<String>, ListError> {
+    let root = fs.proc_root().join(pid.to_string()).join("root");
+    let read = || read_in_root(File::open(&root)?.as_fd(), Path::new("/etc/resolv.conf"), MOST_BYTES);
+    match read() {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(ListError::Denied { path: root })
+        }
+        Err(_) => Ok(None),
+    }
+}
