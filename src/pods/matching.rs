@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_pod_with_a_dead_sandbox_and_a_living_container_lives() {
-        let mut pods = vec![pod("a", "web", "s", PodState::NotReady)];
+        let mut pods = [pod("a", "web", "s", PodState::NotReady)];
         pods[0].containers.push(container("app", "c", ContainerState::Running, 0));
         assert!(is_live(&pods[0]));
     }
