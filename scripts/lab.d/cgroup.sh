@@ -41,14 +41,20 @@ cgroup_enter() {
 
 # Version 2 alone: a cgroup that hands controllers to children must hold no process itself.
 cgroup_delegate() {
-    local folder pid
+    local folder controllers tries pid
     cgroup_is_v2_only || return 0
     folder=/sys/fs/cgroup/$(cgroup_of "$1")
+    controllers=$(sed 's/^/+/; s/ / +/g' "$folder/cgroup.controllers")
     mkdir "$folder/init"
-    while read -r pid; do
-        echo "$pid" >"$folder/init/cgroup.procs"
-    done <"$folder/cgroup.procs"
-    sed 's/^/+/; s/ / +/g' "$folder/cgroup.controllers" >"$folder/cgroup.subtree_control"
+    for ((tries = 0; tries < 50; tries++)); do
+        # One that is just ending stands in the list and cannot be moved.
+        for pid in $(<"$folder/cgroup.procs"); do
+            echo "$pid" 2>/dev/null >"$folder/init/cgroup.procs" || true
+        done
+        echo "$controllers" 2>/dev/null >"$folder/cgroup.subtree_control" && return
+        sleep 0.02
+    done
+    die "node $1: its cgroup cannot be handed on: $(cat "$folder/cgroup.procs")"
 }
 
 # cgroups_named PREFIX: the nodes' folders under every hierarchy, not what is below them.
