@@ -1,29 +1,10 @@
 //! Every scenario of `tests/paths/` on a virtual path, and properties over paths that nobody wrote down.
 
-#[path = "support/virtual_path.rs"]
-mod virtual_path;
+mod support;
 
 use nsprobe::facts::Verdict;
 use proptest::prelude::*;
-use virtual_path::{Expect, HopSpec, Ptb, Scenario, TargetSpec, verdict_name};
-
-fn scenarios() -> Vec<(String, Scenario)> {
-    let mut files: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/paths"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
-        .collect();
-    files.sort();
-    files
-        .into_iter()
-        .map(|path| {
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            let text = std::fs::read_to_string(&path).unwrap();
-            let scenario = toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-            (name, scenario)
-        })
-        .collect()
-}
+use support::virtual_path::{Expect, HopSpec, Ptb, Scenario, TargetSpec, scenarios, verdict_name};
 
 #[test]
 fn every_scenario_gets_its_verdict() {

@@ -8,7 +8,9 @@
     reason = "a test fails loudly; clippy sees only #[test] functions as tests"
 )]
 
+pub mod namespace_path;
 pub mod pty;
+pub mod virtual_path;
 
 use std::ffi::OsStr;
 use std::process::{Command, Output};

@@ -1,7 +1,5 @@
 //! A path of hops in virtual time: every scenario file plays on it in milliseconds.
 
-#![expect(clippy::unwrap_used, reason = "a scenario that cannot be built fails its test")]
-
 use nsprobe::facts::{PathResult, Verdict};
 use nsprobe::probe::search::{Answer, Event, Plan, Probe, Search, Step};
 use serde::Deserialize;
@@ -12,23 +10,23 @@ use std::time::Duration;
 /// One scenario file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Scenario {
+pub struct Scenario {
     /// What it shows, one sentence.
-    pub(crate) about: String,
+    pub about: String,
     /// MTU of the source's own interface: the route MTU.
-    pub(crate) interface_mtu: u32,
+    pub interface_mtu: u32,
     #[serde(default = "four")]
-    pub(crate) family: u8,
+    pub family: u8,
     #[serde(default)]
-    pub(crate) loss: f64,
+    pub loss: f64,
     #[serde(default)]
-    pub(crate) rtt_ms: f64,
+    pub rtt_ms: f64,
     /// Routers from the source to the target.
     #[serde(default)]
-    pub(crate) hop: Vec<HopSpec>,
+    pub hop: Vec<HopSpec>,
     #[serde(default)]
-    pub(crate) target: TargetSpec,
-    pub(crate) expect: Expect,
+    pub target: TargetSpec,
+    pub expect: Expect,
 }
 
 fn four() -> u8 {
@@ -38,18 +36,18 @@ fn four() -> u8 {
 /// A router and the link behind it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct HopSpec {
+pub struct HopSpec {
     /// MTU of the link behind it.
-    pub(crate) mtu: u32,
+    pub mtu: u32,
     /// `honest`, `silent`, or the value that it names in its lies.
     #[serde(default)]
-    pub(crate) ptb: Ptb,
+    pub ptb: Ptb,
     /// Lets the first oversize packet through, as a tunnel does that still has to learn its path MTU.
     #[serde(default)]
-    pub(crate) first_passes: bool,
+    pub first_passes: bool,
     /// Whether it answers time-exceeded.
     #[serde(default = "yes")]
-    pub(crate) expired: bool,
+    pub expired: bool,
 }
 
 fn yes() -> bool {
@@ -58,7 +56,7 @@ fn yes() -> bool {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Ptb {
+pub enum Ptb {
     #[default]
     Honest,
     Silent,
@@ -68,10 +66,10 @@ pub(crate) enum Ptb {
 /// How the target answers.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct TargetSpec {
-    pub(crate) echo: bool,
+pub struct TargetSpec {
+    pub echo: bool,
     /// Token bucket of its answers: burst and answers a second.
-    pub(crate) limit: Option<(f64, f64)>,
+    pub limit: Option<(f64, f64)>,
 }
 
 impl Default for TargetSpec {
@@ -82,17 +80,32 @@ impl Default for TargetSpec {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Expect {
+pub struct Expect {
     /// `clear|narrowed|black_hole|unreachable|inconclusive`.
-    pub(crate) verdict: String,
-    pub(crate) path_mtu: Option<u32>,
-    pub(crate) signalled: Option<bool>,
+    pub verdict: String,
+    pub path_mtu: Option<u32>,
+    pub signalled: Option<bool>,
     /// First hop that the large packet does not reach.
-    pub(crate) narrowing_ttl: Option<u8>,
+    pub narrowing_ttl: Option<u8>,
     /// Upper bound of probes.
-    pub(crate) max_probes: Option<u32>,
+    pub max_probes: Option<u32>,
     /// Upper bound of virtual time.
-    pub(crate) max_ms: Option<f64>,
+    pub max_ms: Option<f64>,
+}
+
+/// Every file of `tests/paths/`, by name.
+pub fn scenarios() -> Vec<(String, Scenario)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/paths");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    files.sort();
+    let read = |path: std::path::PathBuf| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let scenario = toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        (name, scenario)
+    };
+    files.into_iter().map(read).collect()
 }
 
 #[derive(PartialEq)]
@@ -111,7 +124,7 @@ impl Ord for Arrival {
 }
 
 /// A small deterministic generator (xorshift), so that a failing seed can be played again.
-pub(crate) struct Chance(pub u64);
+pub struct Chance(pub u64);
 
 impl Chance {
     fn next(&mut self) -> f64 {
@@ -122,12 +135,12 @@ impl Chance {
     }
 }
 
-pub(crate) fn router(ttl: usize) -> IpAddr {
+pub fn router(ttl: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 99, u8::try_from(ttl).unwrap(), 1))
 }
 
 impl Scenario {
-    pub(crate) fn plan(&self) -> Plan {
+    pub fn plan(&self) -> Plan {
         match self.family {
             6 => Plan::new(100, self.interface_mtu, 1280),
             _ => Plan::new(84, self.interface_mtu, 68),
@@ -160,7 +173,7 @@ impl Scenario {
     }
 
     /// Plays the search and returns its result with the sizes sent, in order.
-    pub(crate) fn play(&self, seed: u64) -> (PathResult, Vec<Probe>) {
+    pub fn play(&self, seed: u64) -> (PathResult, Vec<Probe>) {
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut search = Search::new(self.plan());
         let mut now = Duration::ZERO;
@@ -206,7 +219,7 @@ impl Scenario {
     }
 }
 
-pub(crate) fn verdict_name(verdict: Verdict) -> &'static str {
+pub fn verdict_name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Clear => "clear",
         Verdict::Narrowed => "narrowed",

@@ -1,0 +1,142 @@
+//! The scenarios of `tests/paths/` on real namespaces: the kernel must agree with the virtual path.
+
+mod support;
+use support::namespace_path::{NamespacePath, not_for_namespaces};
+use support::virtual_path::{Scenario, scenarios};
+use support::{nsprobe, stderr, stdout};
+
+fn measure(path: &NamespacePath) -> serde_json::Value {
+    let output = nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).output().unwrap();
+    serde_json::from_str(&stdout(&output)).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)))
+}
+
+#[test]
+fn the_kernel_agrees_with_every_scenario_that_it_can_build() {
+    let mut wrong = Vec::new();
+    let mut built = 0;
+    for (name, scenario) in scenarios() {
+        if let Some(why) = not_for_namespaces(&scenario) {
+            println!("{name}: virtual only: {why}");
+            continue;
+        }
+        built += 1;
+        let path = NamespacePath::build(&scenario);
+        let document = measure(&path);
+        let expect = &scenario.expect;
+        let seen = (document["verdict"].as_str(), document["path_mtu_bytes"].as_u64());
+        if seen != (Some(expect.verdict.as_str()), expect.path_mtu.map(u64::from)) {
+            wrong.push(format!(
+                "{name}: {seen:?}, expected {} {:?}\n{document:#}",
+                expect.verdict, expect.path_mtu
+            ));
+        }
+        let ttl = document["narrowing"]["ttl"].as_u64();
+        if expect.narrowing_ttl.is_some() && ttl != expect.narrowing_ttl.map(u64::from) {
+            wrong.push(format!(
+                "{name}: narrows at {ttl:?}, expected {:?}\n{document:#}",
+                expect.narrowing_ttl
+            ));
+        }
+    }
+    assert!(built >= 15, "only {built} scenarios could be built");
+    assert!(wrong.is_empty(), "{} of {built} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn scenario(text: &str) -> Scenario {
+    toml::from_str(text).unwrap()
+}
+
+#[test]
+fn the_path_mtu_cache_of_ipv4_is_left_as_it_was() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "narrow"
+           interface_mtu = 1500
+           hop = [{ mtu = 1400 }]
+           expect = { verdict = "narrowed", path_mtu = 1400 }"#,
+    ));
+    assert_eq!(measure(&path)["path_mtu_bytes"], 1400);
+    let route = path.source_namespace().ip(&format!("route get {}", path.target()));
+    assert!(!route.contains("mtu"), "{route}");
+}
+
+#[test]
+fn what_ipv6_leaves_in_the_cache_is_said() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "narrow"
+           family = 6
+           interface_mtu = 1500
+           hop = [{ mtu = 1400 }]
+           expect = { verdict = "narrowed", path_mtu = 1400 }"#,
+    ));
+    let document = measure(&path);
+    let route = path.source_namespace().ip(&format!("-6 route get {}", path.target()));
+    let said = document["findings"].as_array().unwrap().iter().any(|f| f["id"] == "mtu.cache_left");
+    assert_eq!(said, route.contains("mtu 1400"), "{route}\n{document:#}");
+}
+
+#[test]
+fn a_poisoned_cache_does_not_answer_for_the_network_and_is_named() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "narrow"
+           interface_mtu = 1500
+           hop = [{ mtu = 1400 }]
+           expect = { verdict = "narrowed", path_mtu = 1400 }"#,
+    ));
+    // ping fills the cache with 1400; then the link grows again.
+    let namespace = path.source_namespace();
+    let ping =
+        ["netns", "exec", namespace.name(), "ping", "-c1", "-W1", "-M", "do", "-s", "1472", &path.target()];
+    let _ = std::process::Command::new("ip").args(ping).output().unwrap();
+    assert!(namespace.ip(&format!("route get {}", path.target())).contains("mtu 1400"));
+    path.widen(1500);
+    let document = measure(&path);
+    assert_eq!(document["verdict"], "clear", "{document:#}");
+    assert_eq!(document["findings"][0]["id"], "mtu.cache_stale");
+    assert!(
+        namespace.ip(&format!("route get {}", path.target())).contains("mtu 1400"),
+        "the cache was changed"
+    );
+}
+
+#[test]
+fn ctrl_c_in_the_middle_prints_what_is_known_and_exits_130() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "nobody answers"
+           interface_mtu = 1500
+           target = { echo = false }
+           expect = { verdict = "unreachable" }"#,
+    ));
+    let child = nsprobe()
+        .args(["mtu", &path.source(), &path.target(), "-o", "json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::SIGINT)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["verdict"], "inconclusive");
+}
+
+#[test]
+fn bad_targets_and_sizes_are_told_apart() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "clear"
+           interface_mtu = 1500
+           expect = { verdict = "clear", path_mtu = 1500 }"#,
+    ));
+    let say = |arguments: &[&str]| {
+        let output = nsprobe().arg("mtu").arg(path.source()).args(arguments).output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let (code, text) = say(&["2001:db8::1"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("no route to 2001:db8::1"), "{text}");
+    let (code, text) = say(&[&path.target(), "--max", "9000"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("1500"), "{text}");
+    let (code, _) = say(&[&path.target(), "--max", "1400", "-q"]);
+    assert_eq!(code, Some(0));
+}

@@ -1,0 +1,160 @@
+//! A scenario's path out of real namespaces: source – routers – target, joined by veth pairs.
+
+use super::virtual_path::{Ptb, Scenario};
+use super::{Netns, run};
+
+/// The namespaces of one path, from the source to the target; gone when dropped.
+pub struct NamespacePath {
+    nodes: Vec<Netns>,
+    family: u8,
+}
+
+/// Why this kernel cannot build a scenario: it then plays on the virtual path only.
+pub fn not_for_namespaces(scenario: &Scenario) -> Option<&'static str> {
+    if scenario.hop.iter().any(|h| matches!(h.ptb, Ptb::Names(_))) {
+        return Some("a router of this kernel does not lie");
+    }
+    if scenario.hop.iter().any(|h| h.first_passes) {
+        return Some("only a tunnel over IPv6 lets the first packet through");
+    }
+    if scenario.family == 6 && scenario.hop.iter().any(|h| h.mtu < 1280) {
+        return Some("the kernel takes IPv6 off a link below 1280 bytes");
+    }
+    None
+}
+
+fn address(family: u8, link: usize, end: usize) -> String {
+    match family {
+        6 => format!("fd99:{link}::{end}"),
+        _ => format!("10.99.{link}.{end}"),
+    }
+}
+
+fn network(family: u8, link: usize) -> String {
+    match family {
+        6 => format!("fd99:{link}::/64"),
+        _ => format!("10.99.{link}.0/24"),
+    }
+}
+
+impl NamespacePath {
+    pub fn build(scenario: &Scenario) -> Self {
+        let family = scenario.family;
+        let links = scenario.hop.len() + 1;
+        let nodes: Vec<Netns> = (0..=links).map(|_| Netns::new()).collect();
+        for (link, pair) in nodes.windows(2).enumerate() {
+            let mtu = match link {
+                0 => scenario.interface_mtu,
+                _ => scenario.hop[link - 1].mtu,
+            };
+            let [left, right] = pair else { unreachable!("windows of two") };
+            left.ip(&format!(
+                "link add right mtu {mtu} type veth peer name left mtu {mtu} netns {}",
+                right.name()
+            ));
+            for (node, name, end) in [(left, "right", 1), (right, "left", 2)] {
+                let length = if family == 6 { "64 nodad" } else { "24" };
+                node.ip(&format!("addr add {}/{length} dev {name}", address(family, link, end)));
+                node.ip(&format!("link set {name} up"));
+            }
+        }
+        let ip = if family == 6 { "-6 route" } else { "-4 route" };
+        for (at, node) in nodes.iter().enumerate() {
+            for link in 0..links {
+                // Links of its own are connected; others lie to the left or to the right.
+                let via = if link + 1 < at {
+                    address(family, at - 1, 1)
+                } else if link > at {
+                    address(family, at, 2)
+                } else {
+                    continue;
+                };
+                run(
+                    "ip",
+                    &["-n", node.name()]
+                        .into_iter()
+                        .chain(format!("{ip} add {} via {via}", network(family, link)).split(' '))
+                        .collect::<Vec<_>>(),
+                );
+            }
+        }
+        let path = Self { nodes, family };
+        path.forward();
+        path.filter(scenario);
+        path
+    }
+
+    fn inside(node: &Netns, script: &str) {
+        run("ip", &["netns", "exec", node.name(), "sh", "-ec", script]);
+    }
+
+    fn forward(&self) {
+        for node in &self.nodes {
+            Self::inside(
+                node,
+                "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+            );
+        }
+    }
+
+    fn filter(&self, scenario: &Scenario) {
+        let mut rules: Vec<(usize, String)> = Vec::new();
+        for (at, hop) in scenario.hop.iter().enumerate() {
+            let output = "add chain inet t o { type filter hook output priority 0; }";
+            if matches!(hop.ptb, Ptb::Silent) {
+                rules.push((at + 1, format!("{output}; add rule inet t o icmp type destination-unreachable icmp code 4 drop; add rule inet t o icmpv6 type packet-too-big drop")));
+            }
+            if !hop.expired {
+                rules.push((at + 1, format!("{output}; add rule inet t o icmp type time-exceeded drop; add rule inet t o icmpv6 type time-exceeded drop")));
+            }
+        }
+        let target = self.nodes.len() - 1;
+        let input = "add chain inet t i { type filter hook input priority 0; }";
+        let echo = ["icmp type echo-request", "icmpv6 type echo-request"];
+        if !scenario.target.echo {
+            rules.extend(echo.map(|e| (target, format!("{input}; add rule inet t i {e} drop"))));
+        }
+        if let Some((burst, rate)) = scenario.target.limit {
+            rules.extend(echo.map(|e| {
+                (target, format!("{input}; add rule inet t i {e} limit rate over {rate}/second burst {burst} packets drop"))
+            }));
+        }
+        if scenario.loss > 0.0 {
+            let percent = (scenario.loss * 100.0).round();
+            let chain = "add chain inet t p { type filter hook prerouting priority 0; }";
+            // Neighbour discovery is ICMPv6 too: only what the search meets is lost.
+            for kind in echo {
+                rules.push((
+                    target,
+                    format!("{chain}; add rule inet t p {kind} numgen random mod 100 < {percent} drop"),
+                ));
+            }
+        }
+        for (node, rule) in rules {
+            Self::inside(&self.nodes[node], &format!("nft 'add table inet t; {rule}'"));
+        }
+    }
+
+    pub fn source(&self) -> String {
+        self.nodes[0].source()
+    }
+
+    pub fn source_namespace(&self) -> &Netns {
+        &self.nodes[0]
+    }
+
+    pub fn target(&self) -> String {
+        address(self.family, self.nodes.len() - 2, 2)
+    }
+
+    /// Sets every link behind the first to `mtu`.
+    pub fn widen(&self, mtu: u32) {
+        for node in &self.nodes {
+            for end in ["left", "right"] {
+                let _ = std::process::Command::new("ip")
+                    .args(["-n", node.name(), "link", "set", end, "mtu", &mtu.to_string()])
+                    .output();
+            }
+        }
+    }
+}
