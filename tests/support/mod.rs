@@ -8,6 +8,7 @@
     reason = "a test fails loudly; clippy sees only #[test] functions as tests"
 )]
 
+pub mod lab;
 pub mod namespace_path;
 pub mod pty;
 pub mod virtual_path;
