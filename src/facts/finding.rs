@@ -67,6 +67,7 @@ pub struct Finding {
     /// One sentence.
     pub summary: String,
     /// What was read; never empty.
+    #[schemars(length(min = 1))]
     pub evidence: Vec<Evidence>,
     /// What to do about it, a command where there is one.
     pub fix: String,

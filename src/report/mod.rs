@@ -4,10 +4,12 @@ mod json;
 mod mtu;
 mod out;
 mod pods;
+mod rules;
 mod text;
 
 pub use json::{Document, ErrorDocument, document};
 pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_comparison, render_mtu};
 pub use out::{Out, Paint, is_closed_pipe};
 pub use pods::{PodsDocument, PodsView, render_pods};
+pub use rules::{RulesDocument, render_rules};
 pub use text::{duration_ms, findings, sanitize};

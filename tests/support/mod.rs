@@ -11,6 +11,7 @@
 pub mod lab;
 pub mod namespace_path;
 pub mod pty;
+pub mod schema;
 pub mod virtual_path;
 
 use std::ffi::OsStr;
