@@ -12,7 +12,7 @@
 
 mod support;
 
-use nsprobe::report::{ErrorDocument, RulesDocument};
+use nsprobe::report::{ErrorDocument, MtuComparison, MtuReport, PodsDocument, RulesDocument};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use support::schema::{self, errors, valid};
@@ -32,9 +32,28 @@ fn generated<T: schemars::JsonSchema>(name: &str) -> Value {
     schema
 }
 
+/// Its results are whole documents of `mtu`.
+fn comparison() -> Value {
+    let mut schema = generated::<MtuComparison>("mtu_comparison");
+    let mut one = generated::<MtuReport>("mtu");
+    let parts = one.as_object_mut().unwrap().remove("$defs").unwrap();
+    let all = schema["$defs"].as_object_mut().unwrap();
+    all.extend(parts.as_object().unwrap().clone());
+    one.as_object_mut().unwrap().remove("$schema");
+    all.insert("MtuDocument".into(), one);
+    schema["properties"]["results"]["items"] = json!({"$ref": "#/$defs/MtuDocument"});
+    schema
+}
+
 /// Name and schema of every document.
 fn documents() -> Vec<(&'static str, Value)> {
-    vec![("error", generated::<ErrorDocument>("error")), ("rules", generated::<RulesDocument>("rules"))]
+    vec![
+        ("error", generated::<ErrorDocument>("error")),
+        ("rules", generated::<RulesDocument>("rules")),
+        ("pods", generated::<PodsDocument>("pods")),
+        ("mtu", generated::<MtuReport>("mtu")),
+        ("mtu_comparison", comparison()),
+    ]
 }
 
 #[test]
@@ -86,6 +105,17 @@ fn rules_are_listed_with_all_there_is_to_say() {
     assert!(rules.iter().any(|rule| rule["id"] == "runtime.hung"));
     assert!(rules.iter().all(|rule| !rule["fix"].as_str().unwrap().is_empty()), "a rule without a fix");
     assert_eq!(document["findings"], json!([]));
+}
+
+#[test]
+fn the_pods_of_a_machine_without_a_runtime_are_a_document_too() {
+    let root = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/proc", root.path().join("proc")).unwrap();
+    let output = nsprobe().args(["pods", "-o", "json", "--host-root"]).arg(root.path()).output().unwrap();
+    let document = valid(&output.stdout);
+    assert_eq!(document["schema"], "nsprobe.pods/v1");
+    assert_eq!(document["source"], "disk");
+    assert_eq!(document["degraded"]["reason"], "no_runtime", "{}", stderr(&output));
 }
 
 #[test]

@@ -222,10 +222,10 @@ fn a_shell_has_job_control_and_runs_in_the_namespace() {
     netns.ip("link add va type veth peer name vb");
     let program = env!("CARGO_BIN_EXE_nsprobe");
     let mut terminal = Terminal::run(&format!("{program} shell {}", netns.source()));
-    terminal.wait_for(&format!("in the network namespace of {}", netns.source()));
+    terminal.wait_for(&format!("in the network namespace of netns:{}", netns.path().display()));
     terminal.keys("ls /sys/class/net/; echo in=$NSPROBE_SOURCE.\n");
     terminal.wait_for("va");
-    terminal.wait_for(&format!("in={}.", netns.source()));
+    terminal.wait_for(&format!("in=netns:{}.", netns.path().display()));
     terminal.keys("sh -c 'echo star\"\"ted; exec cat'\n");
     terminal.wait_for("started");
     terminal.keys("\x1a");

@@ -15,10 +15,12 @@ use simple_dns::rdata::{A, AAAA, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::Netns;
+use support::{Netns, Running, nsprobe, schema, stderr};
 
 /// A pod's namespace and a server's, joined by a veth: 192.0.2.1 and .2, 2001:db8::1 and ::2.
 struct Net {
@@ -122,6 +124,11 @@ fn answers(question: &[u8], tcp: bool) -> Vec<Vec<u8>> {
         "web.default.svc.test" | "both.test" => reply.answers.push(record(&owner, 1)),
         "v4.test" if v4 => reply.answers.push(record(&owner, 4)),
         "v4.test" => {}
+        "server.default.svc.test" if v4 => {
+            let data = RData::A(A { address: Ipv4Addr::new(192, 0, 2, 2).into() });
+            reply.answers.push(ResourceRecord::new(owner, CLASS::IN, 5, data));
+        }
+        "server.default.svc.test" => {}
         // Drops questions for AAAA, as some broken servers do.
         "dropped6.test" if v4 => reply.answers.push(record(&owner, 5)),
         "dropped6.test" | "silent.test" => return Vec::new(),
@@ -234,4 +241,50 @@ fn the_interface_of_a_link_local_address_is_the_pods_own() {
     let index = shown.split(':').next().unwrap().parse::<u32>().unwrap();
     assert_eq!(interface_index(&net.netns(), "eth0").unwrap().unwrap(), index);
     assert!(interface_index(&net.netns(), "no-such-link").unwrap().is_err());
+}
+
+/// A process in the pod's network namespace whose /etc/resolv.conf and /etc/hosts are its own.
+fn with_files(net: &Net, folder: &Path) -> Running {
+    std::fs::write(folder.join("resolv.conf"), CONF).unwrap();
+    std::fs::write(folder.join("hosts"), "2001:db8::2 six\n").unwrap();
+    let script = format!(
+        "mount --bind {0}/resolv.conf /etc/resolv.conf && mount --bind {0}/hosts /etc/hosts && echo up && exec sleep 600",
+        folder.display()
+    );
+    let mut child = Command::new("nsenter")
+        .arg(format!("--net={}", net.pod.path().display()))
+        .args(["unshare", "--mount", "sh", "-c", &script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    Running(child)
+}
+
+#[test]
+fn a_target_is_resolved_with_the_files_that_the_pod_sees() {
+    let net = Net::new();
+    let folder = tempfile::tempdir().unwrap();
+    let pod = with_files(&net, folder.path());
+    let source = format!("pid:{}", pod.0.id());
+    for (name, address) in [("server", "192.0.2.2"), ("six", "2001:db8::2")] {
+        let output = nsprobe().args(["mtu", "-o", "json", &source, name]).output().unwrap();
+        let document = schema::valid(&output.stdout);
+        assert_eq!(document["target"]["input"], name, "{}", stderr(&output));
+        assert_eq!(document["target"]["address"], address);
+        assert_eq!(document["verdict"], "clear");
+    }
+    let output = nsprobe().args(["mtu", "-o", "json", &source, "nothing"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let message = schema::valid(&output.stdout)["message"].as_str().unwrap().to_owned();
+    assert_eq!(
+        message,
+        format!(
+            "cannot resolve nothing: server 192.0.2.2 knows no such name (NXDOMAIN; tried \
+             nothing.default.svc.test, nothing.svc.test, nothing) (resolv.conf of {source})"
+        )
+    );
+    let both = nsprobe().args(["mtu", "-o", "json", &source, "server", "192.0.2.3"]).output().unwrap();
+    assert_eq!(schema::valid(&both.stdout)["schema"], "nsprobe.mtu_comparison/v1");
 }

@@ -165,18 +165,17 @@ fn from_name(
     name: &str,
     family: Option<Family>,
 ) -> Result<ResolvedTarget, Failure> {
-    let resolv_conf = file_of(context, source, "/etc/resolv.conf");
-    let hosts = file_of(context, source, "/etc/hosts");
-    let lookup =
-        Lookup { resolv_conf: &resolv_conf.text, hosts: &hosts.text, family, deadline: LOOKUP_DEADLINE };
+    let resolv_conf = pods::resolv_conf(&context.pods(), source)?.unwrap_or_default();
+    let hosts = pods::hosts(&context.pods(), source)?.unwrap_or_default();
+    let lookup = Lookup { resolv_conf: &resolv_conf, hosts: &hosts, family, deadline: LOOKUP_DEADLINE };
     let found = resolve::look_up(&source.netns, name, &lookup).map_err(|error| match error {
         LookupError::NetNs(error) => error.into(),
         error => {
-            Failure::unresolved(format!("cannot resolve {name}: {error} (resolv.conf of {})", resolv_conf.of))
+            Failure::unresolved(format!("cannot resolve {name}: {error} (resolv.conf of {})", source.label))
                 .hint(next_step(&error))
         }
     })?;
-    let how = describe(&found, &resolv_conf.of, &hosts.of);
+    let how = describe(&found, &source.label);
     let chosen = resolve::choose(&source.netns, &found.addresses)?
         .and_then(|at| found.addresses.get(at))
         .or(found.addresses.first())
@@ -194,10 +193,10 @@ fn with_others(input: &str, address: IpAddr, all: &[IpAddr], mut how: String) ->
     ResolvedTarget { input: input.to_owned(), address, scope_id: None, how, others }
 }
 
-fn describe(found: &Addresses, resolv_conf_of: &str, hosts_of: &str) -> String {
+fn describe(found: &Addresses, label: &str) -> String {
     match (&found.name, found.server) {
-        (Some(name), Some(server)) => format!("{name} by server {server} (resolv.conf of {resolv_conf_of})"),
-        _ => format!("hosts file of {hosts_of}"),
+        (Some(name), Some(server)) => format!("{name} by server {server} (resolv.conf of {label})"),
+        _ => format!("hosts file of {label}"),
     }
 }
 
@@ -235,17 +234,6 @@ fn check_name(text: &str) -> Result<(), Failure> {
         return wrong(format!("{text} is no TARGET: an address, a host name or pod:[namespace/]name"));
     }
     Ok(())
-}
-
-/// A file as SOURCE sees it, and whose it is.
-struct Text {
-    text: String,
-    of: String,
-}
-
-fn file_of(context: &Context, _source: &Source, path: &str) -> Text {
-    let bytes = std::fs::read(context.host_path(path)).unwrap_or_default();
-    Text { text: String::from_utf8_lossy(&bytes).into_owned(), of: "the node".to_owned() }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod resolve;
 mod selector;
 mod survey;
 
-pub use resolv_conf::resolv_conf;
+pub use resolv_conf::{hosts, resolv_conf};
 pub use resolve::{ResolveError, Source, resolve};
 pub use selector::{PodName, Selector};
 

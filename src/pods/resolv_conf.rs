@@ -1,4 +1,4 @@
-//! The resolv.conf that a pod's processes see.
+//! The resolv.conf and hosts file that a pod's processes see.
 
 use super::disk::Disk;
 use super::hostfs::HostFs;
@@ -19,14 +19,27 @@ const MOST_BYTES: u64 = 64 << 10;
 /// # Errors
 /// [`ListError::HostRoot`]; [`ListError::Denied`] when this user may not look into the container's root.
 pub fn resolv_conf(options: &Options, source: &Source) -> Result<Option<String>, ListError> {
-    let fs = options.open()?;
+    own_file(&options.open()?, source, "resolv.conf")
+}
+
+/// The pod's own /etc/hosts, found and read as [`resolv_conf`] is.
+///
+/// # Errors
+/// As [`resolv_conf`].
+pub fn hosts(options: &Options, source: &Source) -> Result<Option<String>, ListError> {
+    own_file(&options.open()?, source, "hosts")
+}
+
+/// `name` is a file in /etc.
+fn own_file(fs: &HostFs, source: &Source, name: &str) -> Result<Option<String>, ListError> {
+    let nodes = format!("/etc/{name}");
     let Some(pod) = &source.pod else {
         if let Some(pid) = source.pid.filter(|&pid| pid != 1) {
-            return of_process(&fs, pid).map(|found| found.or_else(|| fs.read_text("/etc/resolv.conf")));
+            return of_process(fs, pid, &nodes).map(|found| found.or_else(|| fs.read_text(&nodes)));
         }
-        let name = source.label.strip_prefix("netns:").and_then(|path| path.rsplit('/').next());
-        let own = name.and_then(|name| fs.read_text(&format!("/etc/netns/{name}/resolv.conf")));
-        return Ok(own.or_else(|| fs.read_text("/etc/resolv.conf")));
+        let netns = source.label.strip_prefix("netns:").and_then(|path| path.rsplit('/').next());
+        let own = netns.and_then(|netns| fs.read_text(&format!("/etc/netns/{netns}/{name}")));
+        return Ok(own.or_else(|| fs.read_text(&nodes)));
     };
     let mut pids: Vec<u32> = Vec::new();
     let named = source.container_id.as_ref();
@@ -37,26 +50,32 @@ pub fn resolv_conf(options: &Options, source: &Source) -> Result<Option<String>,
     }
     let mut denied = None;
     for pid in pids {
-        match of_process(&fs, pid) {
+        match of_process(fs, pid, &nodes) {
             Ok(Some(text)) => return Ok(Some(text)),
             Ok(None) => {}
             Err(error) => denied = Some(error),
         }
     }
-    // The pause container has no file of its own: the runtime made one for the sandbox.
-    let made = Disk::new(&fs).resolv_conf_paths(&pod.sandbox_id);
+    // The pause container has no file of its own: the runtime made one for the sandbox, the kubelet the other.
+    let made = match name {
+        "resolv.conf" => Disk::new(fs).resolv_conf_paths(&pod.sandbox_id),
+        _ if pod.uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+            vec![format!("/var/lib/kubelet/pods/{}/etc-hosts", pod.uid)]
+        }
+        _ => Vec::new(),
+    };
     let found = made.iter().find_map(|path| fs.read_text(path));
     match (found, denied) {
         (Some(text), _) => Ok(Some(text)),
         (None, Some(error)) => Err(error),
-        (None, None) if source.host_network => Ok(fs.read_text("/etc/resolv.conf")),
+        (None, None) if source.host_network => Ok(fs.read_text(&nodes)),
         (None, None) => Ok(None),
     }
 }
 
-fn of_process(fs: &HostFs, pid: u32) -> Result<Option<String>, ListError> {
+fn of_process(fs: &HostFs, pid: u32, path: &str) -> Result<Option<String>, ListError> {
     let root = fs.proc_root().join(pid.to_string()).join("root");
-    let read = || read_in_root(File::open(&root)?.as_fd(), Path::new("/etc/resolv.conf"), MOST_BYTES);
+    let read = || read_in_root(File::open(&root)?.as_fd(), Path::new(path), MOST_BYTES);
     match read() {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
