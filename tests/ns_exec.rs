@@ -150,28 +150,6 @@ fn a_failure_is_a_document_where_documents_are_wanted() {
 }
 
 #[test]
-fn without_privilege_it_says_which_and_how_to_get_it() {
-    let netns = Netns::new();
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
-        .arg(unprivileged_copy().path().join("nsprobe"))
-        .args(["exec", &netns.source(), "--", "true"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(125), "{}", stderr(&output));
-    assert!(stderr(&output).contains("CAP_SYS_ADMIN"), "{}", stderr(&output));
-}
-
-/// A copy of the program where any user can run it.
-fn unprivileged_copy() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_nsprobe"), folder.path().join("nsprobe")).unwrap();
-    folder
-}
-
-#[test]
 fn streams_signals_and_descriptors_are_passed_on_untouched() {
     let netns = Netns::new();
     let mut child = nsprobe()

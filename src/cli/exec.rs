@@ -13,7 +13,8 @@ use std::process::Command;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 CMD is a tool of the place nsprobe itself was started in (of the debug container, with --host-root), and sees its files; \
-only the network, the hostname and /sys are SOURCE's.\n\
+only the network, the hostname and /sys are SOURCE's.
+
 Exit codes: CMD's own (a signal that ends it is seen by the caller as such: 128+n in a shell), 125 nsprobe itself failed, 126 CMD cannot be run, 127 CMD was not found.")]
 pub(crate) struct ExecArgs {
     /// Where to run it.
@@ -27,7 +28,8 @@ pub(crate) struct ExecArgs {
 /// Arguments of `shell`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The shell is $SHELL, else /bin/bash, else /bin/sh. NSPROBE_SOURCE in its environment says where it runs.\n\
+The shell is $SHELL, else /bin/bash, else /bin/sh. NSPROBE_SOURCE in its environment says where it runs.
+
 Exit codes: the shell's own, 125 nsprobe itself failed, 126 and 127 no shell could be run.")]
 pub(crate) struct ShellArgs {
     /// Where to run it.

@@ -101,6 +101,25 @@ impl Drop for Netns {
     }
 }
 
+/// The program as another user without any capability runs it; needs root to become that user.
+///
+/// The folder holds a copy that everybody can reach; keep it until the command has ended.
+pub fn nsprobe_as_nobody() -> (Command, tempfile::TempDir) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("nsprobe");
+    std::fs::copy(env!("CARGO_BIN_EXE_nsprobe"), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+        .arg(program)
+        .env_remove("NSPROBE_LOG")
+        .env_remove("CONTAINER_RUNTIME_ENDPOINT")
+        .current_dir("/");
+    (command, folder)
+}
+
 /// A process that is killed when dropped.
 #[derive(Debug)]
 pub struct Running(pub std::process::Child);
