@@ -135,3 +135,14 @@ impl From<crate::pods::ListError> for Failure {
         }
     }
 }
+
+impl From<crate::observe::ObserveError> for Failure {
+    fn from(error: crate::observe::ObserveError) -> Self {
+        match error {
+            crate::observe::ObserveError::NetNs(error) => error.into(),
+            error if error.is_permission() => Self::privilege(error.to_string())
+                .hint("run as root (sudo nsprobe …), or with CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_NET_RAW"),
+            error => Self::stopped(error.to_string()),
+        }
+    }
+}

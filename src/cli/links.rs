@@ -1,11 +1,58 @@
-//! Not moved in yet.
+//! `nsprobe links`: every interface's MTU, the chain of each pod, and what does not fit together.
 
 use super::{Context, Exit, Failure};
+use crate::diagnose::links::{check_links, check_unread};
+use crate::diagnose::runtime::check_runtime;
+use crate::netns::NetNs;
+use crate::observe::{ReadOptions, read_namespaces};
+use crate::report::{LinksDocument, LinksView, render_links};
 use clap::Args;
 
+/// Arguments of `links`.
 #[derive(Debug, Args)]
-pub(crate) struct LinksArgs {}
+pub(crate) struct LinksArgs {
+    /// Whose links, with those of the host that they hang on; the host and every pod without.
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+}
 
-pub(super) fn run(_args: &LinksArgs, _context: &mut Context) -> Result<Exit, Failure> {
-    Err(Failure::stopped("not moved in yet"))
+/// A namespace to read, open.
+struct Target {
+    subject: String,
+    netns: NetNs,
+}
+
+pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let options = context.pods();
+    let host = crate::pods::resolve(&options, "host")?.netns;
+    let mut targets = vec![Target { subject: "host".into(), netns: host }];
+    let mut findings = Vec::new();
+    for selector in &args.sources {
+        let source = crate::pods::resolve(&options, selector)?;
+        if let Some(degraded) = &source.degraded {
+            findings.push(check_runtime(degraded, None));
+        }
+        // A pod with hostNetwork, or one that was named twice: its namespace is there already.
+        if !targets.iter().any(|t| t.netns.inode() == source.netns.inode()) {
+            targets.push(Target { subject: source.label, netns: source.netns });
+        }
+    }
+    findings.dedup();
+    let open: Vec<(&str, &NetNs)> = targets.iter().map(|t| (t.subject.as_str(), &t.netns)).collect();
+    let mut namespaces = Vec::new();
+    for (subject, answer) in read_namespaces(&open, ReadOptions::default()) {
+        match answer {
+            Ok(namespace) => namespaces.push(namespace),
+            Err(error) if error.is_permission() || subject == "host" => return Err(error.into()),
+            Err(error) => findings.push(check_unread(&subject, &error.to_string())),
+        }
+    }
+    let host = targets.first().map_or(0, |t| t.netns.inode());
+    findings.extend(check_links(&namespaces, host));
+    let report = LinksDocument { namespaces, findings };
+    let verbose = context.global.verbose;
+    context.report("nsprobe.links/v1", &report, |out| {
+        render_links(&report, host, LinksView { paint: out.paint, width: out.width.unwrap_or(80), verbose })
+    })?;
+    Ok(Exit::of(&report.findings))
 }

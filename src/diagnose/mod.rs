@@ -1,5 +1,8 @@
 //! Facts → findings: pure rules, one file a family, every rule with a stable id.
 
+pub mod chain;
+mod link_fixes;
+pub mod links;
 pub mod path;
 pub mod runtime;
 
@@ -44,7 +47,7 @@ impl Rule {
 
 /// Every rule of every family.
 pub fn rules() -> Vec<&'static Rule> {
-    [path::RULES, runtime::RULES].into_iter().flatten().collect()
+    [links::RULES, path::RULES, runtime::RULES].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Facts and findings → people and machines. Nothing else writes to standard output.
 
 mod json;
+mod links;
 mod mtu;
 mod out;
 mod pods;
@@ -8,6 +9,7 @@ mod rules;
 mod text;
 
 pub use json::{Document, ErrorDocument, document};
+pub use links::{LinksDocument, LinksView, render_links};
 pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_comparison, render_mtu};
 pub use out::{Out, Paint, is_closed_pipe};
 pub use pods::{PodsDocument, PodsView, render_pods};

@@ -1,0 +1,186 @@
+//! The way of a pod's packets through its node, as far as links and routes tell it: pod eth0 → veth peer →
+//! bridge → tunnel → uplink, with what fits through each.
+
+use crate::facts::{Link, Namespace, Route};
+
+/// How an interface hangs on the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Join {
+    /// The first: the pod's own interface.
+    Start,
+    /// The other end of a veth or netkit, or the interface below a macvlan, ipvlan or VLAN.
+    Wire,
+    /// Through a bridge: frames are switched, nobody answers for one that is too big.
+    Bridge,
+    /// Routed: a packet that is too big draws a PTB.
+    Route,
+    /// Inside a tunnel's outer packets.
+    Tunnel,
+}
+
+/// One interface on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hop {
+    /// How it is reached from the hop before.
+    pub join: Join,
+    /// Its name.
+    pub name: String,
+    /// `IFLA_INFO_KIND`; `None` for a physical device.
+    pub kind: Option<String>,
+    /// Its link MTU, bytes; for the pod's own interface its routes' MTU where that is smaller.
+    pub mtu_bytes: u32,
+    /// What a tunnel around the packet takes of it here, bytes.
+    pub taken_bytes: u32,
+}
+
+impl Hop {
+    /// The largest packet of the pod (bytes) that fits through here whole.
+    pub fn carries_bytes(&self) -> u32 {
+        self.mtu_bytes.saturating_sub(self.taken_bytes)
+    }
+}
+
+/// One way out of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Chain {
+    /// From the pod's interface outwards; never empty.
+    pub hops: Vec<Hop>,
+}
+
+impl Chain {
+    /// The place of the first hop that carries less than the pod's own interface sends and least of all;
+    /// `None` when everything that the pod sends fits.
+    pub fn narrowest(&self) -> Option<usize> {
+        let start = self.hops.first()?.carries_bytes();
+        let least = self.hops.iter().map(Hop::carries_bytes).min().filter(|&least| least < start)?;
+        self.hops.iter().position(|hop| hop.carries_bytes() == least)
+    }
+}
+
+/// What packets a pod's interface sends (bytes): its link MTU, or the largest MTU of its routes where every one
+/// of them sets a smaller one, as some CNIs do instead of changing the link.
+pub fn sending_mtu(namespace: &Namespace, link: &Link) -> u32 {
+    let mut routes = namespace
+        .routes
+        .iter()
+        .filter(|r| r.interface.as_deref() == Some(link.name.as_str()) && !is_on_link(r))
+        .peekable();
+    if routes.peek().is_none() {
+        return link.mtu_bytes;
+    }
+    routes.map(|r| r.mtu_bytes.unwrap_or(link.mtu_bytes)).max().unwrap_or(link.mtu_bytes).min(link.mtu_bytes)
+}
+
+/// A route to the own subnet or a link-local one, which CNIs leave without an MTU.
+fn is_on_link(route: &Route) -> bool {
+    route.via.is_none() && route.destination != "default"
+}
+
+/// The interface that a namespace's default route leaves by.
+pub fn uplink(namespace: &Namespace) -> Option<&Link> {
+    let route = namespace.routes.iter().find(|r| r.destination == "default" && r.interface.is_some())?;
+    find(namespace, route.interface.as_deref()?)
+}
+
+/// The interface of that name.
+pub fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Link> {
+    namespace.links.iter().find(|l| l.name == name)
+}
+
+/// Whether it puts packets into packets.
+pub fn is_tunnel(link: &Link) -> bool {
+    link.tunnel.is_some()
+}
+
+/// Interfaces of a pod that lead out of it: those whose other end is in the host.
+pub fn outward<'a>(pod: &'a Namespace, host: &'a Namespace) -> impl Iterator<Item = (&'a Link, &'a Link)> {
+    pod.links.iter().filter(|l| l.up).filter_map(|link| {
+        let peer = link.peer.as_ref().filter(|p| p.netns_inode == Some(host.netns_inode))?;
+        Some((link, host.links.iter().find(|l| l.index == peer.index)?))
+    })
+}
+
+/// Tunnels that the host's routes lead into (`bridge` none), or that are ports of `bridge`.
+pub fn tunnels<'a>(host: &'a Namespace, bridge: Option<&'a Link>) -> impl Iterator<Item = (&'a Link, Join)> {
+    host.links.iter().filter(|l| l.up && is_tunnel(l)).filter_map(move |link| {
+        if bridge.is_some_and(|b| link.master.as_deref() == Some(b.name.as_str())) {
+            return Some((link, Join::Bridge));
+        }
+        let routed = host.routes.iter().any(|r| {
+            r.interface.as_deref() == Some(link.name.as_str()) && !r.destination.starts_with("fe80:")
+        });
+        (routed && link.master.is_none()).then_some((link, Join::Route))
+    })
+}
+
+/// The bridge that a host's interface is a port of.
+pub fn bridge_of<'a>(host: &'a Namespace, port: &Link) -> Option<&'a Link> {
+    find(host, port.master.as_deref()?)
+}
+
+/// Every way out of a pod: one for each interface and tunnel, the narrowest first; without a tunnel the way by
+/// the host's default route.
+pub fn chains(pod: &Namespace, host: &Namespace) -> Vec<Chain> {
+    let mut all = Vec::new();
+    for (inside, outside) in outward(pod, host) {
+        let mut hops = vec![
+            hop(Join::Start, inside, sending_mtu(pod, inside), 0),
+            hop(Join::Wire, outside, outside.mtu_bytes, 0),
+        ];
+        let switched = matches!(inside.kind.as_deref(), Some("veth" | "netkit"));
+        let bridge = bridge_of(host, outside).filter(|_| switched);
+        hops.extend(bridge.map(|b| hop(Join::Bridge, b, b.mtu_bytes, 0)));
+        let mut ways: Vec<Vec<Hop>> = Vec::new();
+        if switched {
+            ways.extend(tunnels(host, bridge).map(|(tunnel, join)| through(host, tunnel, join)));
+            if ways.is_empty() {
+                ways.extend(out(host, bridge));
+            }
+        }
+        ways.sort_by_key(|way| way.iter().map(Hop::carries_bytes).min());
+        if ways.is_empty() {
+            ways.push(Vec::new());
+        }
+        for way in ways {
+            let mut hops = hops.clone();
+            hops.extend(way);
+            all.push(Chain { hops });
+        }
+    }
+    all
+}
+
+fn hop(join: Join, link: &Link, mtu_bytes: u32, taken_bytes: u32) -> Hop {
+    Hop { join, name: link.name.clone(), kind: link.kind.clone(), mtu_bytes, taken_bytes }
+}
+
+/// A tunnel and what carries it, through tunnels in tunnels.
+fn through(host: &Namespace, tunnel: &Link, join: Join) -> Vec<Hop> {
+    /// A tunnel that is its own underlay by mistake must not turn in circles.
+    const DEEPEST: usize = 4;
+    let mut hops = vec![hop(join, tunnel, tunnel.mtu_bytes, 0)];
+    let (mut inner, mut taken) = (tunnel, 0);
+    for _ in 0..DEEPEST {
+        let (Some(below), Some(overhead)) =
+            (inner.underlay.as_deref().and_then(|name| find(host, name)), inner.overhead_bytes)
+        else {
+            break;
+        };
+        taken += overhead;
+        hops.push(hop(Join::Tunnel, below, below.mtu_bytes, taken));
+        inner = below;
+    }
+    hops
+}
+
+/// The way by the default route; switched when the uplink is a port of the pod's own bridge.
+fn out(host: &Namespace, bridge: Option<&Link>) -> Option<Vec<Hop>> {
+    let uplink = uplink(host)?;
+    if bridge.is_some_and(|b| b.index == uplink.index) {
+        let port = host.links.iter().find(|l| {
+            l.up && l.master.as_deref() == Some(uplink.name.as_str()) && l.peer.is_none() && !is_tunnel(l)
+        })?;
+        return Some(vec![hop(Join::Bridge, port, port.mtu_bytes, 0)]);
+    }
+    Some(vec![hop(Join::Route, uplink, uplink.mtu_bytes, 0)])
+}

@@ -1,0 +1,85 @@
+//! What to do about a wrong MTU: the command that mends it now, and the setting that makes it last.
+
+use crate::facts::{Link, Route};
+
+/// The CNI setting that decides the MTU, told from the name its tunnel has.
+fn cni_setting(tunnel: &str, pod_mtu: u32) -> String {
+    if tunnel.starts_with("vxlan.calico") || tunnel == "tunl0" || tunnel.starts_with("wireguard.cali") {
+        format!(
+            "Calico: kubectl patch installation default --type merge -p '{{\"spec\":{{\"calicoNetwork\":{{\"mtu\":{pod_mtu}}}}}}}' (without the operator: veth_mtu in ConfigMap calico-config)"
+        )
+    } else if tunnel.starts_with("flannel") {
+        format!(
+            "flannel: \"MTU\": {pod_mtu} in the Backend of net-conf.json (ConfigMap kube-flannel-cfg), or let it find out by restarting it after the uplink has its MTU"
+        )
+    } else if tunnel.starts_with("cilium") {
+        format!("Cilium: Helm value MTU={pod_mtu}, then restart the agents")
+    } else if tunnel.starts_with("antrea") || tunnel.starts_with("genev_sys") || tunnel.starts_with("ovn") {
+        format!("the CNI's MTU setting (Antrea: defaultMTU; OVN-Kubernetes: mtu): {pod_mtu}")
+    } else {
+        format!("\"mtu\": {pod_mtu} in the CNI's configuration under /etc/cni/net.d")
+    }
+}
+
+/// Both ends get the smaller MTU: that never makes another hop too small.
+pub(super) fn veth(subject: &str, link: &str, inside: u32, peer: &str, outside: u32) -> String {
+    let now = if inside > outside {
+        format!("nsprobe exec {subject} -- ip link set dev {link} mtu {outside}")
+    } else {
+        format!("ip link set dev {peer} mtu {inside}")
+    };
+    format!(
+        "now: {now}; to last: one MTU in the CNI's configuration, then recreate the pod (kubectl delete pod)"
+    )
+}
+
+pub(super) fn bridge_port(bridge: &str, ports: &[&str], largest: u32) -> String {
+    let port = ports.first().copied().unwrap_or("PORT");
+    let more = if ports.len() > 1 { ", and so for the others" } else { "" };
+    format!(
+        "one MTU for all: ip link set dev {port} mtu {largest}{more}, if what hangs on it takes {largest} too; else lower {bridge} and its other ports, in the CNI's configuration, and recreate the pods"
+    )
+}
+
+pub(super) fn tunnel(tunnel: &str, mtu: u32, below: &str, below_mtu: u32, overhead: u32) -> String {
+    let fits = below_mtu.saturating_sub(overhead);
+    format!(
+        "{below_mtu} − {overhead} = {fits}: ip link set dev {tunnel} mtu {fits}; to last, and for the pods: {}; or raise {below} and the network below it to {}",
+        cni_setting(tunnel, fits),
+        mtu.saturating_add(overhead)
+    )
+}
+
+/// Pods get the MTU of their way out.
+pub(super) fn pods_to(way: &Link, below: Option<&Link>) -> String {
+    let arithmetic = match (below, way.overhead_bytes) {
+        (Some(below), Some(overhead)) if below.mtu_bytes.saturating_sub(overhead) == way.mtu_bytes => {
+            format!("{} − {overhead} = {}: ", below.mtu_bytes, way.mtu_bytes)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "{arithmetic}{}; then recreate the pods (kubectl delete pod)",
+        cni_setting(&way.name, way.mtu_bytes)
+    )
+}
+
+pub(super) fn mixed(example: Option<&str>) -> String {
+    let pod = example.unwrap_or("POD");
+    let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
+    format!(
+        "compare with the MTU that the CNI gives out now (/etc/cni/net.d, /run/flannel/subnet.env, /var/lib/calico/mtu) and recreate the pods that differ: kubectl delete pod -n {namespace} {name}"
+    )
+}
+
+pub(super) fn route(subject: &str, route: &Route, link: &Link) -> String {
+    let via = route.via.map(|v| format!(" via {v}")).unwrap_or_default();
+    let prefix = if subject == "host" { String::new() } else { format!("nsprobe exec {subject} -- ") };
+    format!("{prefix}ip route change {}{via} dev {} mtu {}", route.destination, link.name, link.mtu_bytes)
+}
+
+pub(super) fn nested(bridge: &str, mtu: u32) -> String {
+    format!(
+        "dockerd --mtu {mtu} (or \"mtu\": {mtu} in its daemon.json) for {bridge}; user-defined networks: docker network create -o com.docker.network.driver.mtu={mtu}, or \"default-network-opts\" in daemon.json"
+    )
+}

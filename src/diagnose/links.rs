@@ -1,0 +1,407 @@
+//! Rules on interfaces, tunnels and routes of a node and its pods, read from netlink alone.
+
+use super::Rule;
+use super::chain::{Join, bridge_of, find, is_tunnel, outward, sending_mtu, tunnels, uplink};
+use super::link_fixes as fixes;
+use crate::facts::{DontFragment, Evidence, Finding, Link, Namespace, Severity};
+use std::collections::BTreeMap;
+
+/// The ends of a veth disagree.
+pub const VETH_MTU_MISMATCH: Rule = Rule {
+    id: "links.veth_mtu_mismatch",
+    severity: Severity::Warning,
+    meaning: "The two ends of a veth pair have different MTUs: what the larger end sends and the smaller does not take vanishes without a word.",
+    fix: "Give both ends the same MTU, in the CNI's configuration, and recreate the pod.",
+};
+
+/// A bridge's port takes less than is sent to it.
+pub const BRIDGE_PORT_SMALLER: Rule = Rule {
+    id: "links.bridge_port_smaller",
+    severity: Severity::Warning,
+    meaning: "A port of a bridge has a smaller MTU than the bridge or its other ports: larger frames to it are dropped without a word, a bridge sends no PTB.",
+    fix: "Give every port and the bridge the same MTU.",
+};
+
+/// Tunnel MTU plus overhead do not fit below.
+pub const TUNNEL_EXCEEDS_UNDERLAY: Rule = Rule {
+    id: "links.tunnel_exceeds_underlay",
+    severity: Severity::Warning,
+    meaning: "A tunnel's MTU plus its overhead is more than the interface below takes: full packets are fragmented outside, or dropped where DF is set or fragments are filtered.",
+    fix: "Set the tunnel's MTU to the underlay's minus the overhead, and the pods' to that of the tunnel.",
+};
+
+/// Pods send more than a routed tunnel takes.
+pub const POD_EXCEEDS_TUNNEL: Rule = Rule {
+    id: "links.pod_exceeds_tunnel",
+    severity: Severity::Info,
+    meaning: "Pods send larger packets than the tunnel they are routed into takes: every connection begins with a PTB, and hangs where something filters it.",
+    fix: "Set the pods' MTU to that of the tunnel and recreate them.",
+};
+
+/// Pods send more than a tunnel in their own bridge takes.
+pub const POD_EXCEEDS_BRIDGED_TUNNEL: Rule = Rule {
+    id: "links.pod_exceeds_bridged_tunnel",
+    severity: Severity::Warning,
+    meaning: "Pods send larger packets than the tunnel that is a port of their bridge takes: a bridge sends no PTB, large packets vanish.",
+    fix: "Set the pods' MTU to that of the tunnel and recreate them.",
+};
+
+/// Pods send more than the uplink takes.
+pub const POD_EXCEEDS_UPLINK: Rule = Rule {
+    id: "links.pod_exceeds_uplink",
+    severity: Severity::Info,
+    meaning: "Pods send larger packets than the node's own uplink takes: every connection out of the node begins with a PTB, and hangs where something filters it.",
+    fix: "Set the pods' MTU to that of the uplink and recreate them.",
+};
+
+/// Pods of one node differ.
+pub const MIXED_POD_MTU: Rule = Rule {
+    id: "links.mixed_pod_mtu",
+    severity: Severity::Warning,
+    meaning: "Pods of one node have different MTUs: most often the CNI's MTU was changed, or not yet known, when some of them were made.",
+    fix: "Recreate the pods that do not have the MTU of the CNI's present configuration.",
+};
+
+/// A route promises more than its link takes.
+pub const ROUTE_MTU_EXCEEDS_LINK: Rule = Rule {
+    id: "links.route_mtu_exceeds_link",
+    severity: Severity::Warning,
+    meaning: "A route's MTU is larger than its interface's: the kernel believes the route and hands the interface packets that it drops.",
+    fix: "Take the MTU off the route, or set it to at most the link's.",
+};
+
+/// A bridge inside a pod promises more than the pod's way out takes.
+pub const NESTED_BRIDGE_EXCEEDS_POD: Rule = Rule {
+    id: "links.nested_bridge_exceeds_pod",
+    severity: Severity::Warning,
+    meaning: "A container engine inside a pod has a bridge with a larger MTU than the pod's own interface: builds and TLS inside its containers stall.",
+    fix: "Start the engine with the pod's MTU (dockerd --mtu), and give user-defined networks the same.",
+};
+
+/// Something could not be looked at.
+pub const NOT_READ: Rule = Rule {
+    id: "links.not_read",
+    severity: Severity::Info,
+    meaning: "A namespace or a part of it could not be read: it was not looked at, which does not mean that it is well.",
+    fix: "Try again; nsprobe pods says whether the pod is still there.",
+};
+
+/// All of this family.
+pub const RULES: &[Rule] = &[
+    VETH_MTU_MISMATCH,
+    BRIDGE_PORT_SMALLER,
+    TUNNEL_EXCEEDS_UNDERLAY,
+    POD_EXCEEDS_TUNNEL,
+    POD_EXCEEDS_BRIDGED_TUNNEL,
+    POD_EXCEEDS_UPLINK,
+    MIXED_POD_MTU,
+    ROUTE_MTU_EXCEEDS_LINK,
+    NESTED_BRIDGE_EXCEEDS_POD,
+    NOT_READ,
+];
+
+const NETLINK: &str = "netlink RTM_GETLINK";
+/// Rows of evidence that a finding about many pods carries at most.
+const ROWS: usize = 6;
+
+/// What the links and routes of these namespaces say is wrong; `host` is the inode of the node's own.
+pub fn check_links(namespaces: &[Namespace], host: u64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let node = namespaces.iter().find(|n| n.netns_inode == host);
+    let pods: Vec<&Namespace> = namespaces.iter().filter(|n| n.netns_inode != host).collect();
+    check_veths(namespaces, host, &mut findings);
+    for namespace in namespaces {
+        check_bridges(namespace, &mut findings);
+        check_tunnels(namespace, &mut findings);
+        check_routes(namespace, &mut findings);
+        check_completeness(namespace, &mut findings);
+    }
+    if let Some(node) = node {
+        check_ways_out(node, &pods, &mut findings);
+        check_mixed(node, &pods, &mut findings);
+    }
+    pods.iter().for_each(|pod| check_nested(pod, &mut findings));
+    findings
+}
+
+/// A finding for a namespace that could not be read at all.
+pub fn check_unread(subject: &str, why: &str) -> Finding {
+    NOT_READ.finding(
+        subject,
+        format!("{subject} was not looked at: {why}"),
+        vec![Evidence::text("answer of the kernel", why.to_owned(), "setns, netlink")],
+        NOT_READ.fix,
+    )
+}
+
+fn mtu_of(owner: &str, link: &str, mtu: u32) -> Evidence {
+    Evidence::new(format!("MTU of {link} in {owner}"), mtu, "bytes", NETLINK)
+}
+
+/// One subject by its name, several as those of the host.
+fn subject_of(pods: &[&str]) -> String {
+    match pods {
+        [one] => (*one).to_owned(),
+        _ => "host".to_owned(),
+    }
+}
+
+/// `default/a`, `default/a and default/b`, `5 pods (default/a, default/b, default/c, …)`.
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => "no pod".into(),
+        [one] => (*one).to_owned(),
+        [one, two] => format!("{one} and {two}"),
+        many => {
+            let some = many.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+            let more = if many.len() > 3 { ", …" } else { "" };
+            format!("{} pods ({some}{more})", many.len())
+        }
+    }
+}
+
+fn check_veths(namespaces: &[Namespace], host: u64, findings: &mut Vec<Finding>) {
+    // Pods with the same mistake make one finding; the pod's end is told first.
+    let mut groups: BTreeMap<(u32, u32), Vec<(&str, &str, &str)>> = BTreeMap::new();
+    let name_of = |inode| {
+        namespaces.iter().find(|n| n.netns_inode == inode).map_or("another namespace", |n| n.subject.as_str())
+    };
+    for namespace in namespaces {
+        for link in namespace.links.iter().filter(|l| matches!(l.kind.as_deref(), Some("veth" | "netkit"))) {
+            let Some(peer) = &link.peer else { continue };
+            let (Some(inode), Some(mtu), Some(name)) = (peer.netns_inode, peer.mtu_bytes, &peer.name) else {
+                continue;
+            };
+            // Each pair once: from the pod's end, or from the lower index within a namespace.
+            let told_here = match (namespace.netns_inode == inode, inode == host) {
+                (true, _) => link.index < peer.index,
+                (false, true) => true,
+                (false, false) => namespace.netns_inode != host && namespace.netns_inode < inode,
+            };
+            if told_here && mtu != link.mtu_bytes && link.up {
+                groups.entry((link.mtu_bytes, mtu)).or_default().push((
+                    namespace.subject.as_str(),
+                    link.name.as_str(),
+                    name.as_str(),
+                ));
+            }
+        }
+    }
+    for ((inside, outside), pairs) in groups {
+        let names: Vec<&str> = pairs.iter().map(|(subject, ..)| *subject).collect();
+        let Some(&(subject, link, peer)) = pairs.first() else { continue };
+        let other = namespaces
+            .iter()
+            .find(|n| n.subject == subject)
+            .and_then(|n| find(n, link)?.peer.as_ref()?.netns_inode)
+            .map_or("another namespace", name_of);
+        let evidence = pairs
+            .iter()
+            .take(ROWS / 2)
+            .flat_map(|(pod, link, peer)| [mtu_of(pod, link, inside), mtu_of(other, peer, outside)]);
+        let (from, to) = if inside > outside { ("from", outside) } else { ("to", inside) };
+        findings.push(VETH_MTU_MISMATCH.finding(
+            subject_of(&names),
+            format!(
+                "{}: {link} has MTU {inside}, its other end {peer} {outside}; packets above {to} {from} the pod vanish",
+                list(&names)
+            ),
+            evidence.collect(),
+            fixes::veth(subject, link, inside, peer, outside),
+        ));
+    }
+}
+
+fn check_bridges(namespace: &Namespace, findings: &mut Vec<Finding>) {
+    for bridge in namespace.links.iter().filter(|l| l.kind.as_deref() == Some("bridge") && l.up) {
+        let ports = || namespace.links.iter().filter(|l| l.up && l.master.as_deref() == Some(&bridge.name));
+        // A tunnel that is a port has its own rule.
+        let largest = ports().filter(|p| !is_tunnel(p)).map(|p| p.mtu_bytes).max().unwrap_or(0);
+        let largest = largest.max(bridge.mtu_bytes);
+        let smaller: Vec<&Link> = ports().filter(|p| !is_tunnel(p) && p.mtu_bytes < largest).collect();
+        let Some(least) = smaller.iter().map(|p| p.mtu_bytes).min() else { continue };
+        let names: Vec<&str> = smaller.iter().map(|p| p.name.as_str()).collect();
+        let who = match names.as_slice() {
+            [one] => format!("port {one} takes"),
+            many => format!("{} ports take", many.len()),
+        };
+        let mut evidence = vec![mtu_of(&namespace.subject, &bridge.name, bridge.mtu_bytes)];
+        evidence.extend(smaller.iter().take(ROWS).map(|p| mtu_of(&namespace.subject, &p.name, p.mtu_bytes)));
+        if let Some(large) = ports().find(|p| p.mtu_bytes == largest) {
+            evidence.push(mtu_of(&namespace.subject, &large.name, large.mtu_bytes));
+        }
+        findings.push(BRIDGE_PORT_SMALLER.finding(
+            namespace.subject.as_str(),
+            format!(
+                "{}: {who} {least} bytes where {largest} are sent; larger packets to it vanish in the bridge",
+                bridge.name
+            ),
+            evidence,
+            fixes::bridge_port(&bridge.name, &names, largest),
+        ));
+    }
+}
+
+fn check_tunnels(namespace: &Namespace, findings: &mut Vec<Finding>) {
+    for tunnel in namespace.links.iter().filter(|l| l.up) {
+        let Some(overhead) = tunnel.overhead_bytes else { continue };
+        let Some(below) = tunnel.underlay.as_deref().and_then(|name| find(namespace, name)) else { continue };
+        if tunnel.mtu_bytes.saturating_add(overhead) <= below.mtu_bytes || !below.up {
+            continue;
+        }
+        let fits = below.mtu_bytes.saturating_sub(overhead);
+        let what = match tunnel.tunnel.and_then(|t| t.dont_fragment) {
+            Some(DontFragment::Set) => "outer packets carry DF: larger ones are dropped",
+            Some(DontFragment::Inherit) => "where the inner packet has DF, larger ones are dropped",
+            _ => "larger ones leave in fragments, and are lost where these are filtered",
+        };
+        findings.push(TUNNEL_EXCEEDS_UNDERLAY.finding(
+            namespace.subject.as_str(),
+            format!(
+                "{} has MTU {} and adds {overhead}, {} takes {}: only {fits} fit, {what}",
+                tunnel.name, tunnel.mtu_bytes, below.name, below.mtu_bytes
+            ),
+            vec![
+                mtu_of(&namespace.subject, &tunnel.name, tunnel.mtu_bytes),
+                Evidence::new(format!("overhead of {}", tunnel.name), overhead, "bytes", NETLINK),
+                mtu_of(&namespace.subject, &below.name, below.mtu_bytes),
+            ],
+            fixes::tunnel(&tunnel.name, tunnel.mtu_bytes, &below.name, below.mtu_bytes, overhead),
+        ));
+    }
+}
+
+/// Where pods send more than a tunnel or the uplink takes. Pods with the same mistake make one finding.
+fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding>) {
+    let mut groups: BTreeMap<(u32, u32, Join), Vec<(&str, &str)>> = BTreeMap::new();
+    for pod in pods {
+        for (inside, outside) in outward(pod, node) {
+            if !matches!(inside.kind.as_deref(), Some("veth" | "netkit")) {
+                continue;
+            }
+            let sends = sending_mtu(pod, inside);
+            let bridge = bridge_of(node, outside);
+            let mut ways: Vec<(&Link, Join)> = tunnels(node, bridge).collect();
+            if ways.is_empty() {
+                ways.extend(
+                    uplink(node)
+                        .filter(|u| bridge.is_none_or(|b| b.index != u.index))
+                        .map(|u| (u, Join::Route)),
+                );
+            }
+            for (way, join) in ways.into_iter().filter(|(way, _)| sends > way.mtu_bytes) {
+                groups.entry((way.index, sends, join)).or_default().push((&pod.subject, &inside.name));
+            }
+        }
+    }
+    for ((index, sends, join), who) in groups {
+        let Some(way) = node.links.iter().find(|l| l.index == index) else { continue };
+        let names: Vec<&str> = who.iter().map(|(subject, _)| *subject).collect();
+        let mut evidence: Vec<Evidence> =
+            who.iter().take(ROWS).map(|(pod, link)| mtu_of(pod, link, sends)).collect();
+        evidence.push(mtu_of("host", &way.name, way.mtu_bytes));
+        let (rule, what) = match (join, is_tunnel(way)) {
+            (Join::Bridge, _) => (&POD_EXCEEDS_BRIDGED_TUNNEL, "a port of their bridge: larger ones vanish"),
+            (_, true) => (&POD_EXCEEDS_TUNNEL, "routed: larger ones draw a PTB from this node"),
+            (_, false) => (&POD_EXCEEDS_UPLINK, "the uplink: larger ones draw a PTB from this node"),
+        };
+        findings.push(rule.finding(
+            subject_of(&names),
+            format!(
+                "{}: packets of up to {sends} bytes, {} takes {} ({what})",
+                list(&names),
+                way.name,
+                way.mtu_bytes
+            ),
+            evidence,
+            fixes::pods_to(way, find(node, way.underlay.as_deref().unwrap_or_default())),
+        ));
+    }
+}
+
+fn check_mixed(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding>) {
+    let mut groups: BTreeMap<u32, Vec<(&str, &str)>> = BTreeMap::new();
+    for pod in pods {
+        // The interface of the default route; further ones belong to other networks.
+        let primary = uplink(pod).map(|l| l.index);
+        let mut ways = outward(pod, node).filter(|(l, _)| primary.is_none_or(|index| index == l.index));
+        if let Some((link, _)) = ways.next() {
+            groups.entry(sending_mtu(pod, link)).or_default().push((&pod.subject, &link.name));
+        }
+    }
+    if groups.len() < 2 {
+        return;
+    }
+    let mut told: Vec<(u32, Vec<&str>)> =
+        groups.iter().map(|(mtu, who)| (*mtu, who.iter().map(|(s, _)| *s).collect())).collect();
+    told.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    let summary = told.iter().map(|(mtu, names)| format!("{mtu} in {}", list(names))).collect::<Vec<_>>();
+    let rows = groups.iter().flat_map(|(mtu, who)| {
+        who.iter().take((ROWS / groups.len()).max(1)).map(move |(pod, link)| mtu_of(pod, link, *mtu))
+    });
+    findings.push(MIXED_POD_MTU.finding(
+        "host",
+        format!("pods of this node have different MTUs: {}", summary.join("; ")),
+        rows.collect(),
+        fixes::mixed(told.last().and_then(|(_, names)| names.first()).copied()),
+    ));
+}
+
+fn check_routes(namespace: &Namespace, findings: &mut Vec<Finding>) {
+    for route in &namespace.routes {
+        let Some(link) = route.interface.as_deref().and_then(|name| find(namespace, name)) else { continue };
+        let Some(mtu) = route.mtu_bytes.filter(|&mtu| mtu > link.mtu_bytes) else { continue };
+        let to = &route.destination;
+        findings.push(ROUTE_MTU_EXCEEDS_LINK.finding(
+            namespace.subject.as_str(),
+            format!("the route {to} sets MTU {mtu}, its interface {} takes {}", link.name, link.mtu_bytes),
+            vec![
+                Evidence::new(format!("MTU of the route {to}"), mtu, "bytes", "netlink RTM_GETROUTE"),
+                mtu_of(&namespace.subject, &link.name, link.mtu_bytes),
+            ],
+            fixes::route(&namespace.subject, route, link),
+        ));
+    }
+}
+
+fn check_nested(pod: &Namespace, findings: &mut Vec<Finding>) {
+    let Some(way) = uplink(pod).filter(|l| l.kind.as_deref() != Some("bridge")) else { return };
+    let takes = sending_mtu(pod, way);
+    for bridge in pod.links.iter().filter(|l| l.kind.as_deref() == Some("bridge") && l.up) {
+        let used = pod.links.iter().any(|l| l.up && l.master.as_deref() == Some(&bridge.name));
+        if !used || bridge.mtu_bytes <= takes {
+            continue;
+        }
+        findings.push(NESTED_BRIDGE_EXCEEDS_POD.finding(
+            pod.subject.as_str(),
+            format!(
+                "{} inside the pod has MTU {}, the pod's own {} sends at most {takes}",
+                bridge.name, bridge.mtu_bytes, way.name
+            ),
+            vec![
+                mtu_of(&pod.subject, &bridge.name, bridge.mtu_bytes),
+                mtu_of(&pod.subject, &way.name, takes),
+            ],
+            fixes::nested(&bridge.name, takes),
+        ));
+    }
+}
+
+fn check_completeness(namespace: &Namespace, findings: &mut Vec<Finding>) {
+    if namespace.unreadable > 0 {
+        findings.push(NOT_READ.finding(
+            namespace.subject.as_str(),
+            format!(
+                "{} netlink messages of {} could not be read: interfaces or routes may be missing here",
+                namespace.unreadable, namespace.subject
+            ),
+            vec![Evidence::new(
+                "messages that could not be read",
+                namespace.unreadable,
+                "messages",
+                "netlink",
+            )],
+            NOT_READ.fix,
+        ));
+    }
+}
