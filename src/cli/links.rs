@@ -5,6 +5,7 @@ use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::runtime::check_runtime;
 use crate::netns::NetNs;
 use crate::observe::{ReadOptions, read_namespaces};
+use crate::pods::Source;
 use crate::report::{LinksDocument, LinksView, render_links};
 use clap::Args;
 
@@ -22,20 +23,32 @@ struct Target {
     netns: NetNs,
 }
 
+/// A pod with hostNetwork, or one that was named twice: its namespace is there already.
+fn add(targets: &mut Vec<Target>, source: Source) {
+    if !targets.iter().any(|t| t.netns.inode() == source.netns.inode()) {
+        targets.push(Target { subject: source.label, netns: source.netns });
+    }
+}
+
 pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
     let options = context.pods();
     let host = crate::pods::resolve(&options, "host")?.netns;
     let mut targets = vec![Target { subject: "host".into(), netns: host }];
     let mut findings = Vec::new();
+    if args.sources.is_empty() {
+        let all = crate::pods::resolve_all(&options)?;
+        findings.extend(all.degraded.iter().map(|d| check_runtime(d, all.endpoint.as_deref())));
+        for (subject, source) in all.sources {
+            match source {
+                Ok(source) => add(&mut targets, source),
+                Err(error) => findings.push(check_unread(&subject, &error.to_string())),
+            }
+        }
+    }
     for selector in &args.sources {
         let source = crate::pods::resolve(&options, selector)?;
-        if let Some(degraded) = &source.degraded {
-            findings.push(check_runtime(degraded, None));
-        }
-        // A pod with hostNetwork, or one that was named twice: its namespace is there already.
-        if !targets.iter().any(|t| t.netns.inode() == source.netns.inode()) {
-            targets.push(Target { subject: source.label, netns: source.netns });
-        }
+        findings.extend(source.degraded.iter().map(|d| check_runtime(d, None)));
+        add(&mut targets, source);
     }
     findings.dedup();
     let open: Vec<(&str, &NetNs)> = targets.iter().map(|t| (t.subject.as_str(), &t.netns)).collect();

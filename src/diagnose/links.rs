@@ -104,6 +104,11 @@ const NETLINK: &str = "netlink RTM_GETLINK";
 /// Rows of evidence that a finding about many pods carries at most.
 const ROWS: usize = 6;
 
+/// A namespace's subject and the name of an interface in it.
+type Place<'a> = (&'a str, &'a str);
+/// A namespace's subject, its end of a veth, and the other end's name.
+type Pair<'a> = (&'a str, &'a str, &'a str);
+
 /// What the links and routes of these namespaces say is wrong; `host` is the inode of the node's own.
 pub fn check_links(namespaces: &[Namespace], host: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -162,7 +167,7 @@ fn list(names: &[&str]) -> String {
 
 fn check_veths(namespaces: &[Namespace], host: u64, findings: &mut Vec<Finding>) {
     // Pods with the same mistake make one finding; the pod's end is told first.
-    let mut groups: BTreeMap<(u32, u32), Vec<(&str, &str, &str)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(u32, u32), Vec<Pair<'_>>> = BTreeMap::new();
     let name_of = |inode| {
         namespaces.iter().find(|n| n.netns_inode == inode).map_or("another namespace", |n| n.subject.as_str())
     };
@@ -273,7 +278,7 @@ fn check_tunnels(namespace: &Namespace, findings: &mut Vec<Finding>) {
 
 /// Where pods send more than a tunnel or the uplink takes. Pods with the same mistake make one finding.
 fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding>) {
-    let mut groups: BTreeMap<(u32, u32, Join), Vec<(&str, &str)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(u32, u32, Join), Vec<Place<'_>>> = BTreeMap::new();
     for pod in pods {
         for (inside, outside) in outward(pod, node) {
             if !matches!(inside.kind.as_deref(), Some("veth" | "netkit")) {
@@ -320,7 +325,7 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
 }
 
 fn check_mixed(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding>) {
-    let mut groups: BTreeMap<u32, Vec<(&str, &str)>> = BTreeMap::new();
+    let mut groups: BTreeMap<u32, Vec<Place<'_>>> = BTreeMap::new();
     for pod in pods {
         // The interface of the default route; further ones belong to other networks.
         let primary = uplink(pod).map(|l| l.index);
@@ -405,3 +410,7 @@ fn check_completeness(namespace: &Namespace, findings: &mut Vec<Finding>) {
         ));
     }
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

@@ -100,7 +100,7 @@ pub fn read_counters(targets: &[(&str, &NetNs)]) -> Result<Snapshot, ObserveErro
         }
         Ok(Snapshot { spaces })
     });
-    read.map_err(|source| NetNsError::Thread(source))?
+    read.map_err(NetNsError::Thread)?
 }
 
 fn read(subject: &str, netns: &NetNs, buffer: &mut Vec<u8>) -> Result<Space, ObserveError> {

@@ -23,7 +23,7 @@ mod selector;
 mod survey;
 
 pub use resolv_conf::{hosts, resolv_conf};
-pub use resolve::{ResolveError, Source, resolve};
+pub use resolve::{AllSources, ResolveError, Source, resolve, resolve_all};
 pub use selector::{PodName, Selector};
 
 use crate::facts::{Pod, PodList};

@@ -67,6 +67,33 @@ pub fn resolve(options: &Options, selector: &str) -> Result<Source, ResolveError
     }
 }
 
+/// Every live pod of this node, its network namespace open or the reason why not.
+#[derive(Debug)]
+pub struct AllSources {
+    /// By namespace and name.
+    pub sources: Vec<(String, Result<Source, ResolveError>)>,
+    /// The runtime endpoint that was used or tried.
+    pub endpoint: Option<String>,
+    /// Set when the runtime could not be used.
+    pub degraded: Option<Degraded>,
+}
+
+/// Lists the pods once and opens the namespace of each that lives.
+///
+/// # Errors
+/// [`ListError`]; what hinders a single pod stands beside its name.
+pub fn resolve_all(options: &Options) -> Result<AllSources, ListError> {
+    let fs = options.open()?;
+    let mut survey = Survey::start(&fs, options)?;
+    let mut pods = survey.pods()?;
+    survey.fill(&mut pods.iter_mut().collect::<Vec<_>>());
+    pods.retain(is_live);
+    pods.sort_by_key(Pod::full_name);
+    let sources = pods.into_iter().map(|pod| (pod.full_name(), open_pod(&survey, pod, None))).collect();
+    let list = survey.list(Vec::new());
+    Ok(AllSources { sources, endpoint: list.endpoint, degraded: list.degraded })
+}
+
 fn plain(label: String, netns: NetNs, pid: Option<u32>, host_network: bool) -> Source {
     Source { label, pod: None, container_id: None, pid, host_network, netns, degraded: None }
 }
