@@ -3,12 +3,14 @@
 //! `None` is *unknown*, never zero. Where a struct is part of a JSON document its field names are the
 //! contract's keys.
 
+mod capture;
 mod finding;
 mod link;
 mod path;
 mod pod;
 mod time;
 
+pub use capture::CapturePoint;
 pub use finding::{Evidence, Finding, Severity};
 pub use link::{Counters, DontFragment, Link, LinkRef, Namespace, Route, Tunnel};
 pub use path::{

@@ -1,0 +1,252 @@
+//! One packet as one line, the way tcpdump writes it. Numbers and addresses only: nothing a packet carries is
+//! printed as text, so no byte of it can steer a terminal.
+
+mod icmp;
+mod transport;
+
+use etherparse::{
+    ArpOperation, ArpPacketSlice, EtherType, IpNumber, LaxIpPayloadSlice, LaxLinkExtSlice, LaxNetSlice,
+    LaxSlicedPacket, TransportSlice,
+};
+use std::fmt::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Encapsulations that are looked into: one.
+const DEPTH: u8 = 1;
+
+/// Appends `data` decoded; `wire_len` is its length on the wire. Never fails for what the bytes are.
+///
+/// # Errors
+/// `line`'s.
+pub(super) fn decode(line: &mut impl Write, link_type: u16, data: &[u8], wire_len: u32) -> fmt::Result {
+    match link_type {
+        1 => ethernet(line, data, wire_len, DEPTH),
+        101 | 228 | 229 => network(line, data, wire_len, DEPTH),
+        113 => {
+            let kind = data.get(14..16).and_then(|b| b.first_chunk::<2>()).map(|b| u16::from_be_bytes(*b));
+            match (kind, data.get(16..)) {
+                (Some(kind), Some(rest)) => ether_type(line, kind, rest, wire_len, DEPTH),
+                _ => cut(line, "cooked", wire_len),
+            }
+        }
+        other => write!(line, "link type {other}, length {wire_len}"),
+    }
+}
+
+/// What is not all there, or contradicts itself.
+fn cut(line: &mut impl Write, what: &str, length: impl fmt::Display) -> fmt::Result {
+    write!(line, "{what} [cut short], length {length}")
+}
+
+/// An Ethernet frame.
+fn ethernet(line: &mut impl Write, data: &[u8], length: u32, depth: u8) -> fmt::Result {
+    let Some(kind) = data.get(12..14).and_then(|b| b.first_chunk::<2>()).map(|b| u16::from_be_bytes(*b))
+    else {
+        return cut(line, "Ethernet", length);
+    };
+    // IEEE 802.3: below 1536 it is a length.
+    if kind < 1536 {
+        return write!(line, "802.3, length {length}");
+    }
+    ether_type(line, kind, data.get(14..).unwrap_or_default(), length, depth)
+}
+
+fn ether_type(line: &mut impl Write, kind: u16, data: &[u8], length: u32, depth: u8) -> fmt::Result {
+    let packet = LaxSlicedPacket::from_ether_type(EtherType(kind), data);
+    let mut inner = kind;
+    for extension in &packet.link_exts {
+        if let LaxLinkExtSlice::Vlan(vlan) = extension {
+            write!(line, "vlan {}, ", vlan.vlan_identifier().value())?;
+            inner = vlan.ether_type().0;
+        }
+    }
+    match &packet.net {
+        Some(LaxNetSlice::Arp(arp)) => arp_line(line, arp),
+        Some(net) => ip(line, net, packet.transport.as_ref(), length, depth),
+        None => match inner {
+            0x0800 => cut(line, "IP", length),
+            0x86dd => cut(line, "IP6", length),
+            0x0806 => cut(line, "ARP", length),
+            other => write!(line, "ethertype 0x{other:04x}, length {length}"),
+        },
+    }
+}
+
+/// A packet that begins with its IP header.
+fn network(line: &mut impl Write, data: &[u8], length: u32, depth: u8) -> fmt::Result {
+    match LaxSlicedPacket::from_ip(data) {
+        Ok(LaxSlicedPacket { net: Some(net), transport, .. }) => {
+            ip(line, &net, transport.as_ref(), length, depth)
+        }
+        _ => cut(line, "IP", length),
+    }
+}
+
+/// What is known of an IP packet before its payload is looked at.
+struct Header {
+    source: IpAddr,
+    destination: IpAddr,
+    /// Bytes behind the IP header and its extensions, as the header says, whatever was captured.
+    payload_len: u32,
+    /// Identification, offset in bytes, more to come.
+    fragment: Option<(u32, u32, bool)>,
+}
+
+fn header(net: &LaxNetSlice<'_>, wire_len: u32) -> Option<Header> {
+    match net {
+        LaxNetSlice::Ipv4(packet) => {
+            let head = packet.header();
+            let head_len = u32::from(head.ihl()) * 4;
+            // A segment that the card will cut may have 0 here (large send offload): then the wire's length.
+            let total = match head.total_len() {
+                0 => wire_len.saturating_sub(14),
+                total => u32::from(total),
+            };
+            let offset = u32::from(head.fragments_offset().value()) * 8;
+            let fragment = (offset > 0 || head.more_fragments())
+                .then(|| (u32::from(head.identification()), offset, head.more_fragments()));
+            Some(Header {
+                source: head.source_addr().into(),
+                destination: head.destination_addr().into(),
+                payload_len: total.saturating_sub(head_len),
+                fragment,
+            })
+        }
+        LaxNetSlice::Ipv6(packet) => {
+            let head = packet.header();
+            let extensions = packet.extensions();
+            let extension_len = u32::try_from(extensions.slice().len()).unwrap_or(0);
+            let total = match head.payload_length() {
+                0 => wire_len.saturating_sub(14 + 40),
+                total => u32::from(total),
+            };
+            let fragment = extensions.clone().into_iter().find_map(|extension| match extension {
+                etherparse::Ipv6ExtensionSlice::Fragment(f) if f.is_fragmenting_payload() => {
+                    Some((f.identification(), u32::from(f.fragment_offset().value()) * 8, f.more_fragments()))
+                }
+                _ => None,
+            });
+            Some(Header {
+                source: head.source_addr().into(),
+                destination: head.destination_addr().into(),
+                payload_len: total.saturating_sub(extension_len),
+                fragment,
+            })
+        }
+        LaxNetSlice::Arp(_) => None,
+    }
+}
+
+fn ip(
+    line: &mut impl Write,
+    net: &LaxNetSlice<'_>,
+    transport: Option<&TransportSlice<'_>>,
+    wire_len: u32,
+    depth: u8,
+) -> fmt::Result {
+    let (Some(head), Some(payload)) = (header(net, wire_len), net.ip_payload_ref()) else {
+        return cut(line, "IP", wire_len);
+    };
+    let name = if head.source.is_ipv4() { "IP" } else { "IP6" };
+    if let Some((id, offset, more)) = head.fragment {
+        if offset > 0 {
+            return write!(
+                line,
+                "{name} {} > {}: {} fragment (id {id}, offset {offset}{}), length {}",
+                head.source,
+                head.destination,
+                protocol(payload.ip_number),
+                if more { ", more" } else { "" },
+                head.payload_len
+            );
+        }
+        above_ip(line, name, &head, payload, transport, depth)?;
+        return write!(line, " [first fragment, id {id}]");
+    }
+    above_ip(line, name, &head, payload, transport, depth)
+}
+
+/// The addresses, and what IP carries.
+fn above_ip(
+    line: &mut impl Write,
+    name: &str,
+    head: &Header,
+    payload: &LaxIpPayloadSlice<'_>,
+    transport: Option<&TransportSlice<'_>>,
+    depth: u8,
+) -> fmt::Result {
+    match transport {
+        Some(TransportSlice::Tcp(tcp)) => return transport::tcp(line, name, head, tcp),
+        Some(TransportSlice::Udp(udp)) => return transport::udp(line, name, head, udp, depth),
+        _ => {}
+    }
+    write!(line, "{name} {} > {}: ", head.source, head.destination)?;
+    match payload.ip_number {
+        IpNumber::ICMP => icmp::v4(line, payload.payload, head.payload_len),
+        IpNumber::IPV6_ICMP => icmp::v6(line, payload.payload, head.payload_len),
+        // IP in IP: what Calico and Flannel call ipip.
+        IpNumber::IPV4 | IpNumber::IPV6 if depth > 0 => {
+            network(line, payload.payload, head.payload_len, depth - 1)
+        }
+        IpNumber::TCP => cut(line, "TCP", head.payload_len),
+        IpNumber::UDP => cut(line, "UDP", head.payload_len),
+        other => write!(line, "{}, length {}", protocol(other), head.payload_len),
+    }
+}
+
+/// A protocol by the name people know, else by number.
+fn protocol(number: IpNumber) -> Protocol {
+    Protocol(number.0)
+}
+
+struct Protocol(u8);
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("ICMP"),
+            2 => f.write_str("IGMP"),
+            4 | 41 => f.write_str("IP-in-IP"),
+            6 => f.write_str("TCP"),
+            17 => f.write_str("UDP"),
+            47 => f.write_str("GRE"),
+            50 => f.write_str("ESP"),
+            58 => f.write_str("ICMP6"),
+            89 => f.write_str("OSPF"),
+            132 => f.write_str("SCTP"),
+            other => write!(f, "protocol {other}"),
+        }
+    }
+}
+
+fn arp_line(line: &mut impl Write, arp: &ArpPacketSlice<'_>) -> fmt::Result {
+    let address = |bytes: &[u8]| bytes.first_chunk::<4>().map(|b| Ipv4Addr::from(*b));
+    let (sender, target) = (address(arp.sender_protocol_addr()), address(arp.target_protocol_addr()));
+    let length = arp.slice().len();
+    match (arp.operation(), sender, target) {
+        (ArpOperation::REQUEST, Some(sender), Some(target)) => {
+            write!(line, "ARP, Request who-has {target} tell {sender}, length {length}")
+        }
+        (ArpOperation::REPLY, Some(sender), _) => {
+            write!(line, "ARP, Reply {sender} is-at ")?;
+            for (n, byte) in arp.sender_hw_addr().iter().enumerate() {
+                write!(line, "{}{byte:02x}", if n > 0 { ":" } else { "" })?;
+            }
+            write!(line, ", length {length}")
+        }
+        (other, ..) => write!(line, "ARP, operation {}, length {length}", other.0),
+    }
+}
+
+/// The destination of the packet that an ICMP error quotes.
+fn quoted_destination(quote: &[u8]) -> Option<IpAddr> {
+    let at = |from: usize| quote.get(from..);
+    match quote.first()? >> 4 {
+        4 => at(16)?.first_chunk::<4>().map(|b| Ipv4Addr::from(*b).into()),
+        6 => at(24)?.first_chunk::<16>().map(|b| Ipv6Addr::from(*b).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! The loop: every handle and the stop signal in one poll, packets by time into the output.
+
+use super::open::{Point, READ_TIMEOUT};
+use super::order::{Order, WINDOW_NS};
+use super::output::{Output, Packet, since_1970};
+use super::sink::{Halt, SinkError};
+use crate::facts::CapturePoint;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Packets taken from one handle before the others have their turn.
+const BATCH: u64 = 256;
+/// How often counters are read, files are flushed and progress is told.
+const TICK: Duration = Duration::from_secs(1);
+/// How often packets that waited for older ones are handed over.
+const RELEASE: Duration = Duration::from_millis(25);
+
+/// When a capture ends by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// After so many packets of all points together.
+    pub count: Option<u64>,
+    /// After so long.
+    pub duration: Option<Duration>,
+}
+
+/// What has been done so far, told once a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Packets captured.
+    pub packets: u64,
+    /// Packets dropped by the kernel.
+    pub dropped: u64,
+    /// Since the beginning.
+    pub elapsed: Duration,
+}
+
+/// Why a capture ended.
+#[derive(Debug)]
+pub enum End {
+    /// The count was reached.
+    Count,
+    /// The duration was over.
+    Duration,
+    /// A signal came.
+    Stopped,
+    /// No interface is left.
+    InterfacesGone,
+    /// The output failed.
+    Output(SinkError),
+}
+
+/// What was captured.
+#[derive(Debug)]
+pub struct Summary {
+    /// Packets of all points together; those that a failed output lost are not among them.
+    pub packets: u64,
+    /// Each point.
+    pub points: Vec<CapturePoint>,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// Why it ended.
+    pub end: End,
+}
+
+/// Captures on `points` into `output` until a limit is reached, `stop` becomes readable (it is never read),
+/// every interface has gone or the output fails. What was captured is written and counted in each case.
+pub fn run(
+    mut points: Vec<Point>,
+    mut output: Output,
+    limits: Limits,
+    stop: BorrowedFd<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Summary {
+    let start = Instant::now();
+    let deadline = limits.duration.and_then(|d| start.checked_add(d));
+    let mut run = Loop {
+        order: (points.len() > 1).then(Order::default),
+        halt: Halt { stop, deadline },
+        left: limits.count.unwrap_or(u64::MAX),
+        cutoff_ns: u64::MAX,
+        start,
+        ticked: start,
+        released: start,
+    };
+    let mut end = match run.turn_until_end(&mut points, &mut output, progress) {
+        Ok(end) => end,
+        Err(error) => End::Output(error),
+    };
+    if !matches!(end, End::Duration | End::Stopped) {
+        points.iter_mut().for_each(Point::count);
+    }
+    let mut packets = output.packets;
+    if !matches!(end, End::Output(SinkError::ReaderGone | SinkError::Stalled { .. })) {
+        // The statistics are tried even when the disk is full: cutting the last packet made some room.
+        let last = output.end(&points, run.halt);
+        if let (Err(error), false) = (last, matches!(end, End::Output(_))) {
+            end = End::Output(error);
+        }
+    }
+    if let End::Output(SinkError::Io { lost_packets, .. }) = &end {
+        packets = packets.saturating_sub(*lost_packets);
+    }
+    Summary { packets, points: points.into_iter().map(|p| p.facts).collect(), elapsed: start.elapsed(), end }
+}
+
+struct Loop<'a> {
+    /// Only with several points.
+    order: Option<Order>,
+    halt: Halt<'a>,
+    /// Packets that may still come.
+    left: u64,
+    /// Packets after this time came too late.
+    cutoff_ns: u64,
+    start: Instant,
+    ticked: Instant,
+    released: Instant,
+}
+
+/// What a look at every handle gave.
+struct Turn {
+    /// Any packet at all.
+    any: bool,
+    /// A handle had more than its turn.
+    more: bool,
+}
+
+impl Loop<'_> {
+    fn turn_until_end(
+        &mut self,
+        points: &mut [Point],
+        output: &mut Output,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<End, SinkError> {
+        output.begin(points, self.halt)?;
+        let mut more = false;
+        let end = loop {
+            match self.wait(points, output, more) {
+                Woken::Stop => break if self.timed_out() { End::Duration } else { End::Stopped },
+                Woken::ReaderGone => return Err(SinkError::ReaderGone),
+                Woken::Look => {}
+            }
+            let turn = self.look(points, output)?;
+            more = turn.more;
+            if self.left == 0 {
+                break End::Count;
+            }
+            if points.iter().all(|p| p.facts.ended.is_some()) {
+                break End::InterfacesGone;
+            }
+            let now = Instant::now();
+            let tick = now.duration_since(self.ticked) >= TICK;
+            if tick {
+                self.ticked = now;
+                points.iter_mut().for_each(Point::count);
+                let dropped = points.iter().filter_map(|p| p.facts.dropped).sum();
+                progress(Progress { packets: output.packets, dropped, elapsed: now - self.start });
+            }
+            if self.order.is_some() && now.duration_since(self.released) >= RELEASE {
+                self.released = now;
+                self.release(output, since_1970(SystemTime::now()).saturating_sub(WINDOW_NS))?;
+            }
+            if tick || !turn.any || (!more && output.is_live()) {
+                output.flush(self.halt)?;
+            }
+        };
+        if matches!(end, End::Duration | End::Stopped) {
+            self.cutoff_ns = since_1970(SystemTime::now());
+            // Now, not after the wait: what comes meanwhile is not the capture's.
+            points.iter_mut().for_each(Point::count);
+            self.drain(points, output)?;
+        }
+        self.release(output, u64::MAX)?;
+        Ok(end)
+    }
+
+    /// The last block of the ring is handed over only when it is full or a read timeout has passed: waits for
+    /// that, and leaves out what was sent after the end.
+    fn drain(&mut self, points: &mut [Point], output: &mut Output) -> Result<(), SinkError> {
+        let until = Instant::now() + READ_TIMEOUT + Duration::from_millis(20);
+        loop {
+            let over = Instant::now() >= until;
+            let turn = self.look(points, output)?;
+            if self.left == 0 || (over && !turn.more) || Instant::now() >= until + TICK {
+                return Ok(());
+            }
+            if !turn.more {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    fn timed_out(&self) -> bool {
+        self.halt.deadline.is_some_and(|d| Instant::now() >= d)
+    }
+
+    /// Waits for packets, the end, or the reader's going; at most one read timeout.
+    fn wait(&self, points: &[Point], output: &Output, more: bool) -> Woken {
+        let stop = PollFd::new(self.halt.stop, PollFlags::POLLIN);
+        // Nothing is asked of the stream: POLLERR and POLLHUP come by themselves when the reader goes.
+        let stream = output.watched();
+        let watched = PollFd::new(stream.unwrap_or(self.halt.stop), PollFlags::empty());
+        let open = points.iter().filter(|p| p.facts.ended.is_none() && !more);
+        // In a flood there is nothing to wait for and nothing to gather: no allocation then.
+        let mut few = [stop.clone(), watched.clone()];
+        let mut all = Vec::new();
+        let fds: &mut [PollFd<'_>] = if more {
+            &mut few
+        } else {
+            all.extend([stop, watched]);
+            all.extend(open.map(|p| PollFd::new(p.handle.as_fd(), PollFlags::POLLIN)));
+            &mut all
+        };
+        let mut timeout = if more { Duration::ZERO } else { READ_TIMEOUT };
+        if let Some(deadline) = self.halt.deadline {
+            timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
+        }
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO);
+        match poll(fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Not enough memory for the call: look anyway, a moment later.
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+        let set = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::revents).is_some_and(|r| !r.is_empty());
+        if set(fds.first()) || self.timed_out() {
+            Woken::Stop
+        } else if stream.is_some() && set(fds.get(1)) {
+            Woken::ReaderGone
+        } else {
+            Woken::Look
+        }
+    }
+
+    /// Takes a batch from every handle.
+    fn look(&mut self, points: &mut [Point], output: &mut Output) -> Result<Turn, SinkError> {
+        let mut turn = Turn { any: false, more: false };
+        for (number, point) in points.iter_mut().enumerate() {
+            if point.facts.ended.is_some() || self.left == 0 {
+                continue;
+            }
+            let taken = self.take(number, point, output)?;
+            turn.any |= taken > 0;
+            turn.more |= taken >= BATCH;
+        }
+        Ok(turn)
+    }
+
+    /// Takes at most a batch of packets from one handle.
+    fn take(&mut self, number: usize, point: &mut Point, output: &mut Output) -> Result<u64, SinkError> {
+        let limit = usize::try_from(BATCH.min(self.left)).unwrap_or(1);
+        let (halt, cutoff_ns, order) = (self.halt, self.cutoff_ns, &mut self.order);
+        let (mut captured, mut failed) = (0u64, None);
+        let result = point.handle.dispatch(Some(limit), |raw| {
+            // With nanosecond precision tv_usec holds nanoseconds.
+            let seconds = u64::try_from(raw.header.ts.tv_sec).unwrap_or(0);
+            let time_ns = seconds * 1_000_000_000 + u64::try_from(raw.header.ts.tv_usec).unwrap_or(0);
+            if time_ns > cutoff_ns || failed.is_some() {
+                return;
+            }
+            captured += 1;
+            let packet = Packet { point: number, time_ns, wire_len: raw.header.len, data: raw.data };
+            match order {
+                Some(order) => order.push(&packet),
+                None => failed = output.packet(&packet, halt).err(),
+            }
+        });
+        point.facts.captured += captured;
+        self.left -= captured;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if self.order.as_ref().is_some_and(Order::is_full) {
+            self.release(output, u64::MAX)?;
+        }
+        match result {
+            Ok(taken) => Ok(u64::try_from(taken).unwrap_or(0)),
+            Err(error) => {
+                point.count();
+                point.facts.ended = Some(super::filter::message_of(&error));
+                Ok(captured)
+            }
+        }
+    }
+
+    fn release(&mut self, output: &mut Output, until_ns: u64) -> Result<(), SinkError> {
+        match &mut self.order {
+            Some(order) => order.release(until_ns, output, self.halt),
+            None => Ok(()),
+        }
+    }
+}
+
+enum Woken {
+    Stop,
+    ReaderGone,
+    Look,
+}
