@@ -12,7 +12,7 @@
 
 mod support;
 
-use nsprobe::report::{ErrorDocument, MtuComparison, MtuReport, PodsDocument, RulesDocument};
+use nsprobe::report::{CaptureReport, ErrorDocument, MtuComparison, MtuReport, PodsDocument, RulesDocument};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use support::schema::{self, errors, valid};
@@ -53,6 +53,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("pods", generated::<PodsDocument>("pods")),
         ("mtu", generated::<MtuReport>("mtu")),
         ("mtu_comparison", comparison()),
+        ("capture", generated::<CaptureReport>("capture")),
     ]
 }
 

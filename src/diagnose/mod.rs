@@ -1,5 +1,6 @@
 //! Facts → findings: pure rules, one file a family, every rule with a stable id.
 
+pub mod capture;
 pub mod chain;
 mod link_fixes;
 pub mod links;
@@ -47,7 +48,7 @@ impl Rule {
 
 /// Every rule of every family.
 pub fn rules() -> Vec<&'static Rule> {
-    [links::RULES, path::RULES, runtime::RULES].into_iter().flatten().collect()
+    [capture::RULES, links::RULES, path::RULES, runtime::RULES].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

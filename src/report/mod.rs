@@ -1,5 +1,6 @@
 //! Facts and findings → people and machines. Nothing else writes to standard output.
 
+mod capture;
 mod json;
 mod links;
 mod mtu;
@@ -8,6 +9,7 @@ mod pods;
 mod rules;
 mod text;
 
+pub use capture::{CaptureReport, render_capture};
 pub use json::{Document, ErrorDocument, document};
 pub use links::{LinksDocument, LinksView, render_links};
 pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_comparison, render_mtu};
