@@ -228,7 +228,7 @@ fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
             ));
         }
         if let Some(ttl) = narrowing.ttl {
-            seen.push(Evidence::new("first hop that it does not reach", ttl, "hops", "time exceeded"));
+            seen.push(Evidence::text("TTL of the first hop that it does not reach", ttl, "time exceeded"));
         }
     }
     seen
