@@ -168,6 +168,8 @@ impl<'a> Survey<'a> {
     fn fill_from_disk(&self, pod: &mut Pod) {
         let from_cri = self.source == ListSource::Cri;
         let dead = from_cri && pod.state == PodState::NotReady;
+        // The runtime's status names the mode and the addresses; without it the disk does.
+        let told = pod.host_network.is_some();
         let record = match self.records.get(&pod.sandbox_id) {
             Some(record) => Some(record.clone()),
             None if dead => None,
@@ -189,7 +191,7 @@ impl<'a> Survey<'a> {
                 pod.ips = if record.ips.is_empty() { std::mem::take(&mut pod.ips) } else { record.ips };
             }
         }
-        if !from_cri || pod.netns.is_none() && !dead {
+        if !from_cri || (!told || pod.netns.is_none()) && !dead {
             let network = self.disk.networks().of(&pod.sandbox_id);
             if pod.ips.is_empty() {
                 pod.ips = network.map(|n| n.ips.clone()).unwrap_or_default();
