@@ -36,7 +36,7 @@ fn check_pids(node: &Node, answer: &Answer) -> usize {
 
 #[test]
 fn containerd_alive_lists_states_addresses_and_pids() {
-    for (name, seen) in [("containerd-1.6", 4), ("containerd-1.7", 3), ("containerd-2", 2)] {
+    for (name, seen) in [("containerd-1.6", 4), ("containerd-1.7", 3), ("containerd-2", 3)] {
         let node = Node::recorded(name);
         let server = serve_recorded(&node, CONTAINERD);
         let answer = node.json(&["pods", "--all"]);
