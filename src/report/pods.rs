@@ -2,7 +2,8 @@
 
 use super::{Out, Paint, findings, sanitize};
 use crate::facts::{
-    Container, ContainerState, Degraded, Finding, ListSource, PidSource, Pod, PodState, unix_seconds,
+    Container, ContainerState, Degraded, DegradedReason, Finding, ListSource, PidSource, Pod, PodState,
+    unix_seconds,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -54,7 +55,7 @@ fn render(document: &PodsDocument, view: PodsView, paint: Paint, width: Option<u
     };
     match (&document.degraded, count) {
         (Some(degraded), _) => {
-            let _ = writeln!(text, "{}; {pods}", paint.yellow(&capital(&sanitize(&degraded.detail))));
+            let _ = writeln!(text, "{}: {pods}", paint.yellow(fault(degraded.reason)));
         }
         (None, 0) => {
             let asked = document.endpoint.as_deref().unwrap_or("disk");
@@ -72,9 +73,14 @@ fn render(document: &PodsDocument, view: PodsView, paint: Paint, width: Option<u
     text
 }
 
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+/// The detail stands in the finding below the table.
+fn fault(reason: DegradedReason) -> &'static str {
+    match reason {
+        DegradedReason::RuntimeHung => "The container runtime is hung",
+        DegradedReason::RuntimeDead => "The container runtime is not running",
+        DegradedReason::RuntimeError => "The container runtime answers with an error",
+        DegradedReason::NoRuntime => "No container runtime was found",
+    }
 }
 
 const HEAD: [&str; 7] = ["NAMESPACE/NAME", "STATE", "IP", "RESTARTS", "PID", "AGE", "NETNS"];
@@ -221,7 +227,6 @@ fn container_line(container: &Container) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::DegradedReason;
 
     fn pod(name: &str, ip: Option<&str>) -> Pod {
         Pod {
@@ -298,7 +303,7 @@ mod tests {
         });
         let text = shown(&document, false, None);
         assert!(
-            text.starts_with("The container runtime hangs; this 1 pod was read from disk and /proc\n"),
+            text.starts_with("The container runtime is hung: this 1 pod was read from disk and /proc\n"),
             "{text}"
         );
     }
