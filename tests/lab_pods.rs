@@ -1,5 +1,7 @@
 //! Pods of a real containerd: alive, hung, killed; a dead pause process; a container that died unseen.
 
+#![allow(clippy::unwrap_used, reason = "a test fails loudly; clippy sees only #[test] functions as tests")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -10,6 +10,7 @@
 )]
 
 pub mod cri;
+pub mod messages;
 
 use serde_json::Value;
 use std::collections::HashMap;
