@@ -12,7 +12,9 @@
 
 mod support;
 
-use nsprobe::report::{CaptureReport, ErrorDocument, MtuComparison, MtuReport, PodsDocument, RulesDocument};
+use nsprobe::report::{
+    CaptureReport, ErrorDocument, LinksDocument, MtuComparison, MtuReport, PodsDocument, RulesDocument,
+};
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use support::schema::{self, errors, valid};
@@ -51,6 +53,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("error", generated::<ErrorDocument>("error")),
         ("rules", generated::<RulesDocument>("rules")),
         ("pods", generated::<PodsDocument>("pods")),
+        ("links", generated::<LinksDocument>("links")),
         ("mtu", generated::<MtuReport>("mtu")),
         ("mtu_comparison", comparison()),
         ("capture", generated::<CaptureReport>("capture")),
