@@ -41,6 +41,15 @@ pub(super) fn bridge_port(bridge: &str, ports: &[&str], largest: u32) -> String 
     )
 }
 
+/// A few ports are larger than all others.
+pub(super) fn lower_ports(ports: &[&str], least: u32) -> String {
+    let port = ports.first().copied().unwrap_or("PORT");
+    let more = if ports.len() > 1 { ", and so for the others" } else { "" };
+    format!(
+        "one MTU for all: ip link set dev {port} mtu {least}{more}, and the other end inside the pod too: simplest is to recreate the pod behind it (nsprobe links -v names it) after a look at the CNI's MTU"
+    )
+}
+
 pub(super) fn tunnel(tunnel: &str, mtu: u32, below: &str, below_mtu: u32, overhead: u32) -> String {
     let fits = below_mtu.saturating_sub(overhead);
     format!(
@@ -65,10 +74,12 @@ pub(super) fn pods_to(way: &Link, below: Option<&Link>) -> String {
 }
 
 pub(super) fn mixed(example: Option<&str>) -> String {
-    let pod = example.unwrap_or("POD");
-    let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
+    // A namespace that was named by its path or a PID has no name that kubectl knows.
+    let pod = example.filter(|name| !name.contains(':')).and_then(|name| name.split_once('/'));
+    let delete =
+        pod.map(|(space, name)| format!(": kubectl delete pod -n {space} {name}")).unwrap_or_default();
     format!(
-        "compare with the MTU that the CNI gives out now (/etc/cni/net.d, /run/flannel/subnet.env, /var/lib/calico/mtu) and recreate the pods that differ: kubectl delete pod -n {namespace} {name}"
+        "compare with the MTU that the CNI gives out now (/etc/cni/net.d, /run/flannel/subnet.env, /var/lib/calico/mtu) and recreate the pods that differ{delete}"
     )
 }
 

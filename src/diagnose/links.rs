@@ -104,8 +104,8 @@ const NETLINK: &str = "netlink RTM_GETLINK";
 /// Rows of evidence that a finding about many pods carries at most.
 const ROWS: usize = 6;
 
-/// A namespace's subject and the name of an interface in it.
-type Place<'a> = (&'a str, &'a str);
+/// A namespace's subject and an interface in it.
+type Place<'a> = (&'a str, &'a Link);
 /// A namespace's subject, its end of a veth, and the other end's name.
 type Pair<'a> = (&'a str, &'a str, &'a str);
 
@@ -141,6 +141,15 @@ pub fn check_unread(subject: &str, why: &str) -> Finding {
 
 fn mtu_of(owner: &str, link: &str, mtu: u32) -> Evidence {
     Evidence::new(format!("MTU of {link} in {owner}"), mtu, "bytes", NETLINK)
+}
+
+/// What a pod's interface sends, and where that was read: its link, or the routes that keep packets smaller.
+fn sent(owner: &str, link: &Link, sends: u32) -> Evidence {
+    if sends < link.mtu_bytes {
+        let what = format!("MTU of the routes by {} in {owner}", link.name);
+        return Evidence::new(what, sends, "bytes", "netlink RTM_GETROUTE");
+    }
+    mtu_of(owner, &link.name, sends)
 }
 
 /// One subject by its name, several as those of the host.
@@ -225,24 +234,35 @@ fn check_bridges(namespace: &Namespace, findings: &mut Vec<Finding>) {
         let largest = largest.max(bridge.mtu_bytes);
         let smaller: Vec<&Link> = ports().filter(|p| !is_tunnel(p) && p.mtu_bytes < largest).collect();
         let Some(least) = smaller.iter().map(|p| p.mtu_bytes).min() else { continue };
+        let larger: Vec<&Link> = ports().filter(|p| p.mtu_bytes == largest).collect();
         let names: Vec<&str> = smaller.iter().map(|p| p.name.as_str()).collect();
         let who = match names.as_slice() {
             [one] => format!("port {one} takes"),
-            many => format!("{} ports take", many.len()),
+            many => format!("{} of {} ports take", many.len(), ports().count()),
+        };
+        let from = match larger.as_slice() {
+            [one] => format!("{} sends {largest}", one.name),
+            [] => format!("the bridge sends {largest}"),
+            many => format!("{} others send {largest}", many.len()),
         };
         let mut evidence = vec![mtu_of(&namespace.subject, &bridge.name, bridge.mtu_bytes)];
-        evidence.extend(smaller.iter().take(ROWS).map(|p| mtu_of(&namespace.subject, &p.name, p.mtu_bytes)));
-        if let Some(large) = ports().find(|p| p.mtu_bytes == largest) {
-            evidence.push(mtu_of(&namespace.subject, &large.name, large.mtu_bytes));
-        }
+        let rows = larger.iter().take(ROWS / 2).chain(smaller.iter().take(ROWS / 2));
+        evidence.extend(rows.map(|p| mtu_of(&namespace.subject, &p.name, p.mtu_bytes)));
+        // The few are put right, not the many.
+        let fix = if larger.len() < smaller.len() && bridge.mtu_bytes <= least && !larger.is_empty() {
+            let odd: Vec<&str> = larger.iter().map(|p| p.name.as_str()).collect();
+            fixes::lower_ports(&odd, least)
+        } else {
+            fixes::bridge_port(&bridge.name, &names, largest)
+        };
         findings.push(BRIDGE_PORT_SMALLER.finding(
             namespace.subject.as_str(),
             format!(
-                "{}: {who} {least} bytes where {largest} are sent; larger packets to it vanish in the bridge",
+                "{}: {who} {least} bytes, {from}: larger packets to them vanish in the bridge",
                 bridge.name
             ),
             evidence,
-            fixes::bridge_port(&bridge.name, &names, largest),
+            fix,
         ));
     }
 }
@@ -295,7 +315,7 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
                 );
             }
             for (way, join) in ways.into_iter().filter(|(way, _)| sends > way.mtu_bytes) {
-                groups.entry((way.index, sends, join)).or_default().push((&pod.subject, &inside.name));
+                groups.entry((way.index, sends, join)).or_default().push((&pod.subject, inside));
             }
         }
     }
@@ -303,7 +323,7 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
         let Some(way) = node.links.iter().find(|l| l.index == index) else { continue };
         let names: Vec<&str> = who.iter().map(|(subject, _)| *subject).collect();
         let mut evidence: Vec<Evidence> =
-            who.iter().take(ROWS).map(|(pod, link)| mtu_of(pod, link, sends)).collect();
+            who.iter().take(ROWS).map(|(pod, link)| sent(pod, link, sends)).collect();
         evidence.push(mtu_of("host", &way.name, way.mtu_bytes));
         let (rule, what) = match (join, is_tunnel(way)) {
             (Join::Bridge, _) => (&POD_EXCEEDS_BRIDGED_TUNNEL, "a port of their bridge: larger ones vanish"),
@@ -331,7 +351,7 @@ fn check_mixed(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding
         let primary = uplink(pod).map(|l| l.index);
         let mut ways = outward(pod, node).filter(|(l, _)| primary.is_none_or(|index| index == l.index));
         if let Some((link, _)) = ways.next() {
-            groups.entry(sending_mtu(pod, link)).or_default().push((&pod.subject, &link.name));
+            groups.entry(sending_mtu(pod, link)).or_default().push((&pod.subject, link));
         }
     }
     if groups.len() < 2 {
@@ -342,7 +362,7 @@ fn check_mixed(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding
     told.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
     let summary = told.iter().map(|(mtu, names)| format!("{mtu} in {}", list(names))).collect::<Vec<_>>();
     let rows = groups.iter().flat_map(|(mtu, who)| {
-        who.iter().take((ROWS / groups.len()).max(1)).map(move |(pod, link)| mtu_of(pod, link, *mtu))
+        who.iter().take((ROWS / groups.len()).max(1)).map(move |(pod, link)| sent(pod, link, *mtu))
     });
     findings.push(MIXED_POD_MTU.finding(
         "host",
@@ -383,10 +403,7 @@ fn check_nested(pod: &Namespace, findings: &mut Vec<Finding>) {
                 "{} inside the pod has MTU {}, the pod's own {} sends at most {takes}",
                 bridge.name, bridge.mtu_bytes, way.name
             ),
-            vec![
-                mtu_of(&pod.subject, &bridge.name, bridge.mtu_bytes),
-                mtu_of(&pod.subject, &way.name, takes),
-            ],
+            vec![mtu_of(&pod.subject, &bridge.name, bridge.mtu_bytes), sent(&pod.subject, way, takes)],
             fixes::nested(&bridge.name, takes),
         ));
     }

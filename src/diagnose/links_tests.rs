@@ -160,12 +160,24 @@ fn a_port_smaller_than_its_bridge_is_silent_loss() {
     let mut all = node(&[1450, 1450]);
     all[0].links[2].mtu_bytes = 1500;
     let finding = only(&all, "links.bridge_port_smaller");
-    assert!(finding.summary.contains("2 ports take 1450 bytes where 1500 are sent"), "{}", finding.summary);
+    assert!(
+        finding.summary.contains("2 of 2 ports take 1450 bytes, the bridge sends 1500"),
+        "{}",
+        finding.summary
+    );
     // One odd port among larger ones, whatever the bridge says.
     let all = node(&[1500, 1400]);
     let finding = only(&all, "links.bridge_port_smaller");
     assert!(finding.summary.contains("port veth1 takes 1400"), "{}", finding.summary);
     assert!(finding.fix.contains("ip link set dev veth1 mtu 1500"), "{}", finding.fix);
+    // One odd port that is larger than all others: that one is put right.
+    let finding = only(&node(&[1450, 1450, 1500]), "links.bridge_port_smaller");
+    assert!(
+        finding.summary.contains("2 of 3 ports take 1450 bytes, veth2 sends 1500"),
+        "{}",
+        finding.summary
+    );
+    assert!(finding.fix.contains("ip link set dev veth2 mtu 1450"), "{}", finding.fix);
     // A port that is off carries nothing.
     let mut all = node(&[1450, 1450]);
     all[0].links[3].mtu_bytes = 1400;
@@ -209,6 +221,11 @@ fn a_routed_tunnel_smaller_than_the_pods_is_worth_knowing() {
     let mut all = node(&[1500]);
     all[1].routes[0].mtu_bytes = Some(1450);
     assert_eq!(ids(&all), [""; 0]);
+    // It keeps them smaller, not small enough: the evidence names the route, not the link.
+    all[1].routes[0].mtu_bytes = Some(1480);
+    let finding = only(&all, "links.pod_exceeds_tunnel");
+    assert_eq!(finding.evidence[0].source, "netlink RTM_GETROUTE");
+    assert_eq!(finding.evidence[0].value, 1480);
 }
 
 #[test]

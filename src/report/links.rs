@@ -39,9 +39,11 @@ pub fn render_links(report: &LinksDocument, host: u64, view: LinksView) -> Strin
         text.push('\n');
         text.push_str(&findings(view.paint, &report.findings));
     }
+    // What a tunnel takes is said below the first picture it is in.
+    let mut told = Vec::new();
     for one in &groups {
         text.push('\n');
-        render_group(&mut text, one, node, view);
+        render_group(&mut text, one, node, &mut told, view);
     }
     let alone = pods.iter().filter(|pod| !groups.iter().any(|g| g.pods.contains(&pod.subject.as_str())));
     for pod in alone {
@@ -139,7 +141,13 @@ fn shared_name(names: &[String]) -> String {
     format!("{}…", first.get(..end).unwrap_or_default())
 }
 
-fn render_group(text: &mut String, group: &Group<'_>, node: Option<&Namespace>, view: LinksView) {
+fn render_group(
+    text: &mut String,
+    group: &Group<'_>,
+    node: Option<&Namespace>,
+    told: &mut Vec<String>,
+    view: LinksView,
+) {
     let paint = view.paint;
     let title = match group.pods.as_slice() {
         [one] => paint.bold(&sanitize(one)),
@@ -159,13 +167,12 @@ fn render_group(text: &mut String, group: &Group<'_>, node: Option<&Namespace>, 
     for way in &group.ways {
         render_chain(text, way, view);
     }
-    let mut told: Vec<&str> = Vec::new();
     for hop in group.ways.iter().flat_map(|w| &w.hops) {
         let link = node.and_then(|node| find(node, &hop.name)).filter(|l| is_tunnel(l));
         if let Some(link) = link.filter(|_| hop.join != Join::Start && hop.join != Join::Wire)
-            && !told.contains(&hop.name.as_str())
+            && !told.contains(&hop.name)
         {
-            told.push(&hop.name);
+            told.push(hop.name.clone());
             let _ = writeln!(text, "  {}", paint.dim(&tunnel_line(link, node)));
         }
     }
@@ -238,7 +245,7 @@ fn tunnel_line(link: &Link, node: Option<&Namespace>) -> String {
             let fits = below.mtu_bytes.saturating_sub(overhead);
             let _ = write!(line, ", {} − {overhead} = {fits}", below.mtu_bytes);
             if fits < link.mtu_bytes {
-                let _ = write!(line, ", {} do not fit", link.mtu_bytes);
+                let _ = write!(line, " < {}", link.mtu_bytes);
             }
         }
         (None, Some(overhead)) => {
@@ -305,7 +312,8 @@ fn render_table(text: &mut String, namespace: &Namespace, view: LinksView) {
         let _ = writeln!(text, "  {}", paint.dim(&format!("and the ends of pods: {}", told.join(", "))));
     }
     for route in &namespace.routes {
-        if route.mtu_bytes.is_none() && route.advmss_bytes.is_none() && !view.verbose {
+        let plain = route.mtu_bytes.is_none() && route.advmss_bytes.is_none();
+        if plain && (!view.verbose || route.destination == "fe80::/64") {
             continue;
         }
         let mut line = format!("  route {}", sanitize(&route.destination));
