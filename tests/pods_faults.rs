@@ -75,6 +75,17 @@ fn a_runtime_that_stops_between_two_calls_is_hung_and_its_list_still_counts() {
 }
 
 #[test]
+fn one_pod_without_a_status_does_not_make_a_broken_runtime() {
+    let node = Node::recorded("containerd-1.6");
+    let mut answers = Answers::recorded(&node);
+    answers.refused_status = Some(WEB.into());
+    let _server = serve::<false>(&node, CONTAINERD, answers);
+    let answer = node.json(&["pods"]);
+    assert_eq!((answer.code, &answer.json["degraded"]), (0, &Value::Null));
+    assert_eq!(answer.pod("web-6f5d-k5")["ips"], json!(["10.244.5.3"]), "from disk");
+}
+
+#[test]
 fn an_answer_past_16_mib_is_not_decoded() {
     let node = Node::recorded("containerd-1.6");
     let mut answers = Answers::recorded(&node);
@@ -224,6 +235,7 @@ fn a_filter_shows_what_fits_and_a_wrong_one_is_exit_3() {
     assert_eq!(names("host"), ["shop/hostnet-k5"]);
     for (selector, words) in [
         ("web-6f5d-k6", "close: other/web-6f5d-k5, shop/web-6f5d-k5"),
+        ("shop/two-k5:web", "pod shop/two-k5 has no container web; it has: app, sidecar"),
         ("nope/web-6f5d-k5", "no pod nope/web-6f5d-k5"),
         ("10.9.9.9", "no pod 10.9.9.9"),
         ("id:abc", "at least 6 hex digits"),

@@ -332,6 +332,7 @@ fn a_dead_pause_process_leaves_a_pod_that_is_reached_through_its_application() {
         let web = answer.pod("web-6f5d-k5");
         assert_eq!((&web["state"], &web["pid"]), (&json!("not_ready"), &json!(919)), "{web:#}");
         assert_eq!(web["containers"][0]["state"], "running");
+        assert_eq!(web["ips"], json!(["10.244.5.3"]), "it stays reserved");
     };
     check(&node.json(&["pods"]));
     drop(server);

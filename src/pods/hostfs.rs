@@ -85,8 +85,12 @@ impl HostFs {
         self.note(path, list()).unwrap_or_default()
     }
 
+    /// Whether something is there; a place that may not be looked into counts, so that its use says why not.
     pub(super) fn exists(&self, path: &str) -> bool {
-        self.open_flags(path, OFlags::PATH).is_ok()
+        match self.open_flags(path, OFlags::PATH) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        }
     }
 
     /// Where a symbolic link points, when it is one.

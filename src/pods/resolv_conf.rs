@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use super::hostfs::HostFs;
+use super::proc::{Expected, Proc};
 use super::{ListError, Options, Source};
 use crate::netns::read_in_root;
 use std::fs::File;
@@ -35,22 +36,23 @@ fn own_file(fs: &HostFs, source: &Source, name: &str) -> Result<Option<String>, 
     let nodes = format!("/etc/{name}");
     let Some(pod) = &source.pod else {
         if let Some(pid) = source.pid.filter(|&pid| pid != 1) {
-            return of_process(fs, pid, &nodes).map(|found| found.or_else(|| fs.read_text(&nodes)));
+            return of_process(fs, pid, &nodes, None);
         }
         let netns = source.label.strip_prefix("netns:").and_then(|path| path.rsplit('/').next());
         let own = netns.and_then(|netns| fs.read_text(&format!("/etc/netns/{netns}/{name}")));
         return Ok(own.or_else(|| fs.read_text(&nodes)));
     };
-    let mut pids: Vec<u32> = Vec::new();
-    let named = source.container_id.as_ref();
-    pids.extend(pod.containers.iter().filter(|c| Some(&c.id) == named).filter_map(|c| c.pid));
-    pids.extend(pod.containers.iter().filter_map(|c| c.pid));
+    let running =
+        || pod.containers.iter().filter_map(|c| Some((c.pid?, Some((c.id.as_str(), pod.uid.as_str())))));
+    let named = source.container_id.as_deref();
+    let mut processes: Vec<_> = running().filter(|(_, id)| id.map(|(id, _)| id) == named).collect();
+    processes.extend(running());
     if pod.containers.is_empty() {
-        pids.extend(source.pid);
+        processes.extend(source.pid.map(|pid| (pid, None)));
     }
     let mut denied = None;
-    for pid in pids {
-        match of_process(fs, pid, &nodes) {
+    for (pid, owner) in processes {
+        match of_process(fs, pid, &nodes, owner) {
             Ok(Some(text)) => return Ok(Some(text)),
             Ok(None) => {}
             Err(error) => denied = Some(error),
@@ -73,9 +75,23 @@ fn own_file(fs: &HostFs, source: &Source, name: &str) -> Result<Option<String>, 
     }
 }
 
-fn of_process(fs: &HostFs, pid: u32, path: &str) -> Result<Option<String>, ListError> {
+/// A file below a process's root. With a container's id and its pod's UID the process is checked once its root
+/// is open: a PID may have gone to somebody else since it was found.
+fn of_process(
+    fs: &HostFs,
+    pid: u32,
+    path: &str,
+    owner: Option<(&str, &str)>,
+) -> Result<Option<String>, ListError> {
     let root = fs.proc_root().join(pid.to_string()).join("root");
-    let read = || read_in_root(File::open(&root)?.as_fd(), Path::new(path), MOST_BYTES);
+    let read = || {
+        let folder = File::open(&root)?;
+        let proc = Proc::new(fs.proc_root());
+        if owner.is_some_and(|(id, uid)| !proc.confirms(pid, Expected { id, uid, start: None })) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        read_in_root(folder.as_fd(), Path::new(path), MOST_BYTES)
+    };
     match read() {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -4,7 +4,7 @@ use super::disk::Record;
 use super::hostfs::HostFs;
 use super::matching::{self, Match, close_names, is_live, short};
 use super::proc::Expected;
-use super::selector::Selector;
+use super::selector::{PodName, Selector};
 use super::survey::Survey;
 use super::{ListError, Options};
 use crate::facts::{Degraded, Pod, PodState};
@@ -294,11 +294,29 @@ fn open_without_process(
 pub(super) fn not_found(pods: &[Pod], text: &str, degraded: Option<&Degraded>) -> ResolveError {
     let near = close_names(pods, text);
     let mut message = format!("no pod {text} on this node");
-    if !near.is_empty() {
+    if let Some(other) = without_container(pods, text) {
+        message = other;
+    } else if !near.is_empty() {
         message.push_str(&format!("; close: {}", near.join(", ")));
     }
     if let Some(degraded) = degraded {
         message.push_str(&format!(" (read from disk: {})", degraded.detail));
     }
     ResolveError::NotFound(message)
+}
+
+/// When the pod is there and only its container is not.
+fn without_container(pods: &[Pod], text: &str) -> Option<String> {
+    let name = match Selector::parse(text).ok()? {
+        Selector::Pod(name) | Selector::PodOrId(name, _) => name,
+        _ => return None,
+    };
+    let container = name.container.clone()?;
+    let pod = Selector::Pod(PodName { container: None, ..name });
+    let found = matching::matches(pods, &pod);
+    let pod = pods.get(found.iter().find(|m| pods.get(m.pod).is_some_and(is_live))?.pod)?;
+    let mut names: Vec<&str> = pod.containers.iter().map(|c| c.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Some(format!("pod {} has no container {container}; it has: {}", pod.full_name(), names.join(", ")))
 }

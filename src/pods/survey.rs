@@ -167,7 +167,7 @@ impl<'a> Survey<'a> {
 
     fn fill_from_disk(&self, pod: &mut Pod) {
         let from_cri = self.source == ListSource::Cri;
-        let dead = from_cri && pod.state == PodState::NotReady;
+        let dead = from_cri && !super::is_live(pod);
         // The runtime's status names the mode and the addresses; without it the disk does.
         let told = pod.host_network.is_some();
         let record = match self.records.get(&pod.sandbox_id) {

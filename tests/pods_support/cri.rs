@@ -26,6 +26,8 @@ pub struct Answers {
     pub container_statuses: HashMap<String, ContainerStatusResponse>,
     /// Status calls that are never answered.
     pub hangs_at_status: bool,
+    /// The sandbox whose status is an error.
+    pub refused_status: Option<String>,
     pub calls: Mutex<Vec<String>>,
 }
 
@@ -263,6 +265,9 @@ impl<const ALPHA: bool> tower::Service<http::Request<Body>> for Fake<ALPHA> {
                 "PodSandboxStatus" => {
                     let answer = move |query: StatusRequest| {
                         note(&answers, "PodSandboxStatus", query.verbose);
+                        if answers.refused_status.as_ref() == Some(&query.id) {
+                            return Err(Status::unknown("failed to get sandbox ip"));
+                        }
                         let mut found = status_of(&answers.sandbox_statuses, &query.id)?;
                         if !query.verbose {
                             found.info.clear();

@@ -124,6 +124,7 @@ impl Runtime {
     ) -> (HashMap<String, A>, Option<CallError>) {
         let mut answers = HashMap::with_capacity(ids.len());
         let mut refused = None;
+        let mut lost = None;
         let work = async {
             let mut waiting = ids.into_iter();
             let mut calls = JoinSet::new();
@@ -140,6 +141,9 @@ impl Runtime {
                     }
                     // It was removed since it was listed.
                     Some(Ok((_, Err(status)))) if status.code() == Code::NotFound => {}
+                    Some(Ok((_, Err(status)))) if status.code() == Code::Unavailable => {
+                        lost = Some(CallError::from(status));
+                    }
                     Some(Ok((_, Err(status)))) => refused = Some(CallError::from(status)),
                     Some(Err(_)) => {}
                     None => return Ok(()),
@@ -147,7 +151,9 @@ impl Runtime {
             }
         };
         let late = self.before_deadline(work).err();
-        (answers, late.or(refused))
+        // One broken pod does not make a broken runtime: the disk answers for that pod.
+        let refused = refused.filter(|_| answers.is_empty());
+        (answers, late.or(lost).or(refused))
     }
 
     /// One unary call; the future owns all it needs.
