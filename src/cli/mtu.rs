@@ -10,7 +10,7 @@ use crate::observe::{ObserveError, RouteLookup, diff, read_counters, route_get};
 use crate::pods::{self, Source};
 use crate::probe::search::{Plan, Search};
 use crate::probe::wire::Family;
-use crate::probe::{Echo, ProbeError, Target, drive};
+use crate::probe::{Echo, ProbeError, Target, Transport, drive};
 use crate::report::{
     MtuComparison, MtuReport, MtuSource, MtuTarget, document, render_comparison, render_mtu,
 };

@@ -1,10 +1,11 @@
 //! The loop between the search, the socket and the clock.
 
-use super::icmp::{Echo, ProbeError};
+use super::icmp::ProbeError;
 use super::search::{Search, Step};
+use super::transport::Transport;
 use crate::facts::PathResult;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// Runs a search to its end. When `stop` becomes readable it ends early with what is known.
@@ -13,26 +14,26 @@ use std::time::{Duration, Instant};
 /// [`ProbeError::Wait`].
 pub fn drive(
     search: &mut Search,
-    echo: &mut Echo,
+    transport: &mut dyn Transport,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<PathResult, ProbeError> {
     let start = Instant::now();
     loop {
         match search.poll(start.elapsed()) {
-            Step::Done => return Ok(search.result()),
+            Step::Done => return Ok(PathResult { method: transport.method(), ..search.result() }),
             Step::Send(probe) => {
-                if let Some(refused) = echo.send(probe) {
+                if let Some(refused) = transport.send(probe) {
                     search.on_event(refused, start.elapsed());
                 }
             }
             Step::Wait(until) => {
                 let rest = until.saturating_sub(start.elapsed());
-                let (answers, stopped) = wait(echo.as_fd(), stop, rest)?;
+                let (answers, stopped) = wait(&transport.fds(), stop, rest)?;
                 if stopped {
                     search.interrupt(start.elapsed());
                 }
                 if answers {
-                    while let Some(event) = echo.receive() {
+                    while let Some(event) = transport.receive() {
                         search.on_event(event, start.elapsed());
                     }
                 }
@@ -43,12 +44,12 @@ pub fn drive(
 
 /// Waits for answers or the stop signal, at most `rest`: (answers wait, stopped).
 fn wait(
-    fd: BorrowedFd<'_>,
+    answers: &[BorrowedFd<'_>],
     stop: Option<BorrowedFd<'_>>,
     rest: Duration,
 ) -> Result<(bool, bool), ProbeError> {
-    let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
+    let all = answers.iter().copied().chain(stop);
+    let mut fds: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     let rest = Timespec {
         tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(rest.subsec_nanos()),
@@ -57,6 +58,7 @@ fn wait(
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(ProbeError::Wait(error.into())),
     }
-    let ready = |at: usize| fds.get(at).is_some_and(|f| !f.revents().is_empty());
-    Ok((ready(0), ready(1)))
+    let (answers, stop) = fds.split_at(answers.len());
+    let ready = |fds: &[PollFd<'_>]| fds.iter().any(|f| !f.revents().is_empty());
+    Ok((ready(answers), ready(stop)))
 }

@@ -1,7 +1,9 @@
 //! Echo over raw sockets, opened inside the namespace and used from anywhere.
 
 use super::search::{Answer, Event, Probe};
+use super::transport::Transport;
 use super::wire::{self, Family, Mark, Received};
+use crate::facts::Method;
 use crate::netns::{NetNs, NetNsError};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, recvmsg,
@@ -10,7 +12,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
 use thiserror::Error;
 
 /// Why probing cannot begin.
@@ -85,23 +86,6 @@ impl Echo {
         })
     }
 
-    /// Sends one probe. `Some` is the kernel's refusal as an answer; a full queue is a lost probe.
-    pub fn send(&mut self, probe: Probe) -> Option<Event> {
-        let at = usize::from(probe.id);
-        if self.sizes.len() <= at {
-            self.sizes.resize(at + 1, 0);
-        }
-        if let Some(size) = self.sizes.get_mut(at) {
-            *size = probe.size;
-        }
-        let error = self.transmit(probe).err()?;
-        match error.raw_os_error() {
-            Some(libc::EMSGSIZE) => Some(Event { id: probe.id, answer: Answer::NotSent { too_big: true } }),
-            Some(libc::ENOBUFS | libc::EAGAIN) => None,
-            _ => Some(Event { id: probe.id, answer: Answer::NotSent { too_big: false } }),
-        }
-    }
-
     fn transmit(&mut self, probe: Probe) -> io::Result<usize> {
         let message_length = usize::try_from(probe.size.saturating_sub(self.family.ip_header)).unwrap_or(0);
         let message = wire::echo_request(self.family, self.mark, probe.id, message_length);
@@ -121,19 +105,6 @@ impl Echo {
                 self.socket.send_to(&message, &to)
             }
         }
-    }
-
-    /// Reads one message that waits; `None`: nothing waits. What is not for us is passed over.
-    pub fn receive(&mut self) -> Option<Event> {
-        // Bounded: a flood of strangers' ICMP must not keep us from the clock.
-        for _ in 0..512 {
-            match self.receive_one() {
-                Ok(Some(event)) => return Some(event),
-                Ok(None) => {}
-                Err(_) => return None,
-            }
-        }
-        None
     }
 
     fn receive_one(&mut self) -> io::Result<Option<Event>> {
@@ -179,21 +150,43 @@ impl Echo {
         };
         Ok(received.and_then(|r| wire::answer(self.family, self.mark, self.target.address, &r, sizes)))
     }
-
-    /// Sends `count` packets of `size` bytes, for counters on the way to see, and waits `wait`. Answers to
-    /// them are nobody's.
-    pub fn burst(&mut self, size: u32, count: u16, wait: Duration) {
-        for k in 0..count {
-            // Sequence numbers from the far end: they never meet those of a search.
-            let _ = self.transmit(Probe { id: u16::MAX - k, size, ttl: None });
-        }
-        std::thread::sleep(wait);
-    }
 }
 
-impl AsFd for Echo {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+impl Transport for Echo {
+    fn method(&self) -> Method {
+        Method::Icmp
+    }
+
+    fn send(&mut self, probe: Probe) -> Option<Event> {
+        let at = usize::from(probe.id);
+        if self.sizes.len() <= at {
+            self.sizes.resize(at + 1, 0);
+        }
+        if let Some(size) = self.sizes.get_mut(at) {
+            *size = probe.size;
+        }
+        let error = self.transmit(probe).err()?;
+        match error.raw_os_error() {
+            Some(libc::EMSGSIZE) => Some(Event { id: probe.id, answer: Answer::NotSent { too_big: true } }),
+            Some(libc::ENOBUFS | libc::EAGAIN) => None,
+            _ => Some(Event { id: probe.id, answer: Answer::NotSent { too_big: false } }),
+        }
+    }
+
+    fn receive(&mut self) -> Option<Event> {
+        // Bounded: a flood of strangers' ICMP must not keep us from the clock.
+        for _ in 0..512 {
+            match self.receive_one() {
+                Ok(Some(event)) => return Some(event),
+                Ok(None) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.socket.as_fd()]
     }
 }
 

@@ -11,7 +11,7 @@ mod plan;
 mod record;
 
 pub use event::{Answer, Event, Probe, Step};
-pub use plan::Plan;
+pub use plan::{AnswerLimit, Plan};
 
 use crate::facts::{PathNote, PathResult, Verdict};
 use locate::Locate;
@@ -193,7 +193,15 @@ impl Search {
 
     fn send(&mut self, size: u32, ttl: Option<u8>, now: Duration) -> Probe {
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
-        self.records.0.push(Record { size, ttl, flight: self.flight, sent_at: now, fate: Fate::InFlight });
+        let rationed = self.rationed();
+        self.records.0.push(Record {
+            size,
+            ttl,
+            flight: self.flight,
+            rationed,
+            sent_at: now,
+            fate: Fate::InFlight,
+        });
         self.bytes += u64::from(size);
         self.flight_bytes += size;
         let pause = if let Some(rate) = self.plan.rate_pps {
@@ -294,11 +302,28 @@ impl Search {
     fn start_flight(&mut self, flight: Vec<(u32, Option<u8>)>, now: Duration) {
         self.flight = self.flight.saturating_add(1);
         self.flight_bytes = 0;
-        if self.slow > 0 {
-            self.next_send =
-                self.next_send.max(now + Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST)));
-        }
+        self.next_send = self.next_send.max(now + self.ration_pause(now));
         self.queue.extend(flight);
+    }
+
+    /// Whether answers are few, known beforehand or learned.
+    fn rationed(&self) -> bool {
+        self.slow > 0 || self.plan.answers.is_some()
+    }
+
+    /// How long to wait until the target can answer again.
+    fn ration_pause(&self, now: Duration) -> Duration {
+        if let Some(AnswerLimit { burst, interval }) = self.plan.answers {
+            let owed = self.records.replies().saturating_sub(burst) + 1;
+            let spent = if self.records.replies() < burst { 0 } else { owed };
+            // Bursts of nothing but losses say that the bucket is emptier than we think.
+            return (interval * spent).saturating_sub(now) + interval * self.slow.min(2);
+        }
+        if self.slow > 0 {
+            Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
@@ -306,8 +331,13 @@ impl Search {
         let Some(passes) = self.records.passes() else { return };
         let controls = self.records.0.iter().filter(|r| r.flight == self.flight && r.size <= passes);
         let (sent, lost) = controls.fold((0, 0), |(s, l), r| (s + 1, l + u32::from(r.lost())));
-        if sent >= 2 && lost * 2 >= sent {
+        // In a rationed flight one answer is all that is hoped for.
+        let short = if self.rationed() { sent > 0 && lost == sent } else { sent >= 2 && lost * 2 >= sent };
+        if short {
             self.slow = (self.slow + 1).min(SLOWEST);
+            // These losses are the limit's, not the path's.
+            let flight = self.flight;
+            self.records.0.iter_mut().filter(|r| r.flight == flight).for_each(|r| r.rationed = true);
             if self.slow > 1 {
                 self.note(PathNote::LossNotBySize);
             }
@@ -317,7 +347,7 @@ impl Search {
     /// Probes that the next flight may hold.
     fn room(&self) -> usize {
         let window = self.records.fastest_reply().unwrap_or_default() / 4;
-        (self.plan.flight_packets(self.plan.max, window) >> self.slow).max(2)
+        self.plan.flight_packets(self.plan.max, window)
     }
 
     /// The heart: what is known of the sizes, and what to ask next.
@@ -342,18 +372,7 @@ impl Search {
             return Next::Flight(vec![again, lo, again, lo]);
         };
         if hi - lo > 1 {
-            let mut flight = vec![];
-            if self.slow == 0 {
-                flight.push(lo);
-            }
-            let count = self.room().saturating_sub(2).max(1);
-            flight.extend(between(lo, hi, count));
-            // In the middle too: a burst of losses at one end must not void the whole flight.
-            if flight.len() > 5 {
-                flight.insert(flight.len() / 2, lo);
-            }
-            flight.push(lo);
-            return Next::Flight(flight);
+            return Next::Flight(self.refine(lo, hi));
         }
         if self.records.too_bigs().any(|(size, _, _)| size == hi) {
             return Next::Conclude(Verdict::Narrowed);
@@ -363,8 +382,29 @@ impl Search {
         if failures >= wanted {
             return Next::Conclude(Verdict::BlackHole);
         }
+        if self.rationed() {
+            return Next::Flight(vec![hi, hi, lo]);
+        }
         let count = usize::try_from(wanted - failures).unwrap_or(1).clamp(1, (self.room() / 2).max(1));
         Next::Flight([hi, lo].repeat(count))
+    }
+
+    /// Sizes between what passes and what fails, among controls. Where answers are rationed from large to
+    /// small: the largest that passes takes the answer, and tells of all the others.
+    fn refine(&self, lo: u32, hi: u32) -> Vec<u32> {
+        let mut flight = between(lo, hi, self.room().saturating_sub(2).max(1));
+        if self.rationed() {
+            flight.sort_unstable_by(|a, b| b.cmp(a));
+            flight.push(lo);
+            return flight;
+        }
+        flight.insert(0, lo);
+        // In the middle too: a burst of losses at one end must not void the whole flight.
+        if flight.len() > 5 {
+            flight.insert(flight.len() / 2, lo);
+        }
+        flight.push(lo);
+        flight
     }
 
     /// Losses of one size after which chance is out, given the loss seen among sizes that pass.

@@ -38,8 +38,20 @@ pub struct Plan {
     pub max_bytes: u64,
     /// Packets a second, when the user limits them.
     pub rate_pps: Option<u32>,
+    /// What the target is known to answer at most; `None`: nothing is known, limits are learned.
+    pub answers: Option<AnswerLimit>,
     /// Whether to look for the narrowing hop afterwards.
     pub locate: bool,
+}
+
+/// A token bucket of answers: Linux sends six port-unreachables, then one a second (`icmp_ratelimit`,
+/// net/ipv4/icmp.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerLimit {
+    /// Answers at once.
+    pub burst: u32,
+    /// Time for one more.
+    pub interval: Duration,
 }
 
 impl Plan {
@@ -54,6 +66,7 @@ impl Plan {
             max_probes: 300,
             max_bytes: if max > 2000 { 1_000_000 } else { 300_000 },
             rate_pps: None,
+            answers: None,
             locate: true,
         }
     }
@@ -89,6 +102,12 @@ impl Plan {
             }
         }
         ladder.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(limit) = self.answers {
+            // One answer is kept for the control: where few are given, the largest size that passes takes
+            // the first, and whatever is larger has failed.
+            ladder.truncate(usize::try_from(limit.burst).unwrap_or(2).saturating_sub(2));
+            return [&[self.max][..], &ladder, &[self.control]].concat();
+        }
         let mut flight = vec![self.control, self.max];
         flight.extend(ladder);
         flight.push(self.control);

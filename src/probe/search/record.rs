@@ -10,6 +10,8 @@ pub(super) struct Record {
     pub(super) size: u32,
     pub(super) ttl: Option<u8>,
     pub(super) flight: u16,
+    /// Sent where answers are few: a loss behind an answer in the same flight says nothing.
+    pub(super) rationed: bool,
     pub(super) sent_at: Duration,
     pub(super) fate: Fate,
 }
@@ -94,14 +96,21 @@ impl Records {
         u32::try_from(count.count()).unwrap_or(u32::MAX)
     }
 
+    /// The next control in the flight was answered. Where answers are rationed the first one takes what
+    /// there is, so that any control behind will do.
     fn vouched(&self, at: usize, lost: &Record, passes: u32) -> bool {
-        self.0
-            .iter()
-            .skip(at + 1)
-            .take_while(|r| r.flight == lost.flight)
-            .filter(|r| r.ttl.is_none() && r.size <= passes)
-            .find(|r| r.fate != Fate::InFlight)
-            .is_some_and(Record::replied)
+        let rest = self.0.iter().skip(at + 1).take_while(|r| r.flight == lost.flight);
+        let mut controls = rest.filter(|r| r.ttl.is_none() && r.size <= passes && r.fate != Fate::InFlight);
+        if lost.rationed {
+            controls.any(Record::replied)
+        } else {
+            controls.next().is_some_and(Record::replied)
+        }
+    }
+
+    /// Answers of the target so far.
+    pub(super) fn replies(&self) -> u32 {
+        u32::try_from(self.0.iter().filter(|r| r.replied()).count()).unwrap_or(u32::MAX)
     }
 
     /// Smallest size above `passes` that is known to fail, by a PTB, a local refusal or a loss that means something.
@@ -123,8 +132,8 @@ impl Records {
     /// Sent and lost among the sizes that are known to pass: the loss of the path itself.
     pub(super) fn control_losses(&self, passes: u32) -> (u32, u32) {
         self.full().filter(|(_, r)| r.size <= passes).fold((0, 0), |(sent, lost), (_, r)| match r.fate {
-            Fate::Lost => (sent + 1, lost + 1),
-            Fate::InFlight => (sent, lost),
+            Fate::Lost if !r.rationed => (sent + 1, lost + 1),
+            Fate::Lost | Fate::InFlight => (sent, lost),
             Fate::Answered { .. } => (sent + 1, lost),
         })
     }

@@ -1,0 +1,35 @@
+//! What stands between the search and the sockets.
+
+use super::search::{Event, Probe};
+use crate::facts::Method;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// Sends probes of one method to one target and tells what came back for each.
+///
+/// An implementation opens its sockets inside the namespace, checks that an answer belongs to one of its
+/// probes, and never blocks.
+pub trait Transport {
+    /// How it asks.
+    fn method(&self) -> Method;
+
+    /// Sends one probe. `Some` is the kernel's refusal as an answer; a full queue is a lost probe.
+    fn send(&mut self, probe: Probe) -> Option<Event>;
+
+    /// The next answer that waits; `None`: nothing waits. What is not for us is passed over.
+    fn receive(&mut self) -> Option<Event>;
+
+    /// Readable when answers wait.
+    fn fds(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Sends `count` packets of `size` bytes, for counters on the way to see, and waits `wait`. Answers to
+    /// them are nobody's.
+    fn burst(&mut self, size: u32, count: u16, wait: Duration) {
+        for k in 0..count {
+            // Ids from the far end: they never meet those of a search.
+            let _ = self.send(Probe { id: u16::MAX - k, size, ttl: None });
+        }
+        std::thread::sleep(wait);
+        while self.receive().is_some() {}
+    }
+}
