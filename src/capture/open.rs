@@ -7,10 +7,12 @@ use crate::facts::CapturePoint;
 use crate::netns::NetNs;
 use caps::{CapSet, Capability};
 use pcap::{Active, Capture, Precision, Stat};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the kernel may keep packets before it hands over a block that is not full.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_millis(100);
+/// After this long every packet that is in the kernel's ring has been handed over: the timeout and a margin.
+pub(super) const LAST_BLOCK: Duration = Duration::from_millis(120);
 
 /// How to capture, the same for every point.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Point {
     /// The filter that is set, the exclusion included.
     pub(super) filter: String,
     pub(super) opened: SystemTime,
+    /// Its interface has gone, for this reason; at this time nothing more can be in the kernel's ring.
+    pub(super) ending: Option<(Instant, String)>,
     last: Option<Stat>,
 }
 
@@ -169,6 +173,7 @@ fn open_point(place: &Place<'_>, interface: &Interface, settings: &Settings) -> 
         snaplen_bytes: settings.snaplen_bytes,
         filter,
         opened: SystemTime::now(),
+        ending: None,
         last,
     })
 }

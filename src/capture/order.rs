@@ -1,7 +1,7 @@
 //! Packets of several points in the order of time: kept back as long as an older one may still come.
 
-use super::output::{Output, Packet};
-use super::sink::{Halt, SinkError};
+use super::output::Packet;
+use super::sink::SinkError;
 
 /// How long a packet may lie in the kernel before it is handed over, with a margin; nanoseconds.
 pub(super) const WINDOW_NS: u64 = 150_000_000;
@@ -40,15 +40,14 @@ impl Order {
         self.bytes.len() >= LIMIT
     }
 
-    /// Hands over, by time, the packets up to `until_ns`.
+    /// Hands the packets up to `until_ns` to `take`, by time, until it says that it needs no more (`false`).
     ///
     /// # Errors
-    /// The output's.
+    /// Those of `take`.
     pub(super) fn release(
         &mut self,
         until_ns: u64,
-        output: &mut Output,
-        halt: Halt<'_>,
+        mut take: impl FnMut(&Packet<'_>) -> Result<bool, SinkError>,
     ) -> Result<(), SinkError> {
         if !self.entries.iter().any(|e| e.time_ns <= until_ns) {
             return Ok(());
@@ -60,7 +59,9 @@ impl Order {
         for entry in ready {
             let data = self.bytes.get(entry.start..entry.end).unwrap_or_default();
             let (point, time_ns, wire_len) = (entry.point, entry.time_ns, entry.wire_len);
-            output.packet(&Packet { point, time_ns, wire_len, data }, halt)?;
+            if !take(&Packet { point, time_ns, wire_len, data })? {
+                break;
+            }
         }
         self.spare_entries.clear();
         self.spare_bytes.clear();
@@ -78,32 +79,40 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Seek};
-    use std::os::fd::AsFd;
+
+    fn push(order: &mut Order, point: usize, time_ns: u64, data: &[u8]) {
+        order.push(&Packet { point, time_ns, wire_len: 4, data });
+    }
+
+    fn release(order: &mut Order, until_ns: u64, at_most: usize) -> String {
+        let mut seen = Vec::new();
+        order
+            .release(until_ns, |packet| {
+                seen.extend_from_slice(packet.data);
+                Ok(seen.len() < at_most)
+            })
+            .unwrap();
+        String::from_utf8(seen).unwrap()
+    }
 
     #[test]
     fn packets_of_two_points_come_out_by_time_and_young_ones_wait() {
-        let (stop, _hold) = nix::unistd::pipe().unwrap();
-        let halt = Halt { stop: stop.as_fd(), deadline: None };
-        let mut file = tempfile::tempfile().unwrap();
-        let sink = super::super::Sink::file(file.try_clone().unwrap()).unwrap();
-        let mut output = Output::pcapng(sink);
         let mut order = Order::default();
-        let push = |order: &mut Order, point, time_ns, data: &[u8]| {
-            order.push(&Packet { point, time_ns, wire_len: 4, data });
-        };
-        push(&mut order, 0, 30, b"c...");
-        push(&mut order, 0, 50, b"e...");
-        push(&mut order, 1, 10, b"a...");
-        push(&mut order, 1, 40, b"d...");
-        order.release(30, &mut output, halt).unwrap();
-        push(&mut order, 0, 35, b"late");
-        order.release(u64::MAX, &mut output, halt).unwrap();
-        output.flush(halt).unwrap();
-        let mut bytes = Vec::new();
-        file.rewind().unwrap();
-        file.read_to_end(&mut bytes).unwrap();
-        let order: Vec<u8> = bytes.chunks(36).map(|block| block[28]).collect();
-        assert_eq!(order, b"aclde");
+        push(&mut order, 0, 30, b"c");
+        push(&mut order, 0, 50, b"e");
+        push(&mut order, 1, 10, b"a");
+        push(&mut order, 1, 40, b"d");
+        assert_eq!(release(&mut order, 5, 9), "");
+        assert_eq!(release(&mut order, 30, 9), "ac");
+        push(&mut order, 0, 35, b"x");
+        assert_eq!(release(&mut order, u64::MAX, 9), "xde");
+        assert_eq!(release(&mut order, u64::MAX, 9), "");
+    }
+
+    #[test]
+    fn equal_times_keep_the_order_they_came_in_and_enough_is_enough() {
+        let mut order = Order::default();
+        (b'a'..=b'z').for_each(|n| push(&mut order, 0, 7, &[n]));
+        assert_eq!(release(&mut order, 7, 3), "abc");
     }
 }

@@ -1,6 +1,6 @@
 //! The loop: every handle and the stop signal in one poll, packets by time into the output.
 
-use super::open::{Point, READ_TIMEOUT};
+use super::open::{LAST_BLOCK, Point, READ_TIMEOUT};
 use super::order::{Order, WINDOW_NS};
 use super::output::{Output, Packet, since_1970};
 use super::sink::{Halt, SinkError};
@@ -144,9 +144,6 @@ impl Loop<'_> {
             }
             let turn = self.look(points, output)?;
             more = turn.more;
-            if self.left == 0 {
-                break End::Count;
-            }
             if points.iter().all(|p| p.facts.ended.is_some()) {
                 break End::InterfacesGone;
             }
@@ -160,7 +157,10 @@ impl Loop<'_> {
             }
             if self.order.is_some() && now.duration_since(self.released) >= RELEASE {
                 self.released = now;
-                self.release(output, since_1970(SystemTime::now()).saturating_sub(WINDOW_NS))?;
+                self.release(points, output, since_1970(SystemTime::now()).saturating_sub(WINDOW_NS))?;
+            }
+            if self.left == 0 {
+                break End::Count;
             }
             if tick || !turn.any || (!more && output.is_live()) {
                 output.flush(self.halt)?;
@@ -172,14 +172,14 @@ impl Loop<'_> {
             points.iter_mut().for_each(Point::count);
             self.drain(points, output)?;
         }
-        self.release(output, u64::MAX)?;
+        self.release(points, output, u64::MAX)?;
         Ok(end)
     }
 
     /// The last block of the ring is handed over only when it is full or a read timeout has passed: waits for
     /// that, and leaves out what was sent after the end.
     fn drain(&mut self, points: &mut [Point], output: &mut Output) -> Result<(), SinkError> {
-        let until = Instant::now() + READ_TIMEOUT + Duration::from_millis(20);
+        let until = Instant::now() + LAST_BLOCK;
         loop {
             let over = Instant::now() >= until;
             let turn = self.look(points, output)?;
@@ -202,7 +202,9 @@ impl Loop<'_> {
         // Nothing is asked of the stream: POLLERR and POLLHUP come by themselves when the reader goes.
         let stream = output.watched();
         let watched = PollFd::new(stream.unwrap_or(self.halt.stop), PollFlags::empty());
-        let open = points.iter().filter(|p| p.facts.ended.is_none() && !more);
+        // A handle whose interface has gone is always in error: polled, it would never let us wait.
+        let ending = points.iter().any(|p| p.ending.is_some());
+        let open = points.iter().filter(|p| p.facts.ended.is_none() && p.ending.is_none() && !more);
         // In a flood there is nothing to wait for and nothing to gather: no allocation then.
         let mut few = [stop.clone(), watched.clone()];
         let mut all = Vec::new();
@@ -213,7 +215,11 @@ impl Loop<'_> {
             all.extend(open.map(|p| PollFd::new(p.handle.as_fd(), PollFlags::POLLIN)));
             &mut all
         };
-        let mut timeout = if more { Duration::ZERO } else { READ_TIMEOUT };
+        let mut timeout = match (more, ending) {
+            (true, _) => Duration::ZERO,
+            (_, true) => READ_TIMEOUT / 10,
+            _ => READ_TIMEOUT,
+        };
         if let Some(deadline) = self.halt.deadline {
             timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
         }
@@ -244,12 +250,17 @@ impl Loop<'_> {
             turn.any |= taken > 0;
             turn.more |= taken >= BATCH;
         }
+        if self.order.as_ref().is_some_and(Order::is_full) {
+            self.release(points, output, u64::MAX)?;
+        }
         Ok(turn)
     }
 
     /// Takes at most a batch of packets from one handle.
     fn take(&mut self, number: usize, point: &mut Point, output: &mut Output) -> Result<u64, SinkError> {
-        let limit = usize::try_from(BATCH.min(self.left)).unwrap_or(1);
+        // Several points: a count takes the oldest packets, which are known only once they are in order.
+        let limit = if self.order.is_some() { BATCH } else { BATCH.min(self.left) };
+        let limit = usize::try_from(limit).unwrap_or(1);
         let (halt, cutoff_ns, order) = (self.halt, self.cutoff_ns, &mut self.order);
         let (mut captured, mut failed) = (0u64, None);
         let result = point.handle.dispatch(Some(limit), |raw| {
@@ -266,29 +277,46 @@ impl Loop<'_> {
                 None => failed = output.packet(&packet, halt).err(),
             }
         });
-        point.facts.captured += captured;
-        self.left -= captured;
+        if self.order.is_none() {
+            point.facts.captured += captured;
+            self.left -= captured;
+        }
         if let Some(error) = failed {
             return Err(error);
         }
-        if self.order.as_ref().is_some_and(Order::is_full) {
-            self.release(output, u64::MAX)?;
-        }
-        match result {
-            Ok(taken) => Ok(u64::try_from(taken).unwrap_or(0)),
+        let taken = match result {
+            Ok(taken) => u64::try_from(taken).unwrap_or(0),
             Err(error) => {
-                point.count();
-                point.facts.ended = Some(super::filter::message_of(&error));
-                Ok(captured)
+                // Its last block is still to come.
+                let reason = || (Instant::now() + LAST_BLOCK, super::filter::message_of(&error));
+                point.ending.get_or_insert_with(reason);
+                0
             }
+        };
+        if taken == 0
+            && let Some((_, reason)) = point.ending.take_if(|(until, _)| Instant::now() >= *until)
+        {
+            point.count();
+            point.facts.ended = Some(reason);
         }
+        Ok(taken)
     }
 
-    fn release(&mut self, output: &mut Output, until_ns: u64) -> Result<(), SinkError> {
-        match &mut self.order {
-            Some(order) => order.release(until_ns, output, self.halt),
-            None => Ok(()),
-        }
+    /// Hands over the packets that waited for older ones; a count limit takes the oldest.
+    fn release(&mut self, points: &mut [Point], output: &mut Output, until_ns: u64) -> Result<(), SinkError> {
+        let Some(order) = &mut self.order else { return Ok(()) };
+        let (halt, left) = (self.halt, &mut self.left);
+        order.release(until_ns, |packet| {
+            if *left == 0 {
+                return Ok(false);
+            }
+            *left -= 1;
+            if let Some(point) = points.get_mut(packet.point) {
+                point.facts.captured += 1;
+            }
+            output.packet(packet, halt)?;
+            Ok(*left > 0)
+        })
     }
 }
 
