@@ -130,7 +130,12 @@ fn open_pidfd(proc_root: &Path, pid: u32) -> Result<Option<OwnedFd>, ProcessErro
 /// # Errors
 /// [`ProcessError::Ended`] when there is no such process.
 pub fn start_time(proc_root: &Path, pid: u32) -> Result<u64, ProcessError> {
-    let text = std::fs::read(proc_root.join(pid.to_string()).join("stat")).map_err(|source| {
+    let read = |path: PathBuf| {
+        // One read: a file without a size is otherwise read in steps of 32, 64, 128, … bytes.
+        let mut bytes = Vec::with_capacity(1 << 10);
+        io::Read::read_to_end(&mut std::fs::File::open(path)?, &mut bytes).map(|_| bytes)
+    };
+    let text = read(proc_root.join(pid.to_string()).join("stat")).map_err(|source| {
         match (source.kind(), source.raw_os_error()) {
             (io::ErrorKind::NotFound, _) | (_, Some(libc::ESRCH)) => ProcessError::Ended { pid },
             _ => ProcessError::Io { pid, source },

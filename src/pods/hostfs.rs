@@ -108,13 +108,14 @@ impl HostFs {
 /// A file below /proc, where sizes are unknown beforehand: at most `limit` bytes of it.
 pub(super) fn read_proc(path: &Path, limit: u64) -> Option<Vec<u8>> {
     let file = File::open(path).ok()?;
-    let mut bytes = Vec::new();
+    // A file without a size is otherwise read in steps of 32, 64, 128, … bytes.
+    let mut bytes = Vec::with_capacity(2 << 10);
     io::Read::read_to_end(&mut io::Read::take(file, limit), &mut bytes).ok()?;
     Some(bytes)
 }
 
 fn read_at_most(file: File, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(16 << 10);
     io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|n| n > limit) {
         return Err(io::ErrorKind::FileTooLarge.into());
