@@ -24,7 +24,7 @@ fn document_of_a_node(arguments: &[&str]) -> Value {
 }
 
 fn checked(output: &Output) -> Value {
-    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", stderr(&output));
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", stderr(output));
     schema::valid(&output.stdout)
 }
 
