@@ -127,7 +127,8 @@ fn from_pod(
     selector: &str,
     family: Option<Family>,
 ) -> Result<ResolvedTarget, Failure> {
-    let elsewhere = |failure: Failure| {
+    let elsewhere = |mut failure: Failure| {
+        failure.message = failure.message.replace(" pod pod:", " pod ");
         failure.hint(format!(
             "a pod of another node: give its IP (kubectl get pod -A -o wide | grep {})",
             selector.rsplit('/').next().unwrap_or(selector)
@@ -172,7 +173,7 @@ fn from_name(
         LookupError::NetNs(error) => error.into(),
         error => {
             Failure::unresolved(format!("cannot resolve {name}: {error} (resolv.conf of {})", source.label))
-                .hint(next_step(&error))
+                .hint(next_step(&error, &source.label))
         }
     })?;
     let how = describe(&found, &source.label);
@@ -200,11 +201,11 @@ fn describe(found: &Addresses, label: &str) -> String {
     }
 }
 
-fn next_step(error: &LookupError) -> String {
+fn next_step(error: &LookupError, label: &str) -> String {
     match error {
         LookupError::Silent { servers, .. } => match servers.first() {
             Some(server) => {
-                format!("is the way to DNS broken? nsprobe mtu SOURCE {server}; else give an address")
+                format!("is the way to DNS broken? nsprobe mtu {label} {server}; else give an address")
             }
             None => "give an address".to_owned(),
         },
