@@ -6,6 +6,8 @@ use std::time::Duration;
 const BURST_BYTES: u32 = 11_800;
 /// How fast a flight goes on once its burst is out, bytes a millisecond: 10 Mbit/s.
 pub(super) const PACE_BYTES_PER_MS: u32 = 1_250;
+/// What the length field of an IP header can say (RFC 791 §3.1): the loopback's MTU is one more.
+const LARGEST_PACKET: u32 = 65_535;
 /// Packets of one flight.
 const FLIGHT_PACKETS: usize = 12;
 
@@ -57,6 +59,7 @@ pub struct AnswerLimit {
 impl Plan {
     /// A plan with the default bounds: 300 probes, 300 kB (1 MB for jumbo frames), 10 s.
     pub fn new(control: u32, max: u32, floor: u32) -> Self {
+        let max = max.min(LARGEST_PACKET);
         Self {
             control: control.min(max),
             max,
