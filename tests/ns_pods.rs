@@ -46,7 +46,7 @@ fn another_user_is_told_what_is_missing() {
 
 /// A process whose root is a folder with a shell in it.
 fn container(root: &Path) -> Running {
-    std::fs::copy("/bin/busybox", root.join("busybox")).unwrap();
+    run("cp", &[Path::new("/bin/busybox"), root]);
     let child = Command::new("chroot")
         .arg(root)
         .args(["/busybox", "sh", "-c", "echo up; exec /busybox sleep 600"])

@@ -275,6 +275,23 @@ fn cri_dockerd_without_an_info_block_is_read_through_cgroups() {
 }
 
 #[test]
+fn a_process_in_the_nodes_own_namespace_makes_a_host_network_pod_whatever_is_not_said() {
+    let node = Node::recorded("cri-dockerd");
+    node.remove("var");
+    let mut answers = Answers::recorded(&node);
+    answers.sandbox_statuses.clear();
+    let sandbox = answers.sandboxes.iter_mut().find(|s| s.metadata.clone().unwrap().name == "web").unwrap();
+    sandbox.state = 0;
+    let uid = sandbox.metadata.clone().unwrap().uid;
+    node.process(4000, 50, &format!("/kubepods/besteffort/pod{uid}/{}", sandbox.id), 4_026_531_840);
+    node.link("net:[4026531840]", "proc/1/ns/net");
+    let _server = serve::<false>(&node, DOCKER, answers);
+    let answer = node.json(&["pods"]);
+    let web = answer.pod("web");
+    assert_eq!((&web["pid"], &web["host_network"]), (&json!(4000), &json!(true)));
+}
+
+#[test]
 fn docker_on_disk_names_pods_that_cri_dockerd_no_longer_tells() {
     let node = Node::recorded("cri-dockerd");
     dead(&node, DOCKER);

@@ -109,7 +109,9 @@ pub fn nsprobe_as_nobody() -> (Command, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("nsprobe");
-    std::fs::copy(env!("CARGO_BIN_EXE_nsprobe"), &program).unwrap();
+    // By another process: a child that a parallel test starts would inherit our descriptor, and a file that is
+    // open for writing cannot be executed.
+    run("cp", &[env!("CARGO_BIN_EXE_nsprobe"), &*program.to_string_lossy()]);
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
