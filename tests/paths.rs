@@ -48,6 +48,7 @@ fn any_hop() -> impl Strategy<Value = HopSpec> {
         ptb: if honest { Ptb::Honest } else { Ptb::Silent },
         expired,
         first_passes: false,
+        ptb_limit: None,
     })
 }
 
@@ -58,6 +59,9 @@ fn path(hop: Vec<HopSpec>, loss: f64, rtt_ms: f64) -> Scenario {
         family: 4,
         loss,
         rtt_ms,
+        reorder: 0.0,
+        duplicate: 0.0,
+        reverse_mtu: None,
         hop,
         target: TargetSpec::default(),
         expect: Expect {
@@ -128,7 +132,7 @@ proptest! {
 fn at_twenty_percent_loss_ninety_nine_of_a_hundred_are_right() {
     for silent in [false, true] {
         let ptb = if silent { Ptb::Silent } else { Ptb::Honest };
-        let hop = |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false };
+        let hop = |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None };
         let scenario = path(vec![hop(1500, Ptb::Honest), hop(1450, ptb), hop(1500, Ptb::Honest)], 0.2, 1.0);
         let right = (1..=1000)
             .filter(|seed| {

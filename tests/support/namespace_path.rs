@@ -17,6 +17,18 @@ pub fn not_for_namespaces(scenario: &Scenario) -> Option<&'static str> {
     if scenario.hop.iter().any(|h| h.first_passes) {
         return Some("only a tunnel over IPv6 lets the first packet through");
     }
+    if scenario.hop.iter().any(|h| h.ptb_limit.is_some())
+        || scenario.reorder > 0.0
+        || scenario.duplicate > 0.0
+    {
+        return Some("this kernel limits, reorders and doubles no such packets");
+    }
+    if scenario.interface_mtu > 65_535 {
+        return Some("only the loopback has such an MTU");
+    }
+    if scenario.reverse_mtu.is_some() {
+        return Some("the way back is the way there");
+    }
     if scenario.family == 6 && scenario.hop.iter().any(|h| h.mtu < 1280) {
         return Some("the kernel takes IPv6 off a link below 1280 bytes");
     }

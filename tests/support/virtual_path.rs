@@ -21,6 +21,14 @@ pub struct Scenario {
     pub loss: f64,
     #[serde(default)]
     pub rtt_ms: f64,
+    /// Share of answers that come up to half a round trip later than their turn.
+    #[serde(default)]
+    pub reorder: f64,
+    /// Share of answers that come twice.
+    #[serde(default)]
+    pub duplicate: f64,
+    /// MTU of the way back: replies larger than it come in fragments (IPv4) or not at all (IPv6).
+    pub reverse_mtu: Option<u32>,
     /// Routers from the source to the target.
     #[serde(default)]
     pub hop: Vec<HopSpec>,
@@ -42,6 +50,8 @@ pub struct HopSpec {
     /// `honest`, `silent`, or the value that it names in its lies.
     #[serde(default)]
     pub ptb: Ptb,
+    /// PTBs at once and a second, when it limits them.
+    pub ptb_limit: Option<(f64, f64)>,
     /// Lets the first oversize packet through, as a tunnel does that still has to learn its path MTU.
     #[serde(default)]
     pub first_passes: bool,
@@ -108,6 +118,54 @@ pub fn scenarios() -> Vec<(String, Scenario)> {
     files.into_iter().map(read).collect()
 }
 
+/// Tokens that answers are paid with.
+#[derive(Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    burst: f64,
+    rate: f64,
+    refilled: Duration,
+}
+
+impl Bucket {
+    fn new((burst, rate): (f64, f64)) -> Self {
+        Self { tokens: burst, burst, rate, refilled: Duration::ZERO }
+    }
+
+    fn take(&mut self, now: Duration) -> bool {
+        self.tokens = (self.tokens + (now - self.refilled).as_secs_f64() * self.rate).min(self.burst);
+        self.refilled = now;
+        let paid = self.tokens >= 1.0;
+        if paid {
+            self.tokens -= 1.0;
+        }
+        paid
+    }
+}
+
+/// Time exceeded as Linux limits it for one destination.
+const EXPIRED_LIMIT: (f64, f64) = (6.0, 1.0);
+
+/// What the routers and the target remember while a path is played.
+struct Memory {
+    let_through: Vec<bool>,
+    expired: Vec<Bucket>,
+    too_big: Vec<Option<Bucket>>,
+    target: Option<Bucket>,
+}
+
+impl Memory {
+    fn new(scenario: &Scenario) -> Self {
+        let hops = scenario.hop.len();
+        Self {
+            let_through: vec![false; hops],
+            expired: vec![Bucket::new(EXPIRED_LIMIT); hops],
+            too_big: scenario.hop.iter().map(|h| h.ptb_limit.map(Bucket::new)).collect(),
+            target: scenario.target.limit.map(Bucket::new),
+        }
+    }
+}
+
 #[derive(PartialEq)]
 struct Arrival(Duration, u64, Event);
 
@@ -148,17 +206,20 @@ impl Scenario {
     }
 
     /// What the path answers to a probe and after which share of the round trip.
-    fn answer(&self, probe: Probe, let_through: &mut usize) -> Option<(Answer, f64)> {
+    fn answer(&self, probe: Probe, memory: &mut Memory, now: Duration) -> Option<(Answer, f64)> {
         let hops = self.hop.len();
         for (at, hop) in self.hop.iter().enumerate() {
             let share = (at + 1) as f64 / (hops + 1) as f64;
             if probe.ttl.is_some_and(|ttl| usize::from(ttl) == at + 1) {
-                return hop.expired.then(|| (Answer::Expired { from: router(at + 1) }, share));
+                let answers = hop.expired && memory.expired[at].take(now);
+                return answers.then(|| (Answer::Expired { from: router(at + 1) }, share));
             }
             if probe.size > hop.mtu {
-                if hop.first_passes && *let_through == 0 {
-                    *let_through += 1;
+                if hop.first_passes && !std::mem::replace(&mut memory.let_through[at], true) {
                     continue;
+                }
+                if memory.too_big[at].as_mut().is_some_and(|bucket| !bucket.take(now)) {
+                    return None;
                 }
                 let mtu = match hop.ptb {
                     Ptb::Honest => hop.mtu,
@@ -168,8 +229,15 @@ impl Scenario {
                 return Some((Answer::TooBig { mtu, from: router(at + 1) }, share));
             }
         }
+        if !self.target.echo || memory.target.as_mut().is_some_and(|bucket| !bucket.take(now)) {
+            return None;
+        }
+        let fragments = self.reverse_mtu.filter(|mtu| probe.size > *mtu);
+        if fragments.is_some() && self.family == 6 {
+            return None;
+        }
         let ttl = 64 - u8::try_from(hops).unwrap();
-        self.target.echo.then_some((Answer::Reply { ttl: Some(ttl), largest_fragment: None }, 1.0))
+        Some((Answer::Reply { ttl: Some(ttl), largest_fragment: fragments }, 1.0))
     }
 
     /// Plays the search and returns its result with the sizes sent, in order.
@@ -179,9 +247,8 @@ impl Scenario {
         let mut now = Duration::ZERO;
         let mut arrivals: BinaryHeap<Arrival> = BinaryHeap::new();
         let mut sent = Vec::new();
-        let mut let_through = 0;
+        let mut memory = Memory::new(self);
         let rtt = Duration::from_secs_f64(self.rtt_ms.max(0.1) / 1000.0);
-        let (mut tokens, mut refilled) = (self.target.limit.map_or(0.0, |l| l.0), Duration::ZERO);
         loop {
             while arrivals.peek().is_some_and(|a| a.0 <= now) {
                 if let Some(Arrival(at, _, event)) = arrivals.pop() {
@@ -197,18 +264,19 @@ impl Scenario {
                     if chance.next() < self.loss {
                         continue;
                     }
-                    let Some((answer, share)) = self.answer(probe, &mut let_through) else { continue };
-                    if let (Answer::Reply { .. }, Some((burst, rate))) = (answer, self.target.limit) {
-                        tokens = (tokens + (now - refilled).as_secs_f64() * rate).min(burst);
-                        refilled = now;
-                        if tokens < 1.0 {
-                            continue;
-                        }
-                        tokens -= 1.0;
-                    }
+                    let Some((answer, share)) = self.answer(probe, &mut memory, now) else { continue };
                     let jitter = rtt.mul_f64(0.05 * chance.next());
-                    let at = now + rtt.mul_f64(share) + jitter;
-                    arrivals.push(Arrival(at, sent.len() as u64, Event { id: probe.id, answer }));
+                    let late = if chance.next() < self.reorder {
+                        rtt.mul_f64(0.5 * chance.next())
+                    } else {
+                        Duration::ZERO
+                    };
+                    let at = now + rtt.mul_f64(share) + jitter + late;
+                    let event = Event { id: probe.id, answer };
+                    arrivals.push(Arrival(at, sent.len() as u64, event));
+                    if chance.next() < self.duplicate {
+                        arrivals.push(Arrival(at + jitter, sent.len() as u64, event));
+                    }
                 }
                 Step::Wait(until) => {
                     assert!(until > now, "a wait that does not end: {}", self.about);
