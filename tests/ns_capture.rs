@@ -213,7 +213,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
 #[test]
 fn a_reader_that_goes_away_is_noticed_without_a_packet() {
     let pair = Pair::new();
-    let mut child = start(&[&pair.a.source(), "-w", "-", "--", "udp port 9"]);
+    let mut child = start(&[&pair.a.source(), "-w", "-", "--duration", "5s", "--", "udp port 9"]);
     let mut header = [0; 4];
     let mut reader = child.stdout.take().unwrap();
     reader.read_exact(&mut header).unwrap();
@@ -227,14 +227,25 @@ fn a_reader_that_goes_away_is_noticed_without_a_packet() {
 #[test]
 fn a_stream_is_live_and_its_document_is_on_standard_error() {
     let pair = Pair::new();
-    let mut child = start(&[&pair.a.source(), "-w", "-", "-c", "2", "-o", "json", "--", "icmp"]);
+    let mut child = start(&[&pair.a.source(), "-w", "-", "--duration", "5s", "-o", "json", "--", "icmp"]);
     let mut reader = child.stdout.take().unwrap();
-    let mut bytes = vec![0; 28];
-    reader.read_exact(&mut bytes).unwrap();
+    let mut bytes = Vec::new();
+    let mut read_block = || {
+        let start = bytes.len();
+        bytes.resize(start + 8, 0);
+        reader.read_exact(&mut bytes[start..]).unwrap();
+        let length = u32::from_le_bytes(bytes[start + 4..].try_into().unwrap());
+        bytes.resize(start + usize::try_from(length).unwrap(), 0);
+        reader.read_exact(&mut bytes[start + 8..]).unwrap();
+    };
+    // Section and interface; then the ping, while the capture goes on.
+    (0..2).for_each(|_| read_block());
     let begin = Instant::now();
     let _ping = pair.ping("-c 1");
-    reader.read_to_end(&mut bytes).unwrap();
+    (0..2).for_each(|_| read_block());
     assert!(begin.elapsed() < Duration::from_secs(1), "a live reader waited {:?}", begin.elapsed());
+    signal(&child, Signal::SIGTERM);
+    reader.read_to_end(&mut bytes).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_code(&output, 0);
     let document = valid(&output.stderr);
