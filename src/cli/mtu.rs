@@ -3,10 +3,12 @@
 use super::signals::Signals;
 use super::target::{self, FamilyArgs};
 use super::{Context, Exit, Failure, values};
-use crate::diagnose::path::{PathFacts, Rise, check_path};
+use crate::diagnose::path::{Cached, PathFacts, Rise, check_path, compare_paths};
 use crate::facts::{Finding, Verdict};
 use crate::netns::NetNs;
-use crate::observe::{ObserveError, RouteLookup, diff, read_counters, route_get};
+use crate::observe::{
+    ObserveError, RouteLookup, ServiceProxy, diff, read_counters, read_settings, route_get, service_proxy,
+};
 use crate::pods::{self, Source};
 use crate::probe::search::{Plan, Search};
 use crate::probe::wire::Family;
@@ -106,7 +108,9 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
             .iter()
             .map(|r| serde_json::to_value(document("nsprobe.mtu/v1", r)).map_err(std::io::Error::other))
             .collect::<Result<_, _>>()?;
-        let body = MtuComparison { results, findings: vec![] };
+        let paths: Vec<_> =
+            reports.iter().map(|r| (r.target.input.as_str(), r.verdict, r.path_mtu_bytes)).collect();
+        let body = MtuComparison { results, findings: compare_paths(&source.label, &paths) };
         context
             .report("nsprobe.mtu_comparison/v1", &body, |out| render_comparison(out, &reports, verbose))?;
     }
@@ -172,7 +176,15 @@ fn measure(
         _ => None,
     };
     let after = route_get(&source.netns, planned.target.address).ok();
-    let cached = |route: &RouteLookup| route.cached.map(|c| c.mtu_bytes);
+    let cached =
+        |route: &RouteLookup| route.cached.map(|c| Cached { mtu: c.mtu_bytes, forgets_in: c.expires_secs });
+    // What cannot be read is not known; the measurement stands without it.
+    let settings = read_settings(&source.netns).unwrap_or_default();
+    // Rules are searched only where the answer matters: a node may have tens of thousands.
+    let service = match path.verdict {
+        Verdict::Unreachable => host.and_then(|host| service_proxy(host, planned.target.address)),
+        _ => None,
+    };
     let facts = PathFacts {
         subject: source.label.clone(),
         target: planned.input.clone(),
@@ -180,6 +192,9 @@ fn measure(
         interface: planned.route.interface.clone(),
         cached_before: cached(&planned.route),
         cached_after: after.as_ref().and_then(cached),
+        tcp_mtu_probing: settings.tcp_mtu_probing,
+        ip_no_pmtu_disc: settings.ip_no_pmtu_disc.filter(|_| planned.target.address.is_ipv4()),
+        service_is_local: service.map(|proxy| proxy == ServiceProxy::Ipvs),
         drops,
         burst: u32::from(BURST),
     };

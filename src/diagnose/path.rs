@@ -91,6 +91,46 @@ pub const CACHE_LEFT: Rule = Rule {
     fix: "Nothing to do; ip -6 route flush cache in the namespace forgets it at once.",
 };
 
+/// TCP will not help itself.
+pub const NO_RECOVERY: Rule = Rule {
+    id: "mtu.no_recovery",
+    severity: Severity::Info,
+    meaning: "tcp_mtu_probing is off where the packets come from: TCP never finds out by itself that large packets vanish, its connections hang until they time out.",
+    fix: "As a stopgap: sysctl -w net.ipv4.tcp_mtu_probing=1 in that namespace (for pods through securityContext.sysctls); then TCP recovers after some seconds.",
+};
+
+/// Path-MTU discovery is off.
+pub const DISCOVERY_OFF: Rule = Rule {
+    id: "mtu.discovery_off",
+    severity: Severity::Info,
+    meaning: "ip_no_pmtu_disc is set where the packets come from: applications send without DF over IPv4, routers fragment, and what is measured here with DF is not what they meet.",
+    fix: "sysctl net.ipv4.ip_no_pmtu_disc shows it; 0 is the default.",
+};
+
+/// A Service address answers no ICMP.
+pub const SERVICE_SILENT: Rule = Rule {
+    id: "mtu.service_silent",
+    severity: Severity::Info,
+    meaning: "The target is a Service address: kube-proxy rewrites only the ports of the Service, so that silence to ICMP is no fault.",
+    fix: "Measure to the pods behind it: kubectl get endpointslices shows their addresses.",
+};
+
+/// With IPVS the node answers for the Service.
+pub const SERVICE_IS_LOCAL: Rule = Rule {
+    id: "mtu.service_is_local",
+    severity: Severity::Info,
+    meaning: "The target is a Service address that IPVS keeps on this node: the node itself answers ICMP, which proves nothing of the way to the backends.",
+    fix: "Measure to the pods behind it: kubectl get endpointslices shows their addresses.",
+};
+
+/// Errors are not relayed behind a Service address.
+pub const SERVICE_HIDES_PTB: Rule = Rule {
+    id: "mtu.errors_not_relayed",
+    severity: Severity::Warning,
+    meaning: "One target is narrowed with a word, another is silent at the same size: ICMP errors reach the sender for the one and not for the other.",
+    fix: "Compare what lies between: a Service address, SNAT or a policy that drops ICMP errors (fragmentation-needed, packet-too-big).",
+};
+
 /// The packet never left.
 pub const DROPPED_ON_NODE: Rule = Rule {
     id: "mtu.dropped_on_node",
@@ -122,6 +162,11 @@ pub const RULES: &[Rule] = &[
     PTB_UNDERSTATES,
     TARGET_SILENT,
     LOSS,
+    NO_RECOVERY,
+    DISCOVERY_OFF,
+    SERVICE_SILENT,
+    SERVICE_IS_LOCAL,
+    SERVICE_HIDES_PTB,
 ];
 
 /// A drop counter that rose while large packets were sent.
@@ -137,6 +182,15 @@ pub struct Rise {
     pub by: u64,
 }
 
+/// A path MTU that the kernel remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cached {
+    /// Bytes of the whole IP packet.
+    pub mtu: u32,
+    /// Seconds until it forgets.
+    pub forgets_in: u32,
+}
+
 /// What is known of a path besides its measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathFacts {
@@ -148,10 +202,16 @@ pub struct PathFacts {
     pub route_mtu: u32,
     /// Interface it leaves by.
     pub interface: String,
-    /// The path MTU that the kernel remembered before the search, bytes.
-    pub cached_before: Option<u32>,
+    /// The path MTU that the kernel remembered before the search.
+    pub cached_before: Option<Cached>,
     /// The same after it.
-    pub cached_after: Option<u32>,
+    pub cached_after: Option<Cached>,
+    /// `tcp_mtu_probing` of the source's namespace.
+    pub tcp_mtu_probing: Option<u8>,
+    /// `ip_no_pmtu_disc` of the source's namespace.
+    pub ip_no_pmtu_disc: Option<u8>,
+    /// The target is a Service address; true: of IPVS, so that this node answers itself.
+    pub service_is_local: Option<bool>,
     /// Drop counters on this node that rose with a burst of large packets; `None`: not looked at.
     pub drops: Option<Vec<Rise>>,
     /// Packets of that burst.
@@ -194,6 +254,8 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
         findings.extend(check_drops(facts, path));
     }
     findings.extend(check_cache(facts, path));
+    findings.extend(check_settings(facts, path));
+    findings.extend(check_service(facts, path));
     let mut explained = false;
     for note in &path.notes {
         findings.extend(check_note(facts, note, &mut explained));
@@ -256,6 +318,8 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
                 "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
             ),
         ),
+        // Silence of a Service address is no fault.
+        Verdict::Unreachable if facts.service_is_local == Some(false) => return None,
         Verdict::Unreachable => UNREACHABLE.finding(
             subject,
             format!("nothing came back from {target}, at any size"),
@@ -326,7 +390,11 @@ fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
 fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     let source = "netlink RTM_GETROUTE";
     if let Some(cached) = facts.cached_before {
-        let seen = vec![Evidence::new("cached path MTU before the search", cached, "bytes", source)];
+        let Cached { mtu: cached, forgets_in } = cached;
+        let seen = vec![
+            Evidence::new("cached path MTU before the search", cached, "bytes", source),
+            Evidence::new("the kernel forgets it in", forgets_in, "s", source),
+        ];
         return Some(match path.path_mtu_bytes {
             Some(mtu) if cached < mtu => CACHE_STALE.finding(
                 &facts.subject,
@@ -345,13 +413,75 @@ fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             ),
         });
     }
-    let left = facts.cached_after?;
+    let Cached { mtu: left, forgets_in } = facts.cached_after?;
     Some(CACHE_LEFT.finding(
         &facts.subject,
-        format!("the kernel now remembers {left} bytes for {} for up to ten minutes", facts.target),
+        format!("the kernel now remembers {left} bytes for {}, for {forgets_in} s", facts.target),
         vec![Evidence::new("cached path MTU after the search", left, "bytes", source)],
         CACHE_LEFT.fix,
     ))
+}
+
+/// What applications do on such a path.
+fn check_settings(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
+    let read = |name: &'static str, value: u8| {
+        vec![Evidence::text(name, value, "/proc/sys/net/ipv4 in the namespace of the source")]
+    };
+    let mut findings = vec![];
+    if let (Verdict::BlackHole, Some(0)) = (path.verdict, facts.tcp_mtu_probing) {
+        let summary = "TCP there does not recover by itself: tcp_mtu_probing is 0";
+        findings.push(NO_RECOVERY.finding(
+            &facts.subject,
+            summary,
+            read("tcp_mtu_probing", 0),
+            NO_RECOVERY.fix,
+        ));
+    }
+    if let Some(value @ 1..) = facts.ip_no_pmtu_disc {
+        let summary = format!("applications there send IPv4 without DF: ip_no_pmtu_disc is {value}");
+        findings.push(DISCOVERY_OFF.finding(
+            &facts.subject,
+            summary,
+            read("ip_no_pmtu_disc", value),
+            DISCOVERY_OFF.fix,
+        ));
+    }
+    findings
+}
+
+fn check_service(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let seen = |what| vec![Evidence::text(what, facts.target.clone(), "kube-proxy's tables on this node")];
+    Some(match (facts.service_is_local?, path.verdict) {
+        (true, _) => SERVICE_IS_LOCAL.finding(
+            &facts.subject,
+            format!("{} is a Service address that this node itself answers for", facts.target),
+            seen("virtual server of IPVS"),
+            SERVICE_IS_LOCAL.fix,
+        ),
+        (false, Verdict::Unreachable) => SERVICE_SILENT.finding(
+            &facts.subject,
+            format!("{} is a Service address: its silence to ICMP is no fault", facts.target),
+            seen("Service address in kube-proxy's rules"),
+            SERVICE_SILENT.fix,
+        ),
+        _ => return None,
+    })
+}
+
+/// Findings on several paths of one source: what differs names the fault.
+pub fn compare_paths(subject: &str, paths: &[(&str, Verdict, Option<u32>)]) -> Vec<Finding> {
+    let told = paths.iter().find(|(_, verdict, _)| *verdict == Verdict::Narrowed);
+    let silent = paths.iter().find(|(_, verdict, mtu)| {
+        *verdict == Verdict::BlackHole && told.is_some_and(|(_, _, told)| told == mtu)
+    });
+    let (Some((told, _, Some(mtu))), Some((silent, _, _))) = (told, silent) else { return vec![] };
+    let see = |target: &str, what: &'static str| Evidence::text(what, target.to_owned(), "echo with DF");
+    vec![SERVICE_HIDES_PTB.finding(
+        subject,
+        format!("both paths carry {mtu} bytes, but only for {told} does a router say so; for {silent} larger packets vanish"),
+        vec![see(told, "narrowed, with a PTB"), see(silent, "black hole of the same size")],
+        SERVICE_HIDES_PTB.fix,
+    )]
 }
 
 fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<Finding> {
@@ -408,6 +538,9 @@ mod tests {
             interface: "eth0".into(),
             cached_before: None,
             cached_after: None,
+            tcp_mtu_probing: Some(1),
+            ip_no_pmtu_disc: Some(0),
+            service_is_local: None,
             drops: Some(vec![]),
             burst: 7,
         }
@@ -473,9 +606,44 @@ mod tests {
 
     #[test]
     fn a_cached_value_below_the_path_is_stale_and_above_it_is_only_told() {
-        let cached = |mtu| PathFacts { cached_before: Some(mtu), ..facts() };
+        let cached = |mtu| PathFacts { cached_before: Some(Cached { mtu, forgets_in: 60 }), ..facts() };
         assert_eq!(ids(&check_path(&cached(1300), &path(Verdict::Clear, Some(1500)))), ["mtu.cache_stale"]);
         let told = check_path(&cached(1450), &path(Verdict::Narrowed, Some(1450)));
         assert_eq!(ids(&told), ["mtu.narrowed", "mtu.cached"]);
+    }
+
+    #[test]
+    fn a_black_hole_says_whether_tcp_recovers_and_a_clear_path_does_not() {
+        let off = PathFacts { tcp_mtu_probing: Some(0), ip_no_pmtu_disc: Some(1), ..facts() };
+        let black = check_path(&off, &path(Verdict::BlackHole, Some(1450)));
+        assert!(ids(&black).contains(&"mtu.no_recovery"), "{:?}", ids(&black));
+        assert_eq!(ids(&check_path(&off, &path(Verdict::Clear, Some(1500)))), ["mtu.discovery_off"]);
+    }
+
+    #[test]
+    fn a_silent_service_address_is_no_fault_and_a_silent_pod_is() {
+        let service = |local| PathFacts { service_is_local: Some(local), ..facts() };
+        assert_eq!(
+            ids(&check_path(&service(false), &path(Verdict::Unreachable, None))),
+            ["mtu.service_silent"]
+        );
+        assert_eq!(
+            ids(&check_path(&service(true), &path(Verdict::Clear, Some(1500)))),
+            ["mtu.service_is_local"]
+        );
+        assert_eq!(ids(&check_path(&facts(), &path(Verdict::Unreachable, None))), ["mtu.unreachable"]);
+    }
+
+    #[test]
+    fn the_same_size_with_and_without_a_word_names_the_fault() {
+        let pod = ("10.244.2.7", Verdict::Narrowed, Some(1450));
+        let service = ("10.96.0.7", Verdict::BlackHole, Some(1450));
+        assert_eq!(ids(&compare_paths("default/web-0", &[pod, service])), ["mtu.errors_not_relayed"]);
+        assert!(
+            compare_paths("default/web-0", &[pod, ("10.244.2.8", Verdict::Narrowed, Some(1450))]).is_empty()
+        );
+        assert!(
+            compare_paths("default/web-0", &[pod, ("10.0.0.9", Verdict::BlackHole, Some(1400))]).is_empty()
+        );
     }
 }

@@ -13,6 +13,8 @@ mod peers;
 mod recorded;
 mod route;
 mod route_get;
+mod service;
+mod settings;
 mod socket;
 mod tunnel;
 mod wire;
@@ -22,5 +24,7 @@ pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
 pub use namespace::{ReadOptions, read_namespaces};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, route_get};
+pub use service::{ServiceProxy, service_proxy};
+pub use settings::{PathSettings, read_settings};
 
 pub mod resolve;

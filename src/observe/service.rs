@@ -1,0 +1,117 @@
+//! Is an address a Service's? kube-proxy answers for it with IPVS, or rewrites it with iptables or nftables.
+
+use crate::netns::NetNs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Who stands behind a Service address on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceProxy {
+    /// IPVS: the address is this node's own, so that an answer from it proves nothing.
+    Ipvs,
+    /// iptables or nftables rules: only the ports that they name are rewritten, ICMP is nobody's.
+    Rules,
+}
+
+/// For one tool; on a node with tens of thousands of rules it takes longer, and then it is not known.
+const PATIENCE: Duration = Duration::from_millis(800);
+/// What is read of a tool's output.
+const MOST_OUTPUT: u64 = 64 << 20;
+
+/// Looks the address up in IPVS's table, then in kube-proxy's rules, with the node's own tools; `None`: it
+/// is no Service's, or nobody could say.
+pub fn service_proxy(host: &NetNs, address: IpAddr) -> Option<ServiceProxy> {
+    host.run(|| {
+        let table = std::fs::read_to_string("/proc/thread-self/net/ip_vs").unwrap_or_default();
+        if ipvs_serves(&table, address) {
+            return Some(ServiceProxy::Ipvs);
+        }
+        let (save, family) =
+            if address.is_ipv4() { ("iptables-save", "ip") } else { ("ip6tables-save", "ip6") };
+        let tools: [(&str, &[&str]); 2] =
+            [("nft", &["list", "table", family, "kube-proxy"]), (save, &["-t", "nat"])];
+        tools.iter().any(|(tool, words)| says(tool, words, address)).then_some(ServiceProxy::Rules)
+    })
+    .ok()
+    .flatten()
+}
+
+/// `TCP  0A600001:01BB rr`, or `TCP  [fd00:…]:01BB rr`: net/netfilter/ipvs/ip_vs_ctl.c `ip_vs_info_seq_show`.
+fn ipvs_serves(table: &str, address: IpAddr) -> bool {
+    let wanted = match address {
+        IpAddr::V4(v4) => format!("{:08X}", u32::from(v4)),
+        IpAddr::V6(v6) => {
+            let groups: Vec<String> = v6.segments().iter().map(|g| format!("{g:04x}")).collect();
+            format!("[{}]", groups.join(":"))
+        }
+    };
+    table.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)).any(|at| {
+        at.rsplit_once(':').is_some_and(|(host, port)| port.len() == 4 && host.eq_ignore_ascii_case(&wanted))
+    })
+}
+
+/// Whether a tool's output names the address as a whole word in one of kube-proxy's rules.
+fn says(tool: &str, words: &[&str], address: IpAddr) -> bool {
+    let mut command = Command::new(tool);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else { return false };
+    let end = Instant::now() + PATIENCE;
+    let found = child.stdout.take().is_some_and(|output| {
+        BufReader::new(output.take(MOST_OUTPUT))
+            .lines()
+            .map_while(Result::ok)
+            .take_while(|_| Instant::now() < end)
+            .any(|line| rule_names(&line, address))
+    });
+    // It may still be writing what nobody reads.
+    let _ = child.kill();
+    let _ = child.wait();
+    found
+}
+
+fn rule_names(line: &str, address: IpAddr) -> bool {
+    let ours = line.contains("KUBE-S")
+        || line.contains("service-")
+        || line.contains(" . tcp . ")
+        || line.contains(" . udp . ");
+    ours && line
+        .split(|c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':'))
+        .any(|word| word.parse::<IpAddr>().is_ok_and(|found| found == address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_virtual_server_of_ipvs_is_known_by_its_hexadecimal_address() {
+        let table = "IP Virtual Server version 1.2.1 (size=4096)\n\
+                     Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n\
+                     TCP  0A600001:01BB rr\n  -> 0A0A0001:192B      Masq    1      0          0\n\
+                     TCP  [fd00:0000:0000:0000:0000:0000:0000:0001]:01BB rr\n";
+        assert!(ipvs_serves(table, ip("10.96.0.1")));
+        assert!(ipvs_serves(table, ip("fd00::1")));
+        // A backend is no Service.
+        assert!(!ipvs_serves(table, ip("10.10.0.1")));
+        assert!(!ipvs_serves("", ip("10.96.0.1")));
+    }
+
+    #[test]
+    fn rules_of_kube_proxy_name_the_address_as_a_whole() {
+        let iptables =
+            "-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 53 -j KUBE-SVC-TCOU7JCQXEZGVUNU";
+        let nftables =
+            "elements = { 10.96.0.10 . tcp . 53 : goto service-NWBZK7IH-kube-system/kube-dns/tcp/dns-tcp }";
+        for line in [iptables, nftables] {
+            assert!(rule_names(line, ip("10.96.0.10")), "{line}");
+            assert!(!rule_names(line, ip("10.96.0.1")), "{line}");
+        }
+        assert!(!rule_names("-A OTHER -d 10.96.0.10/32 -j ACCEPT", ip("10.96.0.10")));
+    }
+}
