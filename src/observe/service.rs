@@ -47,7 +47,9 @@ fn ipvs_serves(table: &str, address: IpAddr) -> bool {
             format!("[{}]", groups.join(":"))
         }
     };
-    table.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)).any(|at| {
+    // Lines of backends begin with an arrow.
+    let servers = table.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+    servers.filter_map(|line| line.split_ascii_whitespace().nth(1)).any(|at| {
         at.rsplit_once(':').is_some_and(|(host, port)| port.len() == 4 && host.eq_ignore_ascii_case(&wanted))
     })
 }
