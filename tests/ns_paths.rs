@@ -157,3 +157,19 @@ fn bad_targets_and_sizes_are_told_apart() {
     let (code, _) = say(&[&path.target(), "--max", "1400", "-q"]);
     assert_eq!(code, Some(0));
 }
+
+#[test]
+fn a_next_hop_that_is_gone_is_named() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "clear"
+           interface_mtu = 1500
+           hop = [{ mtu = 1500 }]
+           expect = { verdict = "clear", path_mtu = 1500 }"#,
+    ));
+    // The router's end answers no ARP any more.
+    path.router_namespace().ip("link set left arp off");
+    path.source_namespace().ip("neigh flush all");
+    let document = measure(&path);
+    assert_eq!(document["verdict"], "unreachable", "{document:#}");
+    assert_eq!(document["findings"][0]["id"], "mtu.next_hop_silent", "{document:#}");
+}

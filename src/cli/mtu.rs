@@ -7,7 +7,8 @@ use crate::diagnose::path::{Cached, PathFacts, Rise, check_path, compare_paths};
 use crate::facts::{Finding, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{
-    ObserveError, RouteLookup, ServiceProxy, diff, read_counters, read_settings, route_get, service_proxy,
+    Neighbour, ObserveError, RouteLookup, ServiceProxy, diff, read_counters, read_neighbour, read_settings,
+    route_get, service_proxy,
 };
 use crate::pods::{self, Source};
 use crate::probe::search::{Plan, Search};
@@ -17,6 +18,7 @@ use crate::report::{
     MtuComparison, MtuReport, MtuSource, MtuTarget, document, render_comparison, render_mtu,
 };
 use clap::{Args, ValueEnum};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -194,6 +196,10 @@ fn measure(
         cached_after: after.as_ref().and_then(cached),
         tcp_mtu_probing: settings.tcp_mtu_probing,
         ip_no_pmtu_disc: settings.ip_no_pmtu_disc.filter(|_| planned.target.address.is_ipv4()),
+        silent_next_hop: match path.verdict {
+            Verdict::Unreachable => silent_next_hop(source, planned),
+            _ => None,
+        },
         service_is_local: service.map(|proxy| proxy == ServiceProxy::Ipvs),
         drops,
         burst: u32::from(BURST),
@@ -227,6 +233,13 @@ fn measure(
         hops: path.hops,
         label: source.label.clone(),
     })
+}
+
+/// The next hop, when it was asked for its link-layer address and gave none.
+fn silent_next_hop(source: &Source, planned: &Planned) -> Option<IpAddr> {
+    let hop = planned.route.gateway.unwrap_or(planned.target.address);
+    let entry = read_neighbour(&source.netns, hop).ok()?;
+    matches!(entry, Neighbour::Failed | Neighbour::Asking).then_some(hop)
 }
 
 /// Sends a burst of a size that vanishes, and tells which drop counters on this node rose with it; `None`

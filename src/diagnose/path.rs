@@ -2,6 +2,7 @@
 
 use super::Rule;
 use crate::facts::{Evidence, Finding, PathNote, PathResult, Severity, Verdict};
+use std::net::IpAddr;
 
 /// A router says that the path is narrower than the route.
 pub const NARROWED: Rule = Rule {
@@ -131,6 +132,14 @@ pub const SERVICE_HIDES_PTB: Rule = Rule {
     fix: "Compare what lies between: a Service address, SNAT or a policy that drops ICMP errors (fragmentation-needed, packet-too-big).",
 };
 
+/// The next hop does not answer ARP.
+pub const NEXT_HOP_SILENT: Rule = Rule {
+    id: "mtu.next_hop_silent",
+    severity: Severity::Critical,
+    meaning: "The next hop does not answer ARP or neighbour discovery: nothing of any size leaves by that interface.",
+    fix: "Check the interface, its bridge and the next hop: nsprobe links, ip neigh in the namespace.",
+};
+
 /// The packet never left.
 pub const DROPPED_ON_NODE: Rule = Rule {
     id: "mtu.dropped_on_node",
@@ -167,6 +176,7 @@ pub const RULES: &[Rule] = &[
     SERVICE_SILENT,
     SERVICE_IS_LOCAL,
     SERVICE_HIDES_PTB,
+    NEXT_HOP_SILENT,
 ];
 
 /// A drop counter that rose while large packets were sent.
@@ -212,6 +222,8 @@ pub struct PathFacts {
     pub ip_no_pmtu_disc: Option<u8>,
     /// The target is a Service address; true: of IPVS, so that this node answers itself.
     pub service_is_local: Option<bool>,
+    /// The next hop, when it was asked and does not answer.
+    pub silent_next_hop: Option<IpAddr>,
     /// Drop counters on this node that rose with a burst of large packets; `None`: not looked at.
     pub drops: Option<Vec<Rise>>,
     /// Packets of that burst.
@@ -256,6 +268,7 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     findings.extend(check_cache(facts, path));
     findings.extend(check_settings(facts, path));
     findings.extend(check_service(facts, path));
+    findings.extend(check_next_hop(facts, path));
     let mut explained = false;
     for note in &path.notes {
         findings.extend(check_note(facts, note, &mut explained));
@@ -449,6 +462,20 @@ fn check_settings(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     findings
 }
 
+fn check_next_hop(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let hop = facts.silent_next_hop.filter(|_| path.verdict == Verdict::Unreachable)?;
+    Some(NEXT_HOP_SILENT.finding(
+        &facts.subject,
+        format!("the next hop {hop} on {} does not answer ARP or neighbour discovery", facts.interface),
+        vec![Evidence::text(
+            format!("neighbour entry of {hop} on {}", facts.interface),
+            "failed",
+            "netlink RTM_GETNEIGH",
+        )],
+        NEXT_HOP_SILENT.fix,
+    ))
+}
+
 fn check_service(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     let seen = |what| vec![Evidence::text(what, facts.target.clone(), "kube-proxy's tables on this node")];
     Some(match (facts.service_is_local?, path.verdict) {
@@ -541,6 +568,7 @@ mod tests {
             tcp_mtu_probing: Some(1),
             ip_no_pmtu_disc: Some(0),
             service_is_local: None,
+            silent_next_hop: None,
             drops: Some(vec![]),
             burst: 7,
         }
@@ -632,6 +660,14 @@ mod tests {
             ["mtu.service_is_local"]
         );
         assert_eq!(ids(&check_path(&facts(), &path(Verdict::Unreachable, None))), ["mtu.unreachable"]);
+    }
+
+    #[test]
+    fn a_next_hop_that_does_not_answer_arp_is_the_root_of_silence() {
+        let dead = PathFacts { silent_next_hop: Some("10.244.1.1".parse().unwrap()), ..facts() };
+        let findings = check_path(&dead, &path(Verdict::Unreachable, None));
+        assert_eq!(ids(&findings), ["mtu.next_hop_silent", "mtu.unreachable"]);
+        assert!(check_path(&dead, &path(Verdict::Clear, Some(1500))).is_empty());
     }
 
     #[test]

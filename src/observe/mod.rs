@@ -8,6 +8,7 @@ mod counters;
 mod error;
 mod link;
 mod namespace;
+mod neighbour;
 mod peers;
 #[cfg(test)]
 mod recorded;
@@ -23,6 +24,7 @@ mod wireguard;
 pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
 pub use namespace::{ReadOptions, read_namespaces};
+pub use neighbour::{Neighbour, read_neighbour};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, route_get};
 pub use service::{ServiceProxy, service_proxy};
 pub use settings::{PathSettings, read_settings};

@@ -155,6 +155,11 @@ impl NamespacePath {
         &self.nodes[0]
     }
 
+    /// The first router.
+    pub fn router_namespace(&self) -> &Netns {
+        &self.nodes[1]
+    }
+
     pub fn target(&self) -> String {
         address(self.family, self.nodes.len() - 2, 2)
     }
