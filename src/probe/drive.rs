@@ -1,6 +1,6 @@
 //! The loop between the search, the socket and the clock.
 
-use super::icmp::ProbeError;
+use super::error::ProbeError;
 use super::search::{Search, Step};
 use super::transport::Transport;
 use crate::facts::PathResult;

@@ -1,11 +1,14 @@
 //! Active: the path-MTU search, the wire formats, the transports.
 
 mod drive;
+mod error;
 mod icmp;
 pub mod search;
+mod socket;
 mod transport;
 pub mod wire;
 
 pub use drive::drive;
-pub use icmp::{Echo, ProbeError, Target};
-pub use transport::Transport;
+pub use error::ProbeError;
+pub use icmp::Echo;
+pub use transport::{Target, Transport};

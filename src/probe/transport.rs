@@ -1,9 +1,29 @@
 //! What stands between the search and the sockets.
 
-use super::search::{Event, Probe};
+use super::search::{Answer, Event, Probe};
 use crate::facts::Method;
+use std::io;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
+
+/// Where probes go and by whom they are marked.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The address.
+    pub address: IpAddr,
+    /// Interface index of a link-local address.
+    pub scope_id: u32,
+}
+
+/// What a failed send means to the search: `None` when a queue was full, which is a lost probe.
+pub(super) fn not_sent(id: u16, error: &io::Error) -> Option<Event> {
+    let too_big = match error.raw_os_error() {
+        Some(libc::ENOBUFS | libc::EAGAIN) => return None,
+        code => code == Some(libc::EMSGSIZE),
+    };
+    Some(Event { id, answer: Answer::NotSent { too_big } })
+}
 
 /// Sends probes of one method to one target and tells what came back for each.
 ///

@@ -1,10 +1,11 @@
-//! Echo requests and the answers to them, byte by byte. IPv4 and IPv6 differ in a table.
+//! Echo requests and the answers to them, and ICMP errors whatever they quote, byte by byte. IPv4 and IPv6
+//! differ in a table.
 
 use super::search::{Answer, Event};
 use pnet::packet::icmp;
 use pnet::packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet::packet::icmpv6::Icmpv6Types;
-use pnet::packet::ip::IpNextHeaderProtocols;
+use pnet::packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet};
 use pnet::packet::ipv6::Ipv6Packet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -103,7 +104,13 @@ pub fn echo_request(family: Family, mark: Mark, sequence: u16, length: usize) ->
 
 /// A whole IPv4 packet with DF set around `message`. The kernel fills in the IP checksum, the
 /// identification and, when it is unspecified, the source (raw(7)).
-pub fn ipv4_packet(source: Ipv4Addr, target: Ipv4Addr, ttl: u8, message: &[u8]) -> Option<Vec<u8>> {
+pub fn ipv4_packet(
+    source: Ipv4Addr,
+    target: Ipv4Addr,
+    ttl: u8,
+    protocol: IpNextHeaderProtocol,
+    message: &[u8],
+) -> Option<Vec<u8>> {
     let total = 20 + message.len();
     let mut bytes = vec![0u8; total];
     let mut packet = MutableIpv4Packet::new(&mut bytes)?;
@@ -112,7 +119,7 @@ pub fn ipv4_packet(source: Ipv4Addr, target: Ipv4Addr, ttl: u8, message: &[u8]) 
     packet.set_total_length(u16::try_from(total).ok()?);
     packet.set_flags(Ipv4Flags::DontFragment);
     packet.set_ttl(ttl);
-    packet.set_next_level_protocol(IpNextHeaderProtocols::Icmp);
+    packet.set_next_level_protocol(protocol);
     packet.set_source(source);
     packet.set_destination(target);
     packet.set_payload(message);
@@ -132,22 +139,31 @@ pub fn answer(
     sizes: impl Fn(u16) -> Option<u32>,
 ) -> Option<Event> {
     let message = received.message;
-    let (&kind, &code) = (message.first()?, message.get(1)?);
-    if family.version == 4 && icmp::checksum(&IcmpPacket::new(message)?) != be16(message, 2)? {
-        return None;
-    }
-    if kind == family.echo_reply {
+    if *message.first()? == family.echo_reply {
         let sequence = be16(message, 6)?;
         let length = family.ip_header + u32::try_from(message.len()).ok()?;
         // A reply to a truncated or padded request is no answer to ours.
-        let ours = be16(message, 4)? == mark.identifier
+        let ours = checksum_holds(family, message)?
+            && be16(message, 4)? == mark.identifier
             && message.get(8..8 + TOKEN)? == mark.token
             && received.from == target
             && sizes(sequence)? == length;
         let answer = Answer::Reply { ttl: received.ttl, largest_fragment: received.largest_fragment };
         return ours.then_some(Event { id: sequence, answer });
     }
-    let from = received.from;
+    let (answer, quoted) = error(family, received)?;
+    let echo = QuotedEcho::parse(family, &quoted)?;
+    let ours = quoted.target == target
+        && echo.identifier == mark.identifier
+        && echo.token.is_none_or(|token| token == mark.token)
+        && sizes(echo.sequence)? == quoted.size;
+    ours.then_some(Event { id: echo.sequence, answer })
+}
+
+/// What an ICMP error says, and the packet that it quotes. Whose packet that was is the caller's to check.
+pub fn error<'a>(family: Family, received: &Received<'a>) -> Option<(Answer, Quoted<'a>)> {
+    let (message, from) = (received.message, received.from);
+    let (&kind, &code) = (message.first()?, message.get(1)?);
     let answer = if family.version == 6 && kind == Icmpv6Types::PacketTooBig.0 {
         Answer::TooBig { mtu: be32(message, 4)?, from }
     } else if family.version == 4 && kind == family.unreachable && code == FRAGMENTATION_NEEDED {
@@ -160,11 +176,12 @@ pub fn answer(
         return None;
     };
     let quoted = Quoted::parse(family, message.get(8..)?)?;
-    let ours = quoted.target == target
-        && quoted.identifier == mark.identifier
-        && quoted.token.is_none_or(|token| token == mark.token)
-        && sizes(quoted.sequence)? == quoted.size;
-    ours.then_some(Event { id: quoted.sequence, answer })
+    checksum_holds(family, message)?.then_some((answer, quoted))
+}
+
+/// The kernel checks ICMPv6 itself; on a raw IPv4 socket it is left to us.
+fn checksum_holds(family: Family, message: &[u8]) -> Option<bool> {
+    Some(family.version != 4 || icmp::checksum(&IcmpPacket::new(message)?) == be16(message, 2)?)
 }
 
 /// One ICMP message as it was received.
@@ -181,36 +198,62 @@ pub struct Received<'a> {
 }
 
 /// The packet that an error quotes.
-struct Quoted {
-    target: IpAddr,
-    size: u32,
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a> {
+    /// Where it was going.
+    pub target: IpAddr,
+    /// Bytes of the whole packet, as its header says.
+    pub size: u32,
+    /// What is behind the IP header.
+    pub protocol: IpNextHeaderProtocol,
+    /// As much of it as is quoted; routers quote at least eight bytes (RFC 792).
+    pub payload: &'a [u8],
+}
+
+impl<'a> Quoted<'a> {
+    fn parse(family: Family, quote: &'a [u8]) -> Option<Self> {
+        if family.version == 4 {
+            let packet = Ipv4Packet::new(quote)?;
+            if packet.get_version() != 4 || packet.get_fragment_offset() != 0 {
+                return None;
+            }
+            let header = usize::from(packet.get_header_length()) * 4;
+            Some(Self {
+                target: packet.get_destination().into(),
+                size: packet.get_total_length().into(),
+                protocol: packet.get_next_level_protocol(),
+                payload: quote.get(header.max(20)..)?,
+            })
+        } else {
+            let packet = Ipv6Packet::new(quote)?;
+            (packet.get_version() == 6).then_some(Self {
+                target: packet.get_destination().into(),
+                size: u32::from(packet.get_payload_length()) + 40,
+                protocol: packet.get_next_header(),
+                payload: quote.get(40..)?,
+            })
+        }
+    }
+}
+
+/// The echo request that an error quotes.
+struct QuotedEcho {
     identifier: u16,
     sequence: u16,
-    /// Routers quote at least eight bytes of payload; the token shows only in longer quotes.
+    /// Shows only in quotes of more than eight bytes.
     token: Option<[u8; TOKEN]>,
 }
 
-impl Quoted {
-    fn parse(family: Family, quote: &[u8]) -> Option<Self> {
-        let (target, size, echo): (IpAddr, u32, &[u8]) = if family.version == 4 {
-            let packet = Ipv4Packet::new(quote)?;
-            let icmp = packet.get_version() == 4
-                && packet.get_next_level_protocol() == IpNextHeaderProtocols::Icmp
-                && packet.get_fragment_offset() == 0;
-            let header = usize::from(packet.get_header_length()) * 4;
-            let echo = icmp.then(|| quote.get(header.max(20)..)).flatten()?;
-            (packet.get_destination().into(), packet.get_total_length().into(), echo)
-        } else {
-            let packet = Ipv6Packet::new(quote)?;
-            let icmp = packet.get_version() == 6 && packet.get_next_header() == IpNextHeaderProtocols::Icmpv6;
-            let echo = icmp.then(|| quote.get(40..)).flatten()?;
-            (packet.get_destination().into(), u32::from(packet.get_payload_length()) + 40, echo)
-        };
-        if *echo.first()? != family.echo_request {
+impl QuotedEcho {
+    fn parse(family: Family, quoted: &Quoted<'_>) -> Option<Self> {
+        let icmp =
+            if family.version == 4 { IpNextHeaderProtocols::Icmp } else { IpNextHeaderProtocols::Icmpv6 };
+        let echo = quoted.payload;
+        if quoted.protocol != icmp || *echo.first()? != family.echo_request {
             return None;
         }
         let token = echo.get(8..8 + TOKEN).and_then(|t| t.try_into().ok());
-        Some(Self { target, size, identifier: be16(echo, 4)?, sequence: be16(echo, 6)?, token })
+        Some(Self { identifier: be16(echo, 4)?, sequence: be16(echo, 6)?, token })
     }
 }
 
@@ -224,11 +267,11 @@ pub fn strip_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, u8, &[u8])> {
     Some((header.get_source(), header.get_ttl(), packet.get(start.max(20)..)?))
 }
 
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
@@ -261,7 +304,8 @@ mod tests {
     }
 
     fn probe() -> Vec<u8> {
-        ipv4_packet(SOURCE, TARGET, 64, &echo_request(V4, MARK, 7, 1480)).unwrap()
+        ipv4_packet(SOURCE, TARGET, 64, IpNextHeaderProtocols::Icmp, &echo_request(V4, MARK, 7, 1480))
+            .unwrap()
     }
 
     #[test]
@@ -282,15 +326,21 @@ mod tests {
     #[test]
     fn a_ptb_for_somebody_elses_ping_is_not_ours() {
         let other = Mark { identifier: 1, ..MARK };
-        let quote = ipv4_packet(SOURCE, TARGET, 64, &echo_request(V4, other, 7, 1480)).unwrap();
+        let quote =
+            ipv4_packet(SOURCE, TARGET, 64, IpNextHeaderProtocols::Icmp, &echo_request(V4, other, 7, 1480))
+                .unwrap();
         assert_eq!(answer(V4, MARK, TARGET.into(), &received(&too_big(&quote, 1450), ROUTER), sizes), None);
     }
 
     #[test]
     fn a_ptb_that_quotes_another_size_or_target_is_forged() {
-        let short = ipv4_packet(SOURCE, TARGET, 64, &echo_request(V4, MARK, 7, 1000)).unwrap();
+        let short =
+            ipv4_packet(SOURCE, TARGET, 64, IpNextHeaderProtocols::Icmp, &echo_request(V4, MARK, 7, 1000))
+                .unwrap();
         assert_eq!(answer(V4, MARK, TARGET.into(), &received(&too_big(&short, 600), ROUTER), sizes), None);
-        let elsewhere = ipv4_packet(SOURCE, SOURCE, 64, &echo_request(V4, MARK, 7, 1480)).unwrap();
+        let elsewhere =
+            ipv4_packet(SOURCE, SOURCE, 64, IpNextHeaderProtocols::Icmp, &echo_request(V4, MARK, 7, 1480))
+                .unwrap();
         assert_eq!(
             answer(V4, MARK, TARGET.into(), &received(&too_big(&elsewhere, 600), ROUTER), sizes),
             None
