@@ -3,7 +3,7 @@
 use super::error::ProbeError;
 use super::search::{Search, Step};
 use super::transport::Transport;
-use crate::facts::PathResult;
+use crate::facts::{Method, PathResult, Reverse, ReverseVerdict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub fn drive(
     let start = Instant::now();
     loop {
         match search.poll(start.elapsed()) {
-            Step::Done => return Ok(PathResult { method: transport.method(), ..search.result() }),
+            Step::Done => return Ok(result(search, transport.method())),
             Step::Send(probe) => {
                 if let Some(refused) = transport.send(probe) {
                     search.on_event(refused, start.elapsed());
@@ -40,6 +40,16 @@ pub fn drive(
             }
         }
     }
+}
+
+/// Only an echo reply is as large as its request: other answers say nothing of the way back.
+fn result(search: &Search, method: Method) -> PathResult {
+    let found = search.result();
+    let reverse = match method {
+        Method::Icmp => found.reverse,
+        Method::Tcp | Method::Udp => Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None },
+    };
+    PathResult { method, reverse, ..found }
 }
 
 /// Waits for answers or the stop signal, at most `rest`: (answers wait, stopped).

@@ -2,6 +2,7 @@
 
 use crate::netns::NetNsError;
 use std::io;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why probing cannot begin.
@@ -16,4 +17,23 @@ pub enum ProbeError {
     /// Waiting for answers failed.
     #[error("cannot wait for answers: {0}")]
     Wait(io::Error),
+    /// `TCP_REPAIR` needs CAP_NET_ADMIN in the namespace's user namespace.
+    #[error("cannot read the sequence numbers of a TCP connection (TCP_REPAIR, needs CAP_NET_ADMIN): {0}")]
+    NoRepair(io::Error),
+    /// Nothing answered: the port is filtered, or the target is not there.
+    #[error("port {port} does not answer within {after:?}: filtered, or nobody is there")]
+    ConnectTimeout {
+        /// TCP port.
+        port: u16,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The connection failed otherwise: a router or a firewall refused it, or a socket could not be had.
+    #[error("cannot connect to port {port}: {source}")]
+    Connect {
+        /// TCP port.
+        port: u16,
+        /// The kernel's word.
+        source: io::Error,
+    },
 }

@@ -5,10 +5,12 @@ mod error;
 mod icmp;
 pub mod search;
 mod socket;
+mod tcp;
 mod transport;
 pub mod wire;
 
 pub use drive::drive;
 pub use error::ProbeError;
 pub use icmp::Echo;
+pub use tcp::{TcpProbe, TcpWay};
 pub use transport::{Target, Transport};

@@ -54,6 +54,10 @@ impl NamespacePath {
         let family = scenario.family;
         let links = scenario.hop.len() + 1;
         let nodes: Vec<Netns> = (0..=links).map(|_| Netns::new()).collect();
+        for node in &nodes {
+            // Until its link-local address has passed duplicate detection, a router of IPv6 forwards nothing.
+            Self::inside(node, "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+        }
         for (link, pair) in nodes.windows(2).enumerate() {
             let mtu = match link {
                 0 => scenario.interface_mtu,
@@ -93,7 +97,28 @@ impl NamespacePath {
         let path = Self { nodes, family };
         path.forward();
         path.filter(scenario);
+        path.settle();
         path
+    }
+
+    /// Waits until IPv6 forwards: it begins when the kernel has noticed that a link is up, within a second.
+    fn settle(&self) {
+        if self.family != 6 {
+            return;
+        }
+        let last = self.nodes.len() - 1;
+        for (at, node) in self.nodes.iter().enumerate() {
+            let ends = if at == 0 || at == last { 1 } else { 2 };
+            let ready = || node.ip("-6 -o addr show scope link -tentative").lines().count() >= ends;
+            assert!(
+                (0..300).any(|_| ready() || {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    false
+                }),
+                "the links of {} are not ready",
+                node.name()
+            );
+        }
     }
 
     fn inside(node: &Netns, script: &str) {
@@ -162,6 +187,15 @@ impl NamespacePath {
 
     pub fn target(&self) -> String {
         address(self.family, self.nodes.len() - 2, 2)
+    }
+
+    pub fn target_namespace(&self) -> &Netns {
+        &self.nodes[self.nodes.len() - 1]
+    }
+
+    /// The first router.
+    pub fn first_hop(&self) -> &Netns {
+        &self.nodes[1]
     }
 
     /// Sets every link behind the first to `mtu`.

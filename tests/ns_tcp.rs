@@ -1,0 +1,345 @@
+//! The TCP transport in real namespaces: the right path MTU where only one port answers, and what the
+//! application, the kernel and the firewalls on the way see of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails loudly and may say what it measured; clippy sees only #[test] functions as tests"
+)]
+
+mod support;
+
+use nsprobe::facts::{PathResult, Verdict};
+use nsprobe::netns::NetNs;
+use nsprobe::probe::search::{Plan, Search};
+use nsprobe::probe::wire::Family;
+use nsprobe::probe::{ProbeError, Target, TcpProbe, TcpWay, drive};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use support::namespace_path::NamespacePath;
+use support::virtual_path::{Scenario, verdict_name};
+use support::{Netns, run};
+
+/// What an application behind a port saw of one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Visit {
+    bytes: usize,
+    end: Result<(), ErrorKind>,
+}
+
+const CONNECT_AND_CLOSE: Visit = Visit { bytes: 0, end: Ok(()) };
+
+/// How an application treats its visitors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Listens,
+    /// Says something first, as sshd does.
+    Greets,
+    /// Closes at once.
+    Leaves,
+}
+
+/// An application on port 80 of a namespace that writes down what it sees.
+struct Application {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<Visit>>>,
+}
+
+impl Application {
+    fn start(namespace: &Netns, manner: Manner) -> Self {
+        let netns = NetNs::open(&namespace.path()).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&over);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            netns.enter_for_ever().unwrap();
+            let listener = TcpListener::bind("[::]:80").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            ready.send(()).unwrap();
+            let mut visits = Vec::new();
+            // Those that came before the end are still heard.
+            loop {
+                let last = end.load(Ordering::Relaxed);
+                match listener.accept() {
+                    Ok((mut stream, _)) => {
+                        stream.set_nonblocking(false).unwrap();
+                        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                        if manner == Manner::Leaves {
+                            continue;
+                        }
+                        if manner == Manner::Greets {
+                            stream.write_all(b"SSH-2.0-greeting\r\n").unwrap();
+                        }
+                        let mut heard = Vec::new();
+                        let end = stream.read_to_end(&mut heard).map(drop).map_err(|e| e.kind());
+                        visits.push(Visit { bytes: heard.len(), end });
+                    }
+                    Err(_) if last => return visits,
+                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                }
+            }
+        });
+        is_ready.recv().unwrap();
+        Self { over, thread: Some(thread) }
+    }
+
+    fn visits(mut self) -> Vec<Visit> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+/// A path of three routers whose middle carries 1450 bytes; nobody says a word of ICMP.
+fn black_hole(family: u8) -> NamespacePath {
+    let scenario: Scenario = toml::from_str(&format!(
+        r#"about = "only one TCP port answers"
+           family = {family}
+           interface_mtu = 1500
+           hop = [{{ mtu = 1450, ptb = "silent", expired = false }}, {{ mtu = 1500, ptb = "silent", expired = false }}]
+           target = {{ echo = false }}
+           expect = {{ verdict = "black_hole", path_mtu = 1450 }}"#
+    ))
+    .unwrap();
+    let path = NamespacePath::build(&scenario);
+    filter(
+        path.first_hop(),
+        "add chain inet f f { type filter hook forward priority 0; }; \
+         add rule inet f f meta l4proto icmp drop; add rule inet f f icmpv6 type {1,2,3,128,129} drop",
+    );
+    path
+}
+
+fn narrow(family: u8) -> NamespacePath {
+    let scenario: Scenario = toml::from_str(&format!(
+        r#"about = "narrow, and said so"
+           family = {family}
+           interface_mtu = 1500
+           hop = [{{ mtu = 1500 }}, {{ mtu = 1400 }}]
+           expect = {{ verdict = "narrowed", path_mtu = 1400 }}"#
+    ))
+    .unwrap();
+    NamespacePath::build(&scenario)
+}
+
+fn inside(namespace: &Netns, script: &str) -> String {
+    run("ip", &["netns", "exec", namespace.name(), "sh", "-ec", script])
+}
+
+fn filter(namespace: &Netns, rules: &str) {
+    inside(namespace, &format!("nft 'add table inet f; {rules}'"));
+}
+
+fn sysctl(namespace: &Netns, name: &str, value: &str) {
+    inside(namespace, &format!("echo {value} > /proc/sys/net/ipv4/{name}"));
+}
+
+fn open(path: &NamespacePath, target: &str, port: u16) -> Result<TcpProbe, ProbeError> {
+    let netns = NetNs::open(&path.source_namespace().path()).unwrap();
+    let target = Target { address: target.parse().unwrap(), scope_id: 0 };
+    TcpProbe::open(&netns, target, port, Duration::from_secs(1))
+}
+
+/// The whole search, from connect to close.
+fn search(path: &NamespacePath, target: &str, port: u16) -> (PathResult, TcpWay) {
+    let start = Instant::now();
+    let mut probe = open(path, target, port).unwrap();
+    let opened = start.elapsed();
+    let family = Family::of(target.parse().unwrap());
+    let mut search = Search::new(Plan::new(family.control(), 1500, family.floor));
+    let result = drive(&mut search, &mut probe, None).unwrap();
+    let way = probe.way();
+    let driven = start.elapsed();
+    drop(probe);
+    println!(
+        "{target} port {port}: {way:?}, {} {:?}, {:?}; opened {opened:?}, searched {:?}, closed {:?}",
+        verdict_name(result.verdict),
+        result.path_mtu_bytes,
+        result.probes,
+        driven - opened,
+        start.elapsed() - driven
+    );
+    (result, way)
+}
+
+/// Searches and expects this answer by this way.
+#[track_caller]
+fn expect(path: &NamespacePath, way: TcpWay, verdict: Verdict, path_mtu: u32) -> PathResult {
+    let (result, taken) = search(path, &path.target(), 80);
+    assert_eq!((taken, result.verdict, result.path_mtu_bytes), (way, verdict, Some(path_mtu)), "{result:#?}");
+    result
+}
+
+#[track_caller]
+fn nothing_is_cached(path: &NamespacePath) {
+    let target = path.target();
+    let family = if target.contains(':') { "-6" } else { "-4" };
+    let route = path.source_namespace().ip(&format!("{family} route get {target}"));
+    assert!(!route.contains("mtu") && !route.contains("expires"), "{route}");
+}
+
+#[track_caller]
+fn no_socket_is_stuck(path: &NamespacePath) {
+    let left = inside(path.source_namespace(), "ss -Htan");
+    assert!(!left.contains("ESTAB") && !left.contains("CLOSE-WAIT"), "{left}");
+    let left = inside(path.target_namespace(), "ss -Htan");
+    assert!(!left.contains("ESTAB") && !left.contains("CLOSE-WAIT"), "{left}");
+}
+
+#[test]
+fn a_black_hole_is_found_where_only_one_port_answers() {
+    for family in [4, 6] {
+        let path = black_hole(family);
+        let application = Application::start(path.target_namespace(), Manner::Listens);
+        let result = expect(&path, TcpWay::OldData, Verdict::BlackHole, 1450);
+        assert_eq!(result.reverse.verdict, nsprobe::facts::ReverseVerdict::Unknown);
+        assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+        nothing_is_cached(&path);
+        no_socket_is_stuck(&path);
+    }
+}
+
+#[test]
+fn a_router_that_says_so_is_believed_and_its_word_is_not_cached() {
+    for family in [4, 6] {
+        let path = narrow(family);
+        let application = Application::start(path.target_namespace(), Manner::Listens);
+        let result = expect(&path, TcpWay::OldData, Verdict::Narrowed, 1400);
+        assert!(result.signalled, "{result:#?}");
+        assert_eq!(result.narrowing.and_then(|n| n.ttl), Some(3));
+        assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+        nothing_is_cached(&path);
+    }
+}
+
+#[test]
+fn a_greeting_is_heard_out_so_that_the_goodbye_is_no_reset() {
+    let path = black_hole(4);
+    let application = Application::start(path.target_namespace(), Manner::Greets);
+    expect(&path, TcpWay::OldData, Verdict::BlackHole, 1450);
+    assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+    no_socket_is_stuck(&path);
+}
+
+#[test]
+fn without_sack_dsack_or_timestamps_the_answer_is_the_same() {
+    for (sysctl_name, way) in
+        [("tcp_sack", TcpWay::NoRanges), ("tcp_dsack", TcpWay::NoRanges), ("tcp_timestamps", TcpWay::OldData)]
+    {
+        for family in [4, 6] {
+            let path = black_hole(family);
+            sysctl(path.target_namespace(), sysctl_name, "0");
+            let application = Application::start(path.target_namespace(), Manner::Listens);
+            expect(&path, way, Verdict::BlackHole, 1450);
+            assert_eq!(application.visits(), [CONNECT_AND_CLOSE], "{sysctl_name}");
+            nothing_is_cached(&path);
+        }
+    }
+}
+
+#[test]
+fn a_closed_port_answers_too() {
+    for family in [4, 6] {
+        let path = black_hole(family);
+        expect(&path, TcpWay::Closed, Verdict::BlackHole, 1450);
+        let path = narrow(family);
+        expect(&path, TcpWay::Closed, Verdict::Narrowed, 1400);
+        nothing_is_cached(&path);
+    }
+}
+
+#[test]
+fn a_peer_that_ends_the_connection_can_still_be_asked() {
+    for family in [4, 6] {
+        let path = black_hole(family);
+        let _application = Application::start(path.target_namespace(), Manner::Leaves);
+        let (result, way) = search(&path, &path.target(), 80);
+        // How soon it leaves is its own affair.
+        assert!(matches!(way, TcpWay::Ended | TcpWay::NoRanges), "{way:?}");
+        assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(1450)), "{result:#?}");
+    }
+}
+
+#[test]
+fn a_filtered_port_is_named() {
+    let path = black_hole(4);
+    filter(
+        path.target_namespace(),
+        "add chain inet f i { type filter hook input priority 0; }; add rule inet f i tcp dport 80 drop",
+    );
+    let error = open(&path, &path.target(), 80).unwrap_err();
+    assert!(matches!(error, ProbeError::ConnectTimeout { port: 80, .. }), "{error:?}");
+    assert_eq!(error.to_string(), "port 80 does not answer within 1s: filtered, or nobody is there");
+    filter(
+        path.target_namespace(),
+        "flush chain inet f i; add rule inet f i tcp dport 80 reject with icmpx admin-prohibited",
+    );
+    filter(path.first_hop(), "flush chain inet f f");
+    let error = open(&path, &path.target(), 80).unwrap_err();
+    assert!(matches!(error, ProbeError::Connect { port: 80, .. }), "{error:?}");
+}
+
+#[test]
+fn a_firewall_that_drops_what_conntrack_calls_invalid_lets_the_probes_pass() {
+    let rules = |hook: &str| {
+        format!(
+            "add chain inet f c {{ type filter hook {hook} priority 0; }}; \
+             add rule inet f c ct state invalid counter drop"
+        )
+    };
+    for family in [4, 6] {
+        let path = black_hole(family);
+        filter(path.source_namespace(), &rules("output"));
+        filter(path.first_hop(), &rules("forward"));
+        filter(path.target_namespace(), &rules("input"));
+        let application = Application::start(path.target_namespace(), Manner::Listens);
+        expect(&path, TcpWay::OldData, Verdict::BlackHole, 1450);
+        assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+        let counters = inside(path.first_hop(), "nft list chain inet f c");
+        assert!(counters.contains("packets 0 bytes 0 drop"), "{counters}");
+        expect(&path, TcpWay::Closed, Verdict::BlackHole, 1450);
+    }
+}
+
+#[test]
+fn a_service_address_that_this_node_translates_itself_is_no_obstacle() {
+    let path = black_hole(4);
+    let service = "10.96.0.10";
+    path.source_namespace().ip(&format!("route add {service}/32 via 10.99.0.2"));
+    filter(
+        path.source_namespace(),
+        &format!(
+            "add chain inet f n {{ type nat hook output priority -100; }}; \
+             add rule inet f n ip daddr {service} tcp dport 8080 dnat ip to {}:80",
+            path.target()
+        ),
+    );
+    let application = Application::start(path.target_namespace(), Manner::Listens);
+    let (result, way) = search(&path, service, 8080);
+    assert_eq!(
+        (way, result.verdict, result.path_mtu_bytes),
+        (TcpWay::OldData, Verdict::BlackHole, Some(1450))
+    );
+    assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+}
+
+#[test]
+fn without_cap_net_admin_the_error_names_it_and_the_connection_is_closed_all_the_same() {
+    let path = black_hole(4);
+    let application = Application::start(path.target_namespace(), Manner::Listens);
+    let error = std::thread::scope(|scope| {
+        let without = || {
+            // Capabilities are a thread's own.
+            caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap();
+            open(&path, &path.target(), 80).unwrap_err()
+        };
+        scope.spawn(without).join().unwrap()
+    });
+    assert!(matches!(error, ProbeError::NoRepair(_)), "{error:?}");
+    assert!(error.to_string().contains("CAP_NET_ADMIN"));
+    assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+}
