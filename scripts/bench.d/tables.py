@@ -1,0 +1,133 @@
+"""Tables out of the runs: tables.py text|markdown BINARY-BYTES FILE…"""
+
+import json
+import statistics
+import sys
+
+MIB = 1024 * 1024
+
+
+def span(seconds):
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s"
+
+
+def times(ratio):
+    return f"{ratio:.1f}×" if ratio < 9.95 else f"{ratio:,.0f}×"
+
+
+def median(values):
+    values = [v for v in values if v is not None]
+    return statistics.median(values) if values else None
+
+
+def pairs(lines, peer, key):
+    """The peer's figure over ours, of each pair."""
+    mine, theirs = {}, {}
+    for line in lines:
+        if line["against"] == peer and line[key]:
+            (theirs if line["tool"] == peer else mine)[line["pair"]] = line[key]
+    return [theirs[pair] / mine[pair] for pair in theirs if mine.get(pair)]
+
+
+def names(lines, key):
+    return list(dict.fromkeys(line[key] for line in lines))
+
+
+def table(head, rows, markdown):
+    if markdown:
+        out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        out += ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join(out)
+    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in [head, *rows])
+
+
+def correct(lines):
+    good = sum(line["right"] for line in lines)
+    if good == len(lines):
+        return "right"
+    bad = next(line for line in lines if not line["right"])
+    said = "no answer" if bad["said"] is None else f"says {bad['said']}"
+    return f"WRONG, {said}" if not good else f"WRONG {len(lines) - good} of {len(lines)}, {said}"
+
+
+def mtu(lines, markdown):
+    tools = names(lines, "tool")
+    rows = []
+    for row in names(lines, "row"):
+        cells = [row]
+        here = [line for line in lines if line["row"] == row]
+        for tool in tools:
+            of = [line for line in here if line["tool"] == tool]
+            if not of:
+                cells.append("–")
+                continue
+            over = "> " if any(line["code"] is None for line in of) else ""
+            cell = f"{correct(of)}, {over}{span(median(line['wall'] for line in of))}"
+            packets = median(line["packets"] for line in of)
+            cell += f", {packets:.0f} packets"
+            ratios = pairs(here, tool, "wall")
+            if tool != tools[0] and ratios:
+                cell = f"{over}**{times(median(ratios))}** {cell}" if markdown else f"{over}{times(median(ratios))} {cell}"
+            cells.append(cell)
+        rows.append(cells)
+    return table(["path", *tools], rows, markdown)
+
+
+def node(lines, markdown):
+    rows = []
+    for row in names(lines, "row"):
+        here = [line for line in lines if line["row"] == row]
+        for tool in names(here, "tool"):
+            of = [line for line in here if line["tool"] == tool]
+            ratio = lambda key: times(median(pairs(here, tool, key))) if of[0]["tool"] != here[0]["tool"] else "1"
+            rows.append(
+                [row, tool, correct(of), span(median(line["wall"] for line in of)), ratio("wall"),
+                 span(median(line["cpu"] for line in of)), ratio("cpu")]
+            )
+    return table(["command", "tool", "answer", "wall", "wall ratio", "CPU", "CPU ratio"], rows, markdown)
+
+
+def capture(lines, markdown):
+    rows = []
+    for row in names(lines, "row"):
+        here = [line for line in lines if line["row"] == row]
+        for tool in names(here, "tool"):
+            of = [line for line in here if line["tool"] == tool]
+            lost = 1 - sum(line["packets"] for line in of) / sum(line["sent"] for line in of)
+            ratio = times(median(pairs(here, tool, "cpu_us"))) if tool != here[0]["tool"] else "1"
+            cost = median(line["cpu_us"] for line in of)
+            rows.append([row, tool, f"{cost:.2f} µs" if cost else "–", ratio, f"{lost * 100:.2f} %"])
+    return table(["packets", "tool", "CPU a packet", "ratio", "missing"], rows, markdown)
+
+
+def size(lines, binary, markdown):
+    rows = [["static binary", f"{binary / MIB:.2f} MiB", "8 MiB"]]
+    peak = {}
+    for line in lines:
+        name = "mtu" if line["row"].startswith("IPv") else line["row"]
+        peak[name] = max(peak.get(name, 0), line["kib"])
+    rows += [[f"peak memory, {name}", f"{kib / 1024:.1f} MiB", "20 MiB"] for name, kib in peak.items()]
+    return table(["what", "measured", "limit"], rows, markdown)
+
+
+def main():
+    markdown, binary = sys.argv[1] == "markdown", int(sys.argv[2])
+    lines = [json.loads(line) for path in sys.argv[3:] for line in open(path, encoding="utf-8")]
+    sections = (
+        ("mtu", "Path MTU: whole-process wall time; others ÷ nsprobe, median of the pairs", mtu),
+        ("node", "A node of 250 pods; others ÷ nsprobe, median of the pairs", node),
+        ("capture", "CPU time of a captured packet; others ÷ nsprobe, median of the pairs", capture),
+        ("memory", "Size and memory", lambda of, md: size(of, binary, md)),
+    )
+    for section, title, make in sections:
+        of = [line for line in lines if line["section"] == section]
+        if of or section == "memory":
+            print(f"{'### ' if markdown else ''}{title}\n\n{make(of, markdown)}\n")
+
+
+main()
