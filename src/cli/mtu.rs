@@ -90,11 +90,14 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
     let reports: Vec<Result<MtuReport, Failure>> = std::thread::scope(|scope| {
         let threads: Vec<_> = planned
             .iter()
-            .map(|planned| scope.spawn(|| measure(&source, host.as_ref(), planned, stop)))
+            // One thread a target, in the namespace from its beginning to its end.
+            .map(|planned| {
+                scope.spawn(|| source.netns.run(|| measure(&source, host.as_ref(), planned, stop)))
+            })
             .collect();
         threads
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+            .map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p))?)
             .collect()
     });
     let mut reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;

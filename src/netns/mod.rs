@@ -12,6 +12,7 @@ pub use rooted::{handle_path, inode_in_root, open_in_root, read_in_root, reopen}
 pub use tool::{Shortfall, Uts, enter_for_tool, replace_process};
 
 use nix::sched::{CloneFlags, setns};
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -64,6 +65,12 @@ impl NetNsError {
         };
         source.kind() == io::ErrorKind::PermissionDenied
     }
+}
+
+thread_local! {
+    /// The namespace that this thread has entered last. As long as somebody can ask for it the namespace is
+    /// open, so its inode is nobody else's.
+    static ENTERED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// A network namespace, kept alive by this open file whatever happens to its processes.
@@ -141,11 +148,15 @@ impl NetNs {
         Ok(Self { file: self.file.try_clone()?, inode: self.inode })
     }
 
-    /// Runs `work` inside the namespace on a thread that then dies, and hands back what it returned.
+    /// Runs `work` inside the namespace on a thread that then dies, and hands back what it returned. A
+    /// thread that has entered this very namespace does it itself.
     ///
     /// # Errors
     /// [`NetNsError::Enter`] without CAP_SYS_ADMIN; [`NetNsError::Thread`] when the thread limit is reached.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetNsError> {
+        if ENTERED.get() == Some(self.inode) {
+            return Ok(work());
+        }
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new()
                 .name("netns".into())
@@ -168,7 +179,9 @@ impl NetNs {
     /// [`NetNsError::Enter`].
     pub fn enter_for_ever(&self) -> Result<(), NetNsError> {
         setns(&self.file, CloneFlags::CLONE_NEWNET)
-            .map_err(|e| NetNsError::Enter { inode: self.inode, source: e.into() })
+            .map_err(|e| NetNsError::Enter { inode: self.inode, source: e.into() })?;
+        ENTERED.set(Some(self.inode));
+        Ok(())
     }
 }
 
