@@ -75,6 +75,9 @@ path_make() {
         helpers+=($!)
         ;;
     esac
+    # As on a wire: checksums filled in (scamper knows its IPv6 probes by them).
+    inside "$p-c" ethtool -K right tx off >/dev/null
+    inside "$p-s" ethtool -K left tx off >/dev/null
     number "$family" 0 "$p-c" "$p-1"
     number "$family" 1 "$p-1" "$p-2"
     number "$family" 2 "$p-2" "$p-s"

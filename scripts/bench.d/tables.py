@@ -55,10 +55,18 @@ def correct(lines):
     return f"WRONG, {said}" if not good else f"WRONG {len(lines) - good} of {len(lines)}, {said}"
 
 
+ORDER = ["clear", "narrowed", "black hole, PTB", "black hole, bridge", "black hole, RTT"]
+
+
+def place(row):
+    family, _, kind = row.partition(", ")
+    return family, [kind.startswith(start) for start in ORDER].index(True)
+
+
 def mtu(lines, markdown):
     tools = names(lines, "tool")
     rows = []
-    for row in names(lines, "row"):
+    for row in sorted(names(lines, "row"), key=place):
         cells = [row]
         here = [line for line in lines if line["row"] == row]
         for tool in tools:
@@ -68,8 +76,8 @@ def mtu(lines, markdown):
                 continue
             over = "> " if any(line["code"] is None for line in of) else ""
             cell = f"{correct(of)}, {over}{span(median(line['wall'] for line in of))}"
-            packets = median(line["packets"] for line in of)
-            cell += f", {packets:.0f} packets"
+            packets = round(median(line["packets"] for line in of))
+            cell += f", {packets} packet{'s' * (packets != 1)}"
             ratios = pairs(here, tool, "wall")
             if tool != tools[0] and ratios:
                 cell = f"{over}**{times(median(ratios))}** {cell}" if markdown else f"{over}{times(median(ratios))} {cell}"
@@ -98,7 +106,8 @@ def capture(lines, markdown):
         here = [line for line in lines if line["row"] == row]
         for tool in names(here, "tool"):
             of = [line for line in here if line["tool"] == tool]
-            lost = 1 - sum(line["packets"] for line in of) / sum(line["sent"] for line in of)
+            # A few more than were sent: what the kernel says by itself.
+            lost = max(0, 1 - sum(line["packets"] for line in of) / sum(line["sent"] for line in of))
             ratio = times(median(pairs(here, tool, "cpu_us"))) if tool != here[0]["tool"] else "1"
             cost = median(line["cpu_us"] for line in of)
             rows.append([row, tool, f"{cost:.2f} µs" if cost else "–", ratio, f"{lost * 100:.2f} %"])
