@@ -6,24 +6,18 @@
 //! Source: rtnetlink(7); kernel net/ipv4/route.c `inet_rtm_getroute`, net/ipv6/route.c `rt6_fill_node`.
 
 use super::route::ip;
+use super::socket::Netlink;
 use super::{NoRoute, ObserveError};
 use crate::netns::NetNs;
-use futures_util::{Stream, StreamExt};
-use netlink_packet_route::AddressFamily;
+use netlink_packet_core::Parseable;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, TokioSocket};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::pin::pin;
-use std::time::Duration;
 
-/// A local question is answered in microseconds; an answer that cannot be parsed never comes.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// The kernel counts the rest of an exception's life in USER_HZ, 100 a second on every architecture
 /// that Kubernetes runs on (time(7)).
 const TICKS_PER_SECOND: u32 = 100;
@@ -78,66 +72,34 @@ impl RouteLookup {
 
 /// Asks the kernel of `netns` how a packet for `target` would leave.
 ///
-/// The socket is opened inside the namespace; the runtime that drives it stays outside. Not to be called
-/// from within an async runtime.
-///
 /// # Errors
 /// [`ObserveError::NoRoute`] when there is no way; [`ObserveError::NetNs`] without CAP_SYS_ADMIN;
 /// [`ObserveError::Io`], [`ObserveError::Refused`], [`ObserveError::NoAnswer`].
 pub fn route_get(netns: &NetNs, target: IpAddr) -> Result<RouteLookup, ObserveError> {
-    let io = |what| move |source| ObserveError::Io { what, source };
-    let socket = netns.run(|| Socket::new(NETLINK_ROUTE))?.map_err(io("cannot open a netlink socket"))?;
-    // Old kernels (before 4.20) do not know strict checking: there the answer is the same without it.
-    let _ = socket.set_netlink_get_strict_chk(true);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(io("cannot start the netlink runtime"))?;
-    runtime.block_on(lookup(socket, target))
+    netns.run(|| lookup(&mut Netlink::route(Vec::new())?, target))?
 }
 
-async fn lookup(socket: Socket, target: IpAddr) -> Result<RouteLookup, ObserveError> {
-    // SAFETY: the descriptor was just taken out of its owner, so the new one is its only owner.
-    let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
-    let (connection, handle, _unsolicited) = rtnetlink::from_socket(socket);
-    let ask = async {
-        let plain = first(handle.route().get(request(target, false)).execute(), "a route lookup", target);
-        let plain = plain.await?;
-        let fib = first(handle.route().get(request(target, true)).execute(), "a route lookup", target);
-        // Only the route's own MTU is taken from the second answer: without it that is unknown, not an error.
-        let fib = fib.await.ok();
-        let found = merge(&plain, fib.as_ref());
-        let mut question = handle.link().get().match_index(found.index);
-        question.message_mut().attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let link = first(question.execute(), "the outgoing interface", target).await?;
-        found.on(&link)
-    };
-    drive(connection, ask).await
+fn lookup(netlink: &mut Netlink, target: IpAddr) -> Result<RouteLookup, ObserveError> {
+    let plain = route(netlink, target, false)?;
+    // Only the route's own MTU is taken from the second answer: without it that is unknown, not an error.
+    let fib = route(netlink, target, true).ok();
+    let found = merge(&plain, fib.as_ref());
+    let mut question = LinkMessage::default();
+    question.header.index = found.index;
+    question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let link = netlink.ask("the outgoing interface", &RouteNetlinkMessage::GetLink(question), |payload| {
+        LinkMessage::parse(payload).ok()
+    })?;
+    found.on(&link)
 }
 
-/// Runs the connection beside the question, and ends with the question.
-async fn drive<T>(
-    connection: impl Future<Output = ()>,
-    question: impl Future<Output = Result<T, ObserveError>>,
-) -> Result<T, ObserveError> {
-    let mut connection = pin!(connection);
-    let mut question = pin!(tokio::time::timeout(PATIENCE, question));
-    let mut ended = false;
-    std::future::poll_fn(move |context| {
-        use std::task::Poll;
-        if !ended {
-            ended = connection.as_mut().poll(context).is_ready();
-        }
-        match question.as_mut().poll(context) {
-            Poll::Ready(Ok(answer)) => Poll::Ready(answer),
-            Poll::Ready(Err(_)) => {
-                Poll::Ready(Err(ObserveError::NoAnswer { what: "a route lookup", after: PATIENCE }))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+fn route(netlink: &mut Netlink, target: IpAddr, fib_match: bool) -> Result<RouteMessage, ObserveError> {
+    let question = RouteNetlinkMessage::GetRoute(request(target, fib_match));
+    let answer = netlink.ask("a route lookup", &question, |payload| RouteMessage::parse(payload).ok());
+    answer.map_err(|error| match error {
+        ObserveError::Refused { what, source } => refusal(&source, what, target),
+        other => other,
     })
-    .await
 }
 
 /// The question for one address.
@@ -154,21 +116,6 @@ pub(super) fn request(target: IpAddr, fib_match: bool) -> RouteMessage {
     }
     message.attributes.push(RouteAttribute::Destination(target.into()));
     message
-}
-
-/// The first message of an answer.
-async fn first<T>(
-    stream: impl Stream<Item = Result<T, rtnetlink::Error>>,
-    what: &'static str,
-    target: IpAddr,
-) -> Result<T, ObserveError> {
-    let mut stream = pin!(stream);
-    match stream.next().await {
-        Some(Ok(message)) => Ok(message),
-        Some(Err(rtnetlink::Error::NetlinkError(error))) => Err(refusal(&error.to_io(), what, target)),
-        Some(Err(other)) => Err(ObserveError::Io { what, source: io::Error::other(other.to_string()) }),
-        None => Err(ObserveError::nothing(what)),
-    }
 }
 
 /// What an errno means as the answer to a lookup; net/ipv4/fib_semantics.c `fib_props`.

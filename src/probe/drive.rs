@@ -25,6 +25,10 @@ pub fn drive(
                 if let Some(refused) = transport.send(probe) {
                     search.on_event(refused, start.elapsed());
                 }
+                // On a short path the first answers come while the flight still leaves, and spare its rest.
+                while let Some(event) = transport.receive() {
+                    search.on_event(event, start.elapsed());
+                }
             }
             Step::Wait(until) => {
                 let rest = until.saturating_sub(start.elapsed());
