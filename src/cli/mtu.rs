@@ -7,8 +7,8 @@ use crate::diagnose::path::{Cached, PathFacts, Rise, check_path, compare_paths};
 use crate::facts::{Finding, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{
-    Neighbour, ObserveError, RouteLookup, ServiceProxy, diff, read_counters, read_neighbour, read_settings,
-    route_get, service_proxy,
+    CachedMtu, Neighbour, ObserveError, RouteLookup, ServiceProxy, cached_mtu, diff, read_counters,
+    read_neighbour, read_settings, route_get, service_proxy,
 };
 use crate::pods::{self, Source};
 use crate::probe::search::{Plan, Search};
@@ -80,26 +80,39 @@ struct Planned {
 
 pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure> {
     let source = pods::resolve(&context.pods(), &args.source)?;
-    let mut planned = Vec::new();
+    let mut targets = Vec::new();
     for text in &args.target {
-        planned.push(plan(args, context, &source, text)?);
+        let resolved = target::resolve(context, &source, text, args.family.family())?;
+        targets.push((text, Target { address: resolved.address, scope_id: resolved.scope_id.unwrap_or(0) }));
     }
     let signals = Signals::end().map_err(|e| Failure::stopped(format!("cannot catch signals: {e}")))?;
     let host = NetNs::open(&context.host_path("/proc/1/ns/net")).ok();
     let stop = Some(signals.as_fd());
-    let reports: Vec<Result<MtuReport, Failure>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = planned
-            .iter()
-            // One thread a target, in the namespace from its beginning to its end.
-            .map(|planned| {
-                scope.spawn(|| source.netns.run(|| measure(&source, host.as_ref(), planned, stop)))
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p))?)
-            .collect()
-    });
+    let one = targets.len() == 1;
+    if one {
+        // Nothing is left to do outside. A thread for each question would be half of a short search's time.
+        source.netns.enter_for_ever()?;
+    }
+    let mut planned = Vec::new();
+    for (text, target) in targets {
+        planned.push(plan(args, &source, text, target)?);
+    }
+    let measure = |planned| measure(&source, host.as_ref(), planned, stop);
+    let reports: Vec<Result<MtuReport, Failure>> = if one {
+        planned.iter().map(measure).collect()
+    } else {
+        std::thread::scope(|scope| {
+            let inside = |planned| {
+                source.netns.enter_for_ever().map_err(Failure::from).and_then(|()| measure(planned))
+            };
+            let threads: Vec<_> =
+                planned.iter().map(|planned| scope.spawn(move || inside(planned))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
+                .collect()
+        })
+    };
     let mut reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
     if let (Some(degraded), Some(first)) = (&source.degraded, reports.first_mut()) {
         first.findings.push(crate::diagnose::runtime::check_runtime(degraded, None));
@@ -122,9 +135,7 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
     Ok(signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)))
 }
 
-fn plan(args: &MtuArgs, context: &Context, source: &Source, text: &str) -> Result<Planned, Failure> {
-    let resolved = target::resolve(context, source, text, args.family.family())?;
-    let target = Target { address: resolved.address, scope_id: resolved.scope_id.unwrap_or(0) };
+fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) -> Result<Planned, Failure> {
     let route = route_get(&source.netns, target.address).map_err(|error| no_route(error, source, text))?;
     let family = Family::of(target.address);
     let allowed = route.largest_packet();
@@ -180,9 +191,8 @@ fn measure(
         (Verdict::BlackHole, Some(size)) => watch_drops(source, host, &mut echo, size, path.rtt_us),
         _ => None,
     };
-    let after = route_get(&source.netns, planned.target.address).ok();
-    let cached =
-        |route: &RouteLookup| route.cached.map(|c| Cached { mtu: c.mtu_bytes, forgets_in: c.expires_secs });
+    let after = cached_mtu(&source.netns, planned.target.address).ok().flatten();
+    let cached = |c: CachedMtu| Cached { mtu: c.mtu_bytes, forgets_in: c.expires_secs };
     // What cannot be read is not known; the measurement stands without it.
     let settings = read_settings(&source.netns).unwrap_or_default();
     // Rules are searched only where the answer matters: a node may have tens of thousands.
@@ -195,8 +205,8 @@ fn measure(
         target: planned.input.clone(),
         route_mtu: planned.route.largest_packet(),
         interface: planned.route.interface.clone(),
-        cached_before: cached(&planned.route),
-        cached_after: after.as_ref().and_then(cached),
+        cached_before: planned.route.cached.map(cached),
+        cached_after: after.map(cached),
         tcp_mtu_probing: settings.tcp_mtu_probing,
         ip_no_pmtu_disc: settings.ip_no_pmtu_disc.filter(|_| planned.target.address.is_ipv4()),
         silent_next_hop: match path.verdict {

@@ -68,8 +68,7 @@ impl NetNsError {
 }
 
 thread_local! {
-    /// The namespace that this thread has entered last. As long as somebody can ask for it the namespace is
-    /// open, so its inode is nobody else's.
+    /// The namespace that this thread has entered. The thread keeps it alive, so its inode is nobody else's.
     static ENTERED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
@@ -173,7 +172,7 @@ impl NetNs {
     }
 
     /// Moves the calling thread into the namespace for good. For threads that read many namespaces in
-    /// turn and then die, and for children between fork and exec.
+    /// turn and then die, for children between fork and exec, and for a command that has nothing left to do outside.
     ///
     /// # Errors
     /// [`NetNsError::Enter`].

@@ -25,7 +25,7 @@ pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
 pub use namespace::{ReadOptions, read_namespaces};
 pub use neighbour::{Neighbour, read_neighbour};
-pub use route_get::{CachedMtu, RouteKind, RouteLookup, route_get};
+pub use route_get::{CachedMtu, RouteKind, RouteLookup, cached_mtu, route_get};
 pub use service::{ServiceProxy, service_proxy};
 pub use settings::{PathSettings, read_settings};
 

@@ -79,6 +79,15 @@ pub fn route_get(netns: &NetNs, target: IpAddr) -> Result<RouteLookup, ObserveEr
     netns.run(|| lookup(&mut Netlink::route(Vec::new())?, target))?
 }
 
+/// The path MTU to `target` that the kernel of `netns` has cached now.
+///
+/// # Errors
+/// As [`route_get`].
+pub fn cached_mtu(netns: &NetNs, target: IpAddr) -> Result<Option<CachedMtu>, ObserveError> {
+    let plain = netns.run(|| route(&mut Netlink::route(Vec::new())?, target, false))??;
+    Ok(merge(&plain, None).cached)
+}
+
 fn lookup(netlink: &mut Netlink, target: IpAddr) -> Result<RouteLookup, ObserveError> {
     let plain = route(netlink, target, false)?;
     // Only the route's own MTU is taken from the second answer: without it that is unknown, not an error.

@@ -101,12 +101,15 @@ impl Search {
                 // Larger ones that are still queued would draw the same answer.
                 self.queue.retain(|(size, _)| *size <= mtu);
             }
-            Answer::Reply { .. } if size == self.plan.max && matches!(self.phase, Phase::Sizes) => {
+            Answer::Reply { .. }
+                if size == self.plan.max
+                    && matches!(self.phase, Phase::Sizes)
+                    && !self.queue.is_empty()
+                    && self.records.sent(size) == 1 =>
+            {
                 // The sizes between are carried too. A second packet, for tunnels that let the first one through.
-                if !self.queue.is_empty() && self.records.sent(size) == 1 {
-                    self.queue.clear();
-                    self.queue.extend([(size, None), (self.plan.control, None)]);
-                }
+                self.queue.clear();
+                self.queue.extend([(size, None), (self.plan.control, None)]);
             }
             Answer::Refused { from, code } => self.note(PathNote::Refused { from, code }),
             Answer::NotSent { too_big: false } => self.note(PathNote::SendRefused),
