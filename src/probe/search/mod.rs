@@ -98,8 +98,10 @@ impl Search {
                 self.note(PathNote::PtbInvalid { mtu, size, from });
             }
             Answer::TooBig { mtu, .. } if matches!(self.phase, Phase::Sizes) => {
-                // Larger ones that are still queued would draw the same answer.
-                self.queue.retain(|(size, _)| *size <= mtu);
+                // Larger ones that are still queued would draw the same answer, and of the ladder below nothing is
+                // left to learn: the named size is tried next.
+                let (first, control) = (self.flight == 1, self.plan.control);
+                self.queue.retain(|(size, _)| *size == mtu || *size < mtu && (!first || *size <= control));
             }
             Answer::Reply { .. }
                 if size == self.plan.max
