@@ -7,6 +7,7 @@ pub mod search;
 mod socket;
 mod tcp;
 mod transport;
+mod udp;
 pub mod wire;
 
 pub use drive::drive;
@@ -14,3 +15,4 @@ pub use error::ProbeError;
 pub use icmp::Echo;
 pub use tcp::{TcpProbe, TcpWay};
 pub use transport::{Target, Transport};
+pub use udp::UdpProbe;
