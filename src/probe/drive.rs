@@ -57,7 +57,7 @@ fn result(search: &Search, method: Method) -> PathResult {
 }
 
 /// Waits for answers or the stop signal, at most `rest`: (answers wait, stopped).
-fn wait(
+pub(super) fn wait(
     answers: &[BorrowedFd<'_>],
     stop: Option<BorrowedFd<'_>>,
     rest: Duration,

@@ -2,21 +2,23 @@
 
 use super::error::ProbeError;
 use super::search::{Event, Probe};
-use super::socket::IcmpSocket;
+use super::socket::{IcmpSocket, open_whole_ipv6, source_address};
 use super::transport::{Target, Transport, not_sent};
 use super::wire::{self, Family, Mark};
 use crate::facts::Method;
 use crate::netns::NetNs;
 use pnet::packet::ip::IpNextHeaderProtocols;
-use socket2::SockAddr;
+use socket2::Socket;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// An ICMP or ICMPv6 echo transport to one target.
 #[derive(Debug)]
 pub struct Echo {
     socket: IcmpSocket,
+    /// IPv6 only: sends scouts, and the address that they come from.
+    scouts: Option<(Socket, Ipv6Addr)>,
     family: Family,
     mark: Mark,
     target: Target,
@@ -32,19 +34,45 @@ impl Echo {
     /// [`ProbeError::NoRawSocket`] without CAP_NET_RAW.
     pub fn open(netns: &NetNs, target: Target) -> Result<Self, ProbeError> {
         let family = Family::of(target.address);
-        let socket = netns.run(|| IcmpSocket::open(family))?.map_err(ProbeError::NoRawSocket)?;
+        let open = || Ok((IcmpSocket::open(family)?, open_scouts(target)?));
+        let (socket, scouts) = netns.run(open)?.map_err(ProbeError::NoRawSocket)?;
         let mut random = [0u8; 10];
         // Without randomness a stranger's guess would count a little easier; it is no reason to stop.
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
         let [a, b, token @ ..] = random;
         Ok(Self {
             socket,
+            scouts,
             family,
             mark: Mark { identifier: u16::from_be_bytes([a, b]), token },
             target,
             sizes: Vec::new(),
             hops: None,
         })
+    }
+
+    /// Remembers the size of a probe, so that its answers can be checked.
+    fn remember(&mut self, probe: Probe) {
+        let at = usize::from(probe.id);
+        if self.sizes.len() <= at {
+            self.sizes.resize(at + 1, 0);
+        }
+        if let Some(size) = self.sizes.get_mut(at) {
+            *size = probe.size;
+        }
+    }
+
+    /// Sends a packet of a protocol that nobody speaks: routers treat it as any other, the kernel caches no
+    /// path MTU for it, and the target says so (parameter problem). IPv6 only; false over IPv4.
+    pub(super) fn send_scout(&mut self, probe: Probe) -> io::Result<bool> {
+        let (Some((socket, from)), IpAddr::V6(to)) = (&self.scouts, self.target.address) else {
+            return Ok(false);
+        };
+        let packet = wire::scout(*from, to, self.mark, probe)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
+        socket.send_to(&packet, &self.target.socket_address(0).into())?;
+        self.remember(probe);
+        Ok(true)
     }
 
     fn transmit(&mut self, probe: Probe) -> io::Result<usize> {
@@ -58,12 +86,12 @@ impl Echo {
                     .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
                 self.socket.socket().send_to(&packet, &SocketAddr::new(target.into(), 0).into())
             }
-            IpAddr::V6(target) => {
+            IpAddr::V6(_) => {
                 if self.hops != probe.ttl {
                     self.socket.socket().set_unicast_hops_v6(u32::from(probe.ttl.unwrap_or(64)))?;
                     self.hops = probe.ttl;
                 }
-                let to: SockAddr = SocketAddrV6::new(target, 0, 0, self.target.scope_id).into();
+                let to = self.target.socket_address(0).into();
                 self.socket.socket().send_to(&message, &to)
             }
         }
@@ -76,19 +104,31 @@ impl Echo {
     }
 }
 
+fn open_scouts(target: Target) -> io::Result<Option<(Socket, Ipv6Addr)>> {
+    if target.address.is_ipv4() {
+        return Ok(None);
+    }
+    Ok(match source_address(target)? {
+        IpAddr::V6(from) => Some((open_whole_ipv6()?, from)),
+        IpAddr::V4(_) => None,
+    })
+}
+
 impl Transport for Echo {
     fn method(&self) -> Method {
         Method::Icmp
     }
 
     fn send(&mut self, probe: Probe) -> Option<Event> {
-        let at = usize::from(probe.id);
-        if self.sizes.len() <= at {
-            self.sizes.resize(at + 1, 0);
+        // A large probe that locates the narrow hop is meant to draw a PTB: as a scout it is not remembered.
+        if probe.ttl.is_some() && probe.size > self.family.control() {
+            match self.send_scout(probe) {
+                Ok(true) => return None,
+                Ok(false) => {}
+                Err(error) => return not_sent(probe.id, &error),
+            }
         }
-        if let Some(size) = self.sizes.get_mut(at) {
-            *size = probe.size;
-        }
+        self.remember(probe);
         not_sent(probe.id, &self.transmit(probe).err()?)
     }
 

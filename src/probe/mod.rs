@@ -3,6 +3,7 @@
 mod drive;
 mod error;
 mod icmp;
+mod scout;
 pub mod search;
 mod socket;
 mod tcp;
@@ -14,5 +15,6 @@ pub use drive::drive;
 pub use error::ProbeError;
 pub use icmp::Echo;
 pub use tcp::{TcpProbe, TcpWay};
+pub use scout::scout;
 pub use transport::{Target, Transport};
 pub use udp::UdpProbe;

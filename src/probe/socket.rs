@@ -1,5 +1,6 @@
 //! Raw sockets and their options, shared by the transports.
 
+use super::transport::Target;
 use super::wire::{self, Family, Received};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, recvmsg,
@@ -125,6 +126,26 @@ fn open_icmp(family: Family) -> io::Result<Socket> {
         option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)?;
         let _ = option(&socket, libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1);
     }
+    Ok(socket)
+}
+
+/// The address that the kernel sends from to `target`. Connecting a UDP socket sends nothing; it only asks
+/// for the route.
+pub(super) fn source_address(target: Target) -> io::Result<IpAddr> {
+    let to = target.socket_address(9);
+    let domain = if to.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.connect(&to.into())?;
+    let local = socket.local_addr()?.as_socket();
+    local.map(|a| a.ip()).ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
+}
+
+/// Sends whole IPv6 packets as they are (raw(7), IPV6_HDRINCL). It receives nothing.
+pub(super) fn open_whole_ipv6() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+    socket.set_nonblocking(true)?;
+    make_room(&socket)?;
+    option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, PMTUDISC_INTERFACE)?;
     Ok(socket)
 }
 

@@ -3,7 +3,7 @@
 use super::search::{Answer, Event, Probe};
 use crate::facts::Method;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -14,6 +14,16 @@ pub struct Target {
     pub address: IpAddr,
     /// Interface index of a link-local address.
     pub scope_id: u32,
+}
+
+impl Target {
+    /// The address with a port and its scope.
+    pub(super) fn socket_address(self, port: u16) -> SocketAddr {
+        match self.address {
+            IpAddr::V4(address) => SocketAddr::new(address.into(), port),
+            IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, self.scope_id).into(),
+        }
+    }
 }
 
 /// What a failed send means to the search: `None` when a queue was full, which is a lost probe.

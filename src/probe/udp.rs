@@ -3,17 +3,17 @@
 
 use super::error::ProbeError;
 use super::search::{Answer, AnswerLimit, Event, Probe};
-use super::socket::{IcmpSocket, PMTUDISC_INTERFACE, make_room, option};
+use super::socket::{IcmpSocket, PMTUDISC_INTERFACE, make_room, option, source_address};
 use super::transport::{Target, Transport, not_sent};
 use super::wire::{self, Family};
 use crate::facts::Method;
 use crate::netns::NetNs;
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::udp::{self, MutableUdpPacket, UdpPacket};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl UdpProbe {
         let family = Family::of(target.address);
         let open = || {
             let icmp = IcmpSocket::open(family)?;
-            open_holder(target, port).map(|(holder, local)| (icmp, holder, local))
+            open_holder(target).map(|(holder, local)| (icmp, holder, local))
         };
         let (icmp, holder, local) = netns.run(open)?.map_err(ProbeError::NoRawSocket)?;
         let mut token = [0u8; 8];
@@ -103,13 +103,13 @@ impl UdpProbe {
                 // A raw socket with its own header sends any protocol (raw(7)).
                 self.icmp.socket().send_to(&packet, &SocketAddr::new(to.into(), 0).into())
             }
-            (_, IpAddr::V6(to)) => {
+            (_, IpAddr::V6(_)) => {
                 if self.hops != probe.ttl {
                     self.holder.set_unicast_hops_v6(u32::from(probe.ttl.unwrap_or(64)))?;
                     self.hops = probe.ttl;
                 }
-                let address: SockAddr = SocketAddrV6::new(to, self.port, 0, self.target.scope_id).into();
-                self.holder.send_to(datagram.get(8..).unwrap_or_default(), &address)
+                let to = self.target.socket_address(self.port).into();
+                self.holder.send_to(datagram.get(8..).unwrap_or_default(), &to)
             }
             _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         }
@@ -208,15 +208,9 @@ impl Transport for UdpProbe {
 }
 
 /// A bound socket and the address that the kernel sends from.
-fn open_holder(target: Target, port: u16) -> io::Result<(Socket, SocketAddr)> {
-    let (domain, to): (_, SockAddr) = match target.address {
-        IpAddr::V4(address) => (Domain::IPV4, SocketAddr::new(address.into(), port).into()),
-        IpAddr::V6(address) => (Domain::IPV6, SocketAddrV6::new(address, port, 0, target.scope_id).into()),
-    };
-    // Connecting a UDP socket sends nothing; it only asks for the route.
-    let asked = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    asked.connect(&to)?;
-    let source = asked.local_addr()?.as_socket().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
+fn open_holder(target: Target) -> io::Result<(Socket, SocketAddr)> {
+    let source = source_address(target)?;
+    let domain = if source.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     make_room(&socket)?;

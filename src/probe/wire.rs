@@ -1,14 +1,14 @@
 //! Echo requests and the answers to them, and ICMP errors whatever they quote, byte by byte. IPv4 and IPv6
 //! differ in a table.
 
-use super::search::{Answer, Event};
+use super::search::{Answer, Event, Probe};
 use pnet::packet::icmp;
 use pnet::packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet::packet::icmpv6::Icmpv6Types;
 use pnet::packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet};
-use pnet::packet::ipv6::Ipv6Packet;
-use std::net::{IpAddr, Ipv4Addr};
+use pnet::packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What differs between the two families of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub const V6: Family = Family {
 
 /// Code of an ICMPv4 destination unreachable that is a PTB: fragmentation needed, RFC 1191 §4.
 const FRAGMENTATION_NEEDED: u8 = 4;
+/// ICMPv6 parameter problem; its code 1 is "unrecognized next header", RFC 4443 §3.4.
+const PARAMETER_PROBLEM: u8 = 4;
 /// Bytes of an echo header.
 pub(super) const ECHO_HEADER: u32 = 8;
 /// Bytes of the token that every probe carries behind its echo header.
@@ -126,6 +128,25 @@ pub fn ipv4_packet(
     Some(bytes)
 }
 
+/// Protocol 253, for experiments (RFC 3692): nobody speaks it, so that a target answers with parameter problem.
+const NOBODYS: IpNextHeaderProtocol = IpNextHeaderProtocols::Test1;
+
+/// A whole IPv6 packet of a protocol that nobody speaks, marked with the token and the probe's id.
+pub(super) fn scout(source: Ipv6Addr, target: Ipv6Addr, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
+    let mut bytes = vec![0u8; usize::try_from(probe.size).ok()?];
+    let mut packet = MutableIpv6Packet::new(&mut bytes)?;
+    packet.set_version(6);
+    packet.set_payload_length(u16::try_from(probe.size.checked_sub(40)?).ok()?);
+    packet.set_next_header(NOBODYS);
+    packet.set_hop_limit(probe.ttl.unwrap_or(64));
+    packet.set_source(source);
+    packet.set_destination(target);
+    let payload = bytes.get_mut(40..)?;
+    let marked = mark.token.into_iter().chain(probe.id.to_be_bytes());
+    payload.iter_mut().zip(marked).for_each(|(to, from)| *to = from);
+    Some(bytes)
+}
+
 /// What a received ICMP message answers, if it answers one of ours: `sizes(sequence)` tells the size of the
 /// probe with that sequence number.
 ///
@@ -152,6 +173,20 @@ pub fn answer(
         return ours.then_some(Event { id: sequence, answer });
     }
     let (answer, quoted) = error(family, received)?;
+    if quoted.protocol == NOBODYS {
+        let id = be16(quoted.payload, TOKEN)?;
+        let ours = quoted.target == target
+            && *quoted.payload.get(..TOKEN)? == mark.token
+            && sizes(id)? == quoted.size;
+        let answer = match answer {
+            // It arrived whole: the target does not know the protocol.
+            Answer::Refused { from, .. } if from == target => {
+                Answer::Reply { ttl: received.ttl, largest_fragment: None }
+            }
+            other => other,
+        };
+        return ours.then_some(Event { id, answer });
+    }
     let echo = QuotedEcho::parse(family, &quoted)?;
     let ours = quoted.target == target
         && echo.identifier == mark.identifier
@@ -168,7 +203,7 @@ pub fn error<'a>(family: Family, received: &Received<'a>) -> Option<(Answer, Quo
         Answer::TooBig { mtu: be32(message, 4)?, from }
     } else if family.version == 4 && kind == family.unreachable && code == FRAGMENTATION_NEEDED {
         Answer::TooBig { mtu: u32::from(be16(message, 6)?), from }
-    } else if kind == family.unreachable {
+    } else if kind == family.unreachable || (family.version == 6 && kind == PARAMETER_PROBLEM && code == 1) {
         Answer::Refused { from, code }
     } else if kind == family.time_exceeded && code == 0 {
         Answer::Expired { from }
@@ -279,7 +314,6 @@ pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::Ipv6Addr;
 
     const MARK: Mark = Mark { identifier: 0xbeef, token: *b"nsprobe!" };
     const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

@@ -18,6 +18,7 @@ use locate::Locate;
 use plan::between;
 use record::{Fate, Record, Records};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// A verdict stands when chance explains it with less than this probability.
@@ -80,6 +81,23 @@ impl Search {
             located: None,
             finished: Duration::ZERO,
         }
+    }
+
+    /// A search that knows PTBs already, as (size sent, MTU named, by whom): no larger size than they name is
+    /// sent again.
+    pub fn knowing(plan: Plan, too_bigs: &[(u32, u32, IpAddr)]) -> Self {
+        let mut search = Self::new(plan);
+        for &(size, mtu, from) in too_bigs {
+            let fate = Fate::Answered { at: Duration::ZERO, answer: Answer::TooBig { mtu, from } };
+            let known = Record { size, ttl: None, flight: 0, rationed: false, sent_at: Duration::ZERO, fate };
+            search.records.0.push(known);
+        }
+        if let Some(claim) = search.claim(0) {
+            search.queue.retain(|(size, _)| *size < claim);
+            // Behind the control, as the largest of its flight.
+            search.queue.insert(1.min(search.queue.len()), (claim, None));
+        }
+        search
     }
 
     /// Takes an answer. One for a probe that was never sent, or was answered before, changes nothing.
