@@ -77,18 +77,19 @@ fn the_path_mtu_cache_of_ipv4_is_left_as_it_was() {
 }
 
 #[test]
-fn what_ipv6_leaves_in_the_cache_is_said() {
-    let path = NamespacePath::build(&scenario(
-        r#"about = "narrow"
-           family = 6
-           interface_mtu = 1500
-           hop = [{ mtu = 1400 }]
-           expect = { verdict = "narrowed", path_mtu = 1400 }"#,
-    ));
-    let document = measure(&path);
-    let route = path.source_namespace().ip(&format!("-6 route get {}", path.target()));
-    let said = document["findings"].as_array().unwrap().iter().any(|f| f["id"] == "mtu.cache_left");
-    assert_eq!(said, route.contains("mtu 1400"), "{route}\n{document:#}");
+fn the_path_mtu_cache_of_ipv6_is_left_as_it_was() {
+    for hops in
+        ["{ mtu = 1400 }", "{ mtu = 1400 }, { mtu = 1300 }", "{ mtu = 1400 }, { mtu = 1280, ptb = 'silent' }"]
+    {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'narrow'\nfamily = 6\ninterface_mtu = 1500\nhop = [{hops}]\n\
+             expect = {{ verdict = 'narrowed', path_mtu = 1400 }}"
+        )));
+        let document = measure(&path);
+        let route = path.source_namespace().ip(&format!("-6 route get {}", path.target()));
+        assert!(!route.contains("mtu"), "{hops}: {route}\n{document:#}");
+        assert_ne!(document["verdict"], "inconclusive", "{hops}: {document:#}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod exec;
 mod failure;
 mod links;
 mod manual;
+mod method;
 mod mtu;
 mod pods;
 mod rules;

@@ -1,5 +1,6 @@
 //! `nsprobe mtu SOURCE TARGET…`
 
+use super::method::{Asked, Choice, Question, ask};
 use super::signals::Signals;
 use super::target::{self, FamilyArgs};
 use super::{Context, Exit, Failure, values};
@@ -11,13 +12,13 @@ use crate::observe::{
     read_neighbour, read_settings, route_get, service_proxy,
 };
 use crate::pods::{self, Source};
-use crate::probe::search::{Plan, Search};
+use crate::probe::search::Plan;
 use crate::probe::wire::Family;
-use crate::probe::{Echo, ProbeError, Target, Transport, drive};
+use crate::probe::{ProbeError, Target, Transport};
 use crate::report::{
     MtuComparison, MtuReport, MtuSource, MtuTarget, document, render_comparison, render_mtu,
 };
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -34,8 +35,11 @@ pub(crate) struct MtuArgs {
     #[arg(required = true)]
     target: Vec<String>,
     /// How to probe.
-    #[arg(long, value_enum, default_value_t = Method::Auto)]
-    method: Method,
+    #[arg(long, value_enum, default_value_t = Choice::Auto)]
+    method: Choice,
+    /// TCP or UDP port of the target to ask as well; no other port is ever connected to.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     #[command(flatten)]
     family: FamilyArgs,
     /// Smallest size to try, bytes of the whole IP packet.
@@ -61,24 +65,23 @@ pub(crate) struct MtuArgs {
     no_locate: bool,
 }
 
-/// How to probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Method {
-    /// What fits the target.
-    Auto,
-    /// ICMP and ICMPv6 echo.
-    Icmp,
-}
-
 /// A target whose address and route are known; nothing has been sent to it.
 struct Planned {
     input: String,
     target: Target,
     route: RouteLookup,
     plan: Plan,
+    port: Option<u16>,
+    choice: Choice,
 }
 
 pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure> {
+    if matches!(args.method, Choice::Tcp | Choice::Udp) && args.port.is_none() {
+        return Err(Failure::usage(
+            "--method tcp and udp need --port: no port that nobody named is connected to",
+        )
+        .hint("--port N with the port of a service on the target"));
+    }
     let source = pods::resolve(&context.pods(), &args.source)?;
     let mut targets = Vec::new();
     for text in &args.target {
@@ -162,7 +165,7 @@ fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) -> Result<P
         locate: !args.no_locate,
         ..Plan::new(control, max, family.floor)
     };
-    Ok(Planned { input: text.to_owned(), target, route, plan })
+    Ok(Planned { input: text.to_owned(), target, route, plan, port: args.port, choice: args.method })
 }
 
 fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
@@ -184,11 +187,17 @@ fn measure(
     planned: &Planned,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<MtuReport, Failure> {
-    let mut echo = Echo::open(&source.netns, planned.target)?;
-    let mut search = Search::new(planned.plan.clone());
-    let path = drive(&mut search, &mut echo, stop)?;
+    let question = Question {
+        netns: &source.netns,
+        target: planned.target,
+        port: planned.port,
+        choice: planned.choice,
+        plan: &planned.plan,
+        stop,
+    };
+    let Asked { path, mut transport, tried } = ask(question)?;
     let drops = match (path.verdict, path.bounds.fails_bytes) {
-        (Verdict::BlackHole, Some(size)) => watch_drops(source, host, &mut echo, size, path.rtt_us),
+        (Verdict::BlackHole, Some(size)) => watch_drops(source, host, transport.as_mut(), size, path.rtt_us),
         _ => None,
     };
     let after = cached_mtu(&source.netns, planned.target.address).ok().flatten();
@@ -213,6 +222,7 @@ fn measure(
             Verdict::Unreachable => silent_next_hop(source, planned),
             _ => None,
         },
+        other_methods: tried.iter().map(|(method, why)| (method.name(), why.clone())).collect(),
         service_is_local: service.map(|proxy| proxy == ServiceProxy::Ipvs),
         drops,
         burst: u32::from(BURST),
@@ -229,7 +239,11 @@ fn measure(
             route_mtu_bytes: Some(planned.route.largest_packet()),
             address: planned.route.source_address,
         },
-        target: MtuTarget { input: planned.input.clone(), address: planned.target.address, port: None },
+        target: MtuTarget {
+            input: planned.input.clone(),
+            address: planned.target.address,
+            port: planned.port,
+        },
         method: path.method,
         verdict: path.verdict,
         path_mtu_bytes: path.path_mtu_bytes,
@@ -244,6 +258,7 @@ fn measure(
         elapsed_ms: path.elapsed_ms,
         findings,
         hops: path.hops,
+        tried: tried.into_iter().map(|(method, why)| format!("{}: {why}", method.name())).collect(),
         label: source.label.clone(),
     })
 }
@@ -260,7 +275,7 @@ fn silent_next_hop(source: &Source, planned: &Planned) -> Option<IpAddr> {
 fn watch_drops(
     source: &Source,
     host: Option<&NetNs>,
-    echo: &mut Echo,
+    transport: &mut dyn Transport,
     size: u32,
     rtt_us: Option<u64>,
 ) -> Option<Vec<Rise>> {
@@ -268,7 +283,7 @@ fn watch_drops(
     places.extend(host.filter(|h| h.inode() != source.netns.inode()).map(|h| ("host", h)));
     let before = read_counters(&places).ok()?;
     // The way to this node's uplink takes microseconds; what comes back does not matter here.
-    echo.burst(size, BURST, Duration::from_micros(rtt_us.unwrap_or(1000).min(1000) + 500));
+    transport.burst(size, BURST, Duration::from_micros(rtt_us.unwrap_or(1000).min(1000) + 500));
     let after = read_counters(&places).ok()?;
     let rises = diff(&before, &after).into_iter().map(|rise| Rise {
         place: rise
@@ -289,6 +304,11 @@ impl From<ProbeError> for Failure {
                 Self::privilege(error.to_string())
                     .hint("run as root (sudo nsprobe …), or with CAP_NET_RAW and CAP_SYS_ADMIN")
             }
+            ProbeError::NoRepair(_) => {
+                Self::privilege(error.to_string()).hint("run as root (sudo nsprobe …), or with CAP_NET_ADMIN")
+            }
+            ProbeError::ConnectTimeout { .. } => Self::stopped(error.to_string())
+                .hint("another --port, or --method icmp; a policy may drop what goes to this one"),
             error => Self::stopped(error.to_string()),
         }
     }

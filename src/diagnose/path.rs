@@ -132,6 +132,14 @@ pub const SERVICE_HIDES_PTB: Rule = Rule {
     fix: "Compare what lies between: a Service address, SNAT or a policy that drops ICMP errors (fragmentation-needed, packet-too-big).",
 };
 
+/// ICMP had no answer, something else had.
+pub const OTHER_METHOD: Rule = Rule {
+    id: "mtu.other_method",
+    severity: Severity::Info,
+    meaning: "The method that is asked first had no answer; the verdict comes from another one.",
+    fix: "Nothing to do for the path MTU; a filter of echo requests also hides the target from ping.",
+};
+
 /// The next hop does not answer ARP.
 pub const NEXT_HOP_SILENT: Rule = Rule {
     id: "mtu.next_hop_silent",
@@ -177,6 +185,7 @@ pub const RULES: &[Rule] = &[
     SERVICE_IS_LOCAL,
     SERVICE_HIDES_PTB,
     NEXT_HOP_SILENT,
+    OTHER_METHOD,
 ];
 
 /// A drop counter that rose while large packets were sent.
@@ -222,6 +231,8 @@ pub struct PathFacts {
     pub ip_no_pmtu_disc: Option<u8>,
     /// The target is a Service address; true: of IPVS, so that this node answers itself.
     pub service_is_local: Option<bool>,
+    /// Methods that gave no verdict, and why.
+    pub other_methods: Vec<(&'static str, String)>,
     /// The next hop, when it was asked and does not answer.
     pub silent_next_hop: Option<IpAddr>,
     /// Drop counters on this node that rose with a burst of large packets; `None`: not looked at.
@@ -269,6 +280,20 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     findings.extend(check_settings(facts, path));
     findings.extend(check_service(facts, path));
     findings.extend(check_next_hop(facts, path));
+    if !facts.other_methods.is_empty() && path.verdict != Verdict::Unreachable {
+        let see =
+            |(method, why): &(&'static str, String)| Evidence::text(*method, why.clone(), "the search by it");
+        findings.push(OTHER_METHOD.finding(
+            &facts.subject,
+            format!(
+                "the verdict comes from {}, not from {}",
+                path.method.name(),
+                facts.other_methods.iter().map(|m| m.0).collect::<Vec<_>>().join(" or ")
+            ),
+            facts.other_methods.iter().map(see).collect(),
+            OTHER_METHOD.fix,
+        ));
+    }
     let mut explained = false;
     for note in &path.notes {
         findings.extend(check_note(facts, note, &mut explained));
@@ -286,7 +311,7 @@ fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
     )];
     let mut push = |what: &'static str, value: Option<u32>| {
         if let Some(value) = value {
-            seen.push(Evidence::new(what, value, "bytes", "echo with DF"));
+            seen.push(Evidence::new(what, value, "bytes", asked(path)));
         }
     };
     push("largest packet that arrived", path.bounds.passes_bytes);
@@ -307,6 +332,11 @@ fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
         }
     }
     seen
+}
+
+/// How the path was asked, as the source of what was seen.
+fn asked(path: &PathResult) -> String {
+    format!("{} probes with DF", path.method.name())
 }
 
 fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
@@ -502,7 +532,7 @@ pub fn compare_paths(subject: &str, paths: &[(&str, Verdict, Option<u32>)]) -> V
         *verdict == Verdict::BlackHole && told.is_some_and(|(_, _, told)| told == mtu)
     });
     let (Some((told, _, Some(mtu))), Some((silent, _, _))) = (told, silent) else { return vec![] };
-    let see = |target: &str, what: &'static str| Evidence::text(what, target.to_owned(), "echo with DF");
+    let see = |target: &str, what: &'static str| Evidence::text(what, target.to_owned(), "probes with DF");
     vec![SERVICE_HIDES_PTB.finding(
         subject,
         format!("both paths carry {mtu} bytes, but only for {told} does a router say so; for {silent} larger packets vanish"),
@@ -530,13 +560,17 @@ fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<
         PathNote::TargetSilent => TARGET_SILENT.finding(
             subject,
             format!("{} answers no probe; the number comes from the routers before it", facts.target),
-            vec![Evidence::text("echo replies", 0, "echo with DF")],
+            vec![Evidence::text("answers of the target", 0, "probes with DF")],
             TARGET_SILENT.fix,
         ),
         PathNote::LossNotBySize => LOSS.finding(
             subject,
             format!("probes to {} are lost whatever their size", facts.target),
-            vec![Evidence::text("losses among sizes that pass", "half of a flight or more", "echo with DF")],
+            vec![Evidence::text(
+                "losses among sizes that pass",
+                "half of a flight or more",
+                "probes with DF",
+            )],
             LOSS.fix,
         ),
         PathNote::Refused { from, code } if !*refused => {
@@ -569,6 +603,7 @@ mod tests {
             ip_no_pmtu_disc: Some(0),
             service_is_local: None,
             silent_next_hop: None,
+            other_methods: vec![],
             drops: Some(vec![]),
             burst: 7,
         }

@@ -32,6 +32,17 @@ pub enum Method {
     Udp,
 }
 
+impl Method {
+    /// The name that people use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Icmp => "ICMP",
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
 /// Where the path narrows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

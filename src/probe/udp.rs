@@ -3,7 +3,7 @@
 
 use super::error::ProbeError;
 use super::search::{Answer, AnswerLimit, Event, Probe};
-use super::socket::{IcmpSocket, PMTUDISC_INTERFACE, make_room, option, source_address};
+use super::socket::{IcmpSocket, PMTUDISC_INTERFACE, make_room, open_whole_ipv6, option, source_address};
 use super::transport::{Target, Transport, not_sent};
 use super::wire::{self, Family};
 use crate::facts::Method;
@@ -32,6 +32,8 @@ pub struct UdpProbe {
     /// Holds the source port, and receives what a server answers.
     holder: Socket,
     icmp: IcmpSocket,
+    /// IPv6 only: sends whole packets.
+    whole: Option<Socket>,
     family: Family,
     target: Target,
     port: u16,
@@ -39,7 +41,6 @@ pub struct UdpProbe {
     token: [u8; 8],
     /// Size and UDP checksum of each probe, by id: what every router quotes of it.
     sent: Vec<(u32, u16)>,
-    hops: Option<u8>,
 }
 
 impl UdpProbe {
@@ -51,13 +52,14 @@ impl UdpProbe {
         let family = Family::of(target.address);
         let open = || {
             let icmp = IcmpSocket::open(family)?;
-            open_holder(target).map(|(holder, local)| (icmp, holder, local))
+            let whole = if family.version == 6 { Some(open_whole_ipv6()?) } else { None };
+            open_holder(target).map(|(holder, local)| (icmp, whole, holder, local))
         };
-        let (icmp, holder, local) = netns.run(open)?.map_err(ProbeError::NoRawSocket)?;
+        let (icmp, whole, holder, local) = netns.run(open)?.map_err(ProbeError::NoRawSocket)?;
         let mut token = [0u8; 8];
         // Without randomness a stranger's guess would count a little easier; it is no reason to stop.
         let _ = rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::NONBLOCK);
-        Ok(Self { holder, icmp, family, target, port, local, token, sent: Vec::new(), hops: None })
+        Ok(Self { holder, icmp, whole, family, target, port, local, token, sent: Vec::new() })
     }
 
     /// The smallest probe, bytes of the whole IP packet.
@@ -94,7 +96,7 @@ impl UdpProbe {
         bytes
     }
 
-    fn transmit(&mut self, probe: Probe, datagram: &[u8]) -> io::Result<usize> {
+    fn transmit(&self, probe: Probe, datagram: &[u8]) -> io::Result<usize> {
         match (self.local.ip(), self.target.address) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let ttl = probe.ttl.unwrap_or(64);
@@ -103,13 +105,14 @@ impl UdpProbe {
                 // A raw socket with its own header sends any protocol (raw(7)).
                 self.icmp.socket().send_to(&packet, &SocketAddr::new(to.into(), 0).into())
             }
-            (_, IpAddr::V6(_)) => {
-                if self.hops != probe.ttl {
-                    self.holder.set_unicast_hops_v6(u32::from(probe.ttl.unwrap_or(64)))?;
-                    self.hops = probe.ttl;
-                }
-                let to = self.target.socket_address(self.port).into();
-                self.holder.send_to(datagram.get(8..).unwrap_or_default(), &to)
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                // Not by the holder: where the interface computes checksums, routers quote an unfinished one.
+                let socket =
+                    self.whole.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+                let hops = probe.ttl.unwrap_or(64);
+                let packet = wire::ipv6_packet(from, to, hops, IpNextHeaderProtocols::Udp, datagram)
+                    .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
+                socket.send_to(&packet, &self.target.socket_address(0).into())
             }
             _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         }

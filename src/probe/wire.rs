@@ -131,20 +131,31 @@ pub fn ipv4_packet(
 /// Protocol 253, for experiments (RFC 3692): nobody speaks it, so that a target answers with parameter problem.
 const NOBODYS: IpNextHeaderProtocol = IpNextHeaderProtocols::Test1;
 
-/// A whole IPv6 packet of a protocol that nobody speaks, marked with the token and the probe's id.
-pub(super) fn scout(source: Ipv6Addr, target: Ipv6Addr, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
-    let mut bytes = vec![0u8; usize::try_from(probe.size).ok()?];
+/// A whole IPv6 packet around `payload`.
+pub(super) fn ipv6_packet(
+    source: Ipv6Addr,
+    target: Ipv6Addr,
+    hops: u8,
+    protocol: IpNextHeaderProtocol,
+    payload: &[u8],
+) -> Option<Vec<u8>> {
+    let mut bytes = vec![0u8; 40 + payload.len()];
     let mut packet = MutableIpv6Packet::new(&mut bytes)?;
     packet.set_version(6);
-    packet.set_payload_length(u16::try_from(probe.size.checked_sub(40)?).ok()?);
-    packet.set_next_header(NOBODYS);
-    packet.set_hop_limit(probe.ttl.unwrap_or(64));
+    packet.set_payload_length(u16::try_from(payload.len()).ok()?);
+    packet.set_next_header(protocol);
+    packet.set_hop_limit(hops);
     packet.set_source(source);
     packet.set_destination(target);
-    let payload = bytes.get_mut(40..)?;
-    let marked = mark.token.into_iter().chain(probe.id.to_be_bytes());
-    payload.iter_mut().zip(marked).for_each(|(to, from)| *to = from);
+    packet.set_payload(payload);
     Some(bytes)
+}
+
+/// A whole IPv6 packet of a protocol that nobody speaks, marked with the token and the probe's id.
+pub(super) fn scout(source: Ipv6Addr, target: Ipv6Addr, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
+    let mut payload = [&mark.token[..], &probe.id.to_be_bytes()].concat();
+    payload.resize(usize::try_from(probe.size.checked_sub(40)?).ok()?, 0);
+    ipv6_packet(source, target, probe.ttl.unwrap_or(64), NOBODYS, &payload)
 }
 
 /// What a received ICMP message answers, if it answers one of ours: `sizes(sequence)` tells the size of the

@@ -78,6 +78,9 @@ pub struct MtuReport {
     /// For the picture.
     #[serde(skip)]
     pub hops: Vec<Hop>,
+    /// Methods that gave no verdict, and why.
+    #[serde(skip)]
+    pub tried: Vec<String>,
     /// How people name the source.
     #[serde(skip)]
     pub label: String,
@@ -228,7 +231,11 @@ fn wrap(parts: &[String], width: usize) -> String {
 
 fn numbers(report: &MtuReport) -> String {
     let ProbeCounts { sent, answered, too_big, lost } = report.probes;
-    let mut parts = vec![format!("{sent} probes: {answered} answered, {too_big} too big, {lost} lost")];
+    let port = report.target.port.filter(|_| report.method != Method::Icmp);
+    let way = report.method.name().to_owned() + &port.map(|p| format!(" port {p}")).unwrap_or_default();
+    let mut parts =
+        vec![format!("{way}, {sent} probes: {answered} answered, {too_big} too big, {lost} lost")];
+    parts.extend(report.tried.iter().map(|tried| format!("not by {}", sanitize(tried))));
     if let Some(rtt) = report.rtt_us {
         parts
             .push(format!("rtt {}", duration_ms(f64::from(u32::try_from(rtt).unwrap_or(u32::MAX)) / 1000.0)));

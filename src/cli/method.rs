@@ -1,0 +1,121 @@
+//! Which way a path is asked, and what the others had to say: ICMP, then TCP and UDP where a port was named.
+
+use super::Failure;
+use crate::facts::{Method, PathNote, PathResult, Verdict};
+use crate::netns::NetNs;
+use crate::probe::search::{Plan, Search};
+use crate::probe::{Echo, ProbeError, Target, TcpProbe, Transport, UdpProbe, drive, scout};
+use clap::ValueEnum;
+use std::os::fd::BorrowedFd;
+
+/// How to probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    /// ICMP, then TCP and UDP if a port is named.
+    Auto,
+    /// Echo requests.
+    Icmp,
+    /// Old data on a connection to the port: the application never sees a byte.
+    Tcp,
+    /// Datagrams to the port; a name server on port 53 is asked a padded question.
+    Udp,
+}
+
+/// A path that was asked.
+pub(super) struct Asked {
+    /// What was found out.
+    pub(super) path: PathResult,
+    /// The transport that found it out, for a burst of packets afterwards.
+    pub(super) transport: Box<dyn Transport>,
+    /// Methods that gave no answer, and why.
+    pub(super) tried: Vec<(Method, String)>,
+}
+
+/// Where and how to ask.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) netns: &'a NetNs,
+    pub(super) target: Target,
+    pub(super) port: Option<u16>,
+    pub(super) choice: Choice,
+    pub(super) plan: &'a Plan,
+    pub(super) stop: Option<BorrowedFd<'a>>,
+}
+
+/// Asks in the order of the choice until a method gives a verdict.
+///
+/// # Errors
+/// What stopped the only method that was left: a missing privilege, a port that does not answer.
+pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
+    let order: &[Method] = match (question.choice, question.port) {
+        (Choice::Auto, Some(_)) => &[Method::Icmp, Method::Tcp, Method::Udp],
+        (Choice::Auto | Choice::Icmp, _) => &[Method::Icmp],
+        (Choice::Tcp, _) => &[Method::Tcp],
+        (Choice::Udp, _) => &[Method::Udp],
+    };
+    let mut tried = Vec::new();
+    let mut best: Option<(PathResult, Box<dyn Transport>)> = None;
+    for (at, method) in order.iter().enumerate() {
+        let last = at + 1 == order.len();
+        match one(question, *method) {
+            Ok((path, transport)) => {
+                let enough = decides(&path) || path.notes.contains(&PathNote::Interrupted);
+                if !enough {
+                    tried.push((*method, said(&path)));
+                }
+                // The first that says anything is better than a later one that says nothing.
+                if enough || best.as_ref().is_none_or(|(seen, _)| seen.verdict == Verdict::Unreachable) {
+                    best = Some((path, transport));
+                }
+                if enough {
+                    break;
+                }
+            }
+            Err(error) if last && best.is_none() => return Err(error.into()),
+            // What needs a privilege is not answered by another method.
+            Err(error @ (ProbeError::NetNs(_) | ProbeError::NoRawSocket(_))) => return Err(error.into()),
+            Err(error) => tried.push((*method, error.to_string())),
+        }
+    }
+    let (path, transport) = best.ok_or_else(|| Failure::stopped("no method could be tried"))?;
+    tried.retain(|(method, _)| *method != path.method);
+    Ok(Asked { path, transport, tried })
+}
+
+/// Whether nothing is gained by asking another way.
+fn decides(path: &PathResult) -> bool {
+    let settled = matches!(path.verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
+    settled && !path.notes.contains(&PathNote::TargetSilent)
+}
+
+fn said(path: &PathResult) -> String {
+    match path.verdict {
+        Verdict::Unreachable => "no answer of any size".into(),
+        Verdict::Narrowed => "only routers answered".into(),
+        _ => "no verdict".into(),
+    }
+}
+
+fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Transport>), ProbeError> {
+    let Question { netns, target, port, plan, stop, .. } = question;
+    let port = port.unwrap_or_default();
+    let mut plan = plan.clone();
+    let mut known = Vec::new();
+    let mut transport: Box<dyn Transport> = match method {
+        Method::Icmp => {
+            let mut echo = Echo::open(netns, target)?;
+            known = scout(&mut echo, &plan, stop)?;
+            Box::new(echo)
+        }
+        Method::Tcp => Box::new(TcpProbe::open(netns, target, port, plan.timeout)?),
+        Method::Udp => {
+            let udp = UdpProbe::open(netns, target, port)?;
+            plan.control = plan.control.max(udp.smallest()).min(plan.max);
+            plan.answers = udp.answer_limit();
+            Box::new(udp)
+        }
+    };
+    let mut search = Search::knowing(plan, &known);
+    let path = drive(&mut search, transport.as_mut(), stop)?;
+    Ok((path, transport))
+}

@@ -1,0 +1,100 @@
+//! Paths that filter ICMP, asked by TCP and UDP, and the order in which `--method auto` asks.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails loudly; clippy sees only #[test] functions as tests"
+)]
+
+mod support;
+use serde_json::Value;
+use std::process::{Command, Stdio};
+use support::namespace_path::NamespacePath;
+use support::{Running, nsprobe, stderr, stdout};
+
+/// A path of 1450 bytes behind the first router, which says so or does not; the target answers echo or not.
+fn path(family: u8, ptb: &str, echo: bool) -> NamespacePath {
+    let text = format!(
+        "about = 'methods'\nfamily = {family}\ninterface_mtu = 1500\n\
+         hop = [{{ mtu = 1500 }}, {{ mtu = 1450, ptb = '{ptb}' }}]\ntarget = {{ echo = {echo} }}\n\
+         expect = {{ verdict = 'black_hole', path_mtu = 1450 }}"
+    );
+    NamespacePath::build(&toml::from_str(&text).unwrap())
+}
+
+fn mtu(path: &NamespacePath, words: &[&str]) -> (Option<i32>, Value) {
+    let mut command = nsprobe();
+    command.args(["mtu", &path.source(), &path.target(), "-o", "json"]).args(words);
+    let output = command.output().unwrap();
+    let document =
+        serde_json::from_str(&stdout(&output)).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)));
+    (output.status.code(), document)
+}
+
+fn serve(path: &NamespacePath, words: &str) -> Running {
+    let arguments = ["netns", "exec", path.target_namespace().name(), "socat"];
+    let child = Command::new("ip")
+        .args(arguments)
+        .args(words.split(' '))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    Running(child)
+}
+
+fn seen(document: &Value) -> (&str, Option<u64>, &str) {
+    (
+        document["verdict"].as_str().unwrap(),
+        document["path_mtu_bytes"].as_u64(),
+        document["method"].as_str().unwrap(),
+    )
+}
+
+#[test]
+fn where_only_a_tcp_port_answers_auto_says_what_tcp_found() {
+    for family in [4, 6] {
+        let path = path(family, "silent", false);
+        let _server = serve(&path, &format!("TCP{family}-LISTEN:8080,fork,reuseaddr /dev/null"));
+        let (code, document) = mtu(&path, &["--port", "8080"]);
+        assert_eq!(seen(&document), ("black_hole", Some(1450), "tcp"), "{document:#}");
+        assert_eq!(code, Some(1));
+        let findings = document["findings"].as_array().unwrap();
+        assert!(findings.iter().any(|f| f["id"] == "mtu.other_method"), "{document:#}");
+    }
+}
+
+#[test]
+fn a_closed_udp_port_answers_within_its_limit() {
+    for (family, ptb, verdict) in [
+        (4, "silent", "black_hole"),
+        (4, "honest", "narrowed"),
+        (6, "silent", "black_hole"),
+        (6, "honest", "narrowed"),
+    ] {
+        let path = path(family, ptb, false);
+        let (_, document) = mtu(&path, &["--method", "udp", "--port", "33434"]);
+        assert_eq!(seen(&document), (verdict, Some(1450), "udp"), "IPv{family} {ptb}\n{document:#}");
+        let flag = if family == 6 { "-6" } else { "-4" };
+        let route = path.source_namespace().ip(&format!("{flag} route get {}", path.target()));
+        assert!(!route.contains("mtu"), "IPv{family}: {route}");
+    }
+}
+
+#[test]
+fn no_port_is_asked_that_nobody_named() {
+    let path = path(4, "silent", false);
+    let (_, document) = mtu(&path, &["--timeout", "200ms"]);
+    assert_eq!(seen(&document), ("unreachable", None, "icmp"), "{document:#}");
+    let output = nsprobe().args(["mtu", &path.source(), &path.target(), "--method", "tcp"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn where_echo_answers_auto_connects_to_nobody() {
+    let path = path(4, "honest", true);
+    let (_, document) = mtu(&path, &["--port", "8080"]);
+    assert_eq!(seen(&document), ("narrowed", Some(1450), "icmp"), "{document:#}");
+}
