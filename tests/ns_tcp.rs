@@ -17,13 +17,15 @@ use nsprobe::probe::wire::Family;
 use nsprobe::probe::{ProbeError, Target, TcpProbe, TcpWay, drive};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::namespace_path::NamespacePath;
 use support::virtual_path::{Scenario, verdict_name};
-use support::{Netns, run};
+use support::{Netns, Running, run};
 
 /// What an application behind a port saw of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,6 +244,20 @@ fn without_sack_dsack_or_timestamps_the_answer_is_the_same() {
 }
 
 #[test]
+fn a_handshake_whose_last_ack_was_lost_is_completed() {
+    let path = black_hole(4);
+    filter(
+        path.first_hop(),
+        "add chain inet f l { type filter hook forward priority 1; }; \
+         add rule inet f l tcp dport 80 tcp flags == ack limit rate over 1/hour burst 1 packets accept; \
+         add rule inet f l tcp dport 80 tcp flags == ack drop",
+    );
+    let application = Application::start(path.target_namespace(), Manner::Listens);
+    expect(&path, TcpWay::OldData, Verdict::BlackHole, 1450);
+    assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+}
+
+#[test]
 fn a_closed_port_answers_too() {
     for family in [4, 6] {
         let path = black_hole(family);
@@ -342,4 +358,94 @@ fn without_cap_net_admin_the_error_names_it_and_the_connection_is_closed_all_the
     assert!(matches!(error, ProbeError::NoRepair(_)), "{error:?}");
     assert!(error.to_string().contains("CAP_NET_ADMIN"));
     assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
+}
+
+/// A program in a namespace, started by hand, whose words go to `folder`/said; waits until it listens on port 80.
+fn serve(namespace: &Netns, folder: &Path, words: &[&str]) -> Running {
+    let said = std::fs::File::create(folder.join("said")).unwrap();
+    let child = Command::new("ip")
+        .args(["netns", "exec", namespace.name()])
+        .args(words)
+        .stdin(Stdio::null())
+        .stderr(said.try_clone().unwrap())
+        .stdout(said)
+        .spawn()
+        .unwrap();
+    let server = Running(child);
+    let listens = || inside(namespace, "ss -Htln sport = :80").contains("LISTEN");
+    let ready = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        listens()
+    });
+    let words = std::fs::read_to_string(folder.join("said")).unwrap();
+    assert!(ready, "{} does not listen: {words}", words_of(&words));
+    server
+}
+
+fn words_of(text: &str) -> &str {
+    if text.is_empty() { "it says nothing" } else { text }
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).unwrap_or_default()
+}
+
+#[test]
+fn nginx_logs_no_request_and_no_error() {
+    for (listen, family, way) in [
+        ("[::]:80 ipv6only=off", 4, TcpWay::OldData),
+        ("[::]:80 ipv6only=off", 6, TcpWay::OldData),
+        // TCP_DEFER_ACCEPT: there is no connection before there is data, and there is none.
+        ("80 deferred", 4, TcpWay::NoRanges),
+    ] {
+        let path = black_hole(family);
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path();
+        std::fs::write(
+            home.join("nginx.conf"),
+            format!(
+                "daemon off; master_process off; user root; pid {0}/pid; error_log {0}/error info; \
+                 events {{ worker_connections 64; }} \
+                 http {{ access_log {0}/access; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy; \
+                 fastcgi_temp_path {0}/fastcgi; uwsgi_temp_path {0}/uwsgi; scgi_temp_path {0}/scgi; \
+                 server {{ listen {listen}; return 204; }} }}",
+                home.display()
+            ),
+        )
+        .unwrap();
+        let configuration = home.join("nginx.conf").display().to_string();
+        let server = serve(path.target_namespace(), home, &["nginx", "-c", &configuration]);
+        expect(&path, way, Verdict::BlackHole, 1450);
+        std::thread::sleep(Duration::from_millis(100));
+        drop(server);
+        assert_eq!(read(home, "access"), "", "{listen}: a request");
+        let log = read(home, "error");
+        let wrong = |line: &&str| !line.contains("[notice]") && !line.contains("[info]");
+        assert_eq!(log.lines().find(wrong), None, "{listen}: {log}");
+        println!("{listen}: {:?}", log.lines().filter(|l| l.contains("[info]")).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_python_server_reads_nothing_but_the_end() {
+    let program = "import socket\n\
+        listener = socket.create_server(('::', 80), family=socket.AF_INET6, dualstack_ipv6=True)\n\
+        while True:\n    \
+            peer, _ = listener.accept()\n    \
+            print('accepted', flush=True)\n    \
+            try:\n        \
+                print('read', peer.recv(65536), flush=True)\n    \
+            except OSError as error:\n        \
+                print(error, flush=True)\n    \
+            peer.close()\n";
+    for family in [4, 6] {
+        let path = black_hole(family);
+        let folder = tempfile::tempdir().unwrap();
+        let server = serve(path.target_namespace(), folder.path(), &["python3", "-c", program]);
+        expect(&path, TcpWay::OldData, Verdict::BlackHole, 1450);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(read(folder.path(), "said"), "accepted\nread b''\n");
+        no_socket_is_stuck(&path);
+        drop(server);
+    }
 }

@@ -59,6 +59,8 @@ pub(super) enum Connected {
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
+    /// When our FIN was sent.
+    left: Option<Instant>,
     pub(super) local: SocketAddr,
     pub(super) numbers: Numbers,
 }
@@ -102,7 +104,7 @@ impl Connection {
         let local = socket.local_addr().map_err(failed)?.as_socket();
         let local = local.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
         let numbers = read_numbers(&socket, handshake).map_err(ProbeError::NoRepair)?;
-        Ok(Connected::Open(Self { socket, local, numbers }))
+        Ok(Connected::Open(Self { socket, left: None, local, numbers }))
     }
 
     /// Whether neither side has ended it: `tcpi_state`, the first byte of `struct tcp_info`.
@@ -110,16 +112,23 @@ impl Connection {
         let mut state = [0u8; 1];
         read_option(&self.socket, libc::TCP_INFO, &mut state).is_ok() && state == [ESTABLISHED]
     }
+
+    /// Sends our FIN; the peer has until the drop to send its own.
+    pub(super) fn leave(&mut self) {
+        if self.left.is_none() && self.socket.shutdown(Shutdown::Write).is_ok() {
+            self.left = Some(Instant::now());
+        }
+    }
 }
 
 impl Drop for Connection {
     /// FIN, and the peer's FIN. What it sent unasked (a greeting) is read first: a socket closed with unread
     /// bytes says RST, which an application would log.
     fn drop(&mut self) {
-        if self.socket.shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        let end = Instant::now() + GOODBYE + self.numbers.rtt.min(Duration::from_secs(1)) * 2;
+        self.leave();
+        // Where no FIN can be sent the peer has ended it.
+        let Some(left) = self.left else { return };
+        let end = left + GOODBYE + self.numbers.rtt.min(Duration::from_secs(1)) * 2;
         let mut buffer = [0u8; 4096];
         let mut heard = 0;
         while heard < LAST_WORDS {

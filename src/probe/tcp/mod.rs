@@ -40,7 +40,7 @@ use way::{Knock, Meaning, OldData};
 /// Local ports that SYN probes use in turn: more than one flight holds.
 const PORTS: usize = 64;
 /// Segments that ask for ranges before the search begins, at most.
-const TRIALS: u16 = 3;
+const TRIALS: u16 = 4;
 /// Bytes of payload of such a segment.
 const TRIAL_BYTES: u32 = 8;
 /// Messages looked at before the clock is looked at again.
@@ -85,6 +85,9 @@ pub struct TcpProbe {
 impl TcpProbe {
     /// Connects to `port` from inside `netns`, within `timeout`, and finds out which way the port can be
     /// asked: one round trip more.
+    ///
+    /// The kernel sends a lost SYN again after one and after three seconds (RFC 6298 §2): with less than that
+    /// the first loss counts as a filtered port.
     ///
     /// # Errors
     /// [`ProbeError::NoRawSocket`] without CAP_NET_RAW and [`ProbeError::NoRepair`] without CAP_NET_ADMIN in
@@ -159,7 +162,7 @@ impl TcpProbe {
         self.connection.as_ref().is_some_and(|connection| !connection.stands())
     }
 
-    /// From here on SYN probes; the connection is closed in order.
+    /// From here on SYN probes; the connection gets its FIN.
     fn knock_instead(&mut self, why: TcpWay) -> io::Result<()> {
         let local = SockAddr::from(match self.local {
             IpAddr::V4(address) => SocketAddr::new(address.into(), 0),
@@ -179,7 +182,9 @@ impl TcpProbe {
         self.held = held;
         self.knock = Some(Knock { ports, target_port: self.port, base: u32::from_ne_bytes(base) });
         self.way = why;
-        self.connection = None;
+        if let Some(connection) = &mut self.connection {
+            connection.leave();
+        }
         Ok(())
     }
 
@@ -192,6 +197,9 @@ impl TcpProbe {
         let patience = (numbers.rtt * 2 + Duration::from_millis(50)).min(timeout);
         let size = Segment::headers(self.family.ip_header, numbers.timestamps.is_some()) + TRIAL_BYTES;
         for id in 0..TRIALS {
+            if id > 0 {
+                let _ = self.acknowledge_again();
+            }
             let _ = self.transmit(Probe { id, size, ttl: None });
             let end = Instant::now() + patience;
             while let Ok(Some(heard)) = self.hear_until(end) {
@@ -248,8 +256,20 @@ impl TcpProbe {
             (None, Some(old)) => old.segment(probe.id, length, Instant::now()),
             (None, None) => return Err(io::ErrorKind::NotConnected.into()),
         };
+        self.inject(&segment, probe.ttl.unwrap_or(64), probe.size)
+    }
+
+    /// The last ACK of the handshake once more: where it was lost the peer has half a connection, and names
+    /// no ranges either. For any other peer it is a duplicate that says nothing.
+    fn acknowledge_again(&self) -> io::Result<usize> {
+        let Some(old) = &self.old_data else { return Ok(0) };
+        let segment = Segment { sequence: old.numbers.send_next, ..old.segment(0, 0, Instant::now()) };
+        self.inject(&segment, 64, Segment::headers(self.family.ip_header, segment.timestamps.is_some()))
+    }
+
+    fn inject(&self, segment: &Segment, ttl: u8, size: u32) -> io::Result<usize> {
         let packet = segment
-            .packet(self.local, self.target.address, probe.ttl.unwrap_or(64), probe.size)
+            .packet(self.local, self.target.address, ttl, size)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
         let to: SocketAddr = match self.target.address {
             IpAddr::V4(address) => SocketAddr::new(address.into(), 0),

@@ -1,8 +1,9 @@
 //! Where segments leave and where answers are overheard, beside the kernel's TCP.
 //!
-//! Neither socket is one of protocol TCP: to a raw IPv6 socket of the quoted protocol the kernel hands a PTB
-//! and writes the path-MTU cache for it (`rawv6_err`, net/ipv6/raw.c). Sending goes through IPPROTO_RAW,
-//! hearing through a packet socket whose filter runs before anything is copied.
+//! Neither socket is one of protocol TCP. To a raw IPv4 socket of the protocol that a PTB quotes the kernel
+//! hands that PTB, and caches the path MTU for it (`raw_err`, net/ipv4/raw.c); a raw socket of protocol TCP
+//! would also get a copy of every segment of the namespace. Sending goes through IPPROTO_RAW, hearing through
+//! a packet socket whose filter runs before anything is copied.
 
 use crate::probe::socket::{PMTUDISC_INTERFACE, make_room, option};
 use crate::probe::wire::Family;
