@@ -181,7 +181,9 @@ fn read_numbers(socket: &Socket, handshake: Duration) -> io::Result<Numbers> {
     let timestamps = if agreed & OPTION_TIMESTAMPS == 0 {
         None
     } else {
-        Some((read_u32(socket, libc::TCP_TIMESTAMP)?, Instant::now()))
+        // The lowest bit is no time, it says whether the clock counts microseconds (Linux 6.7). Set, the value
+        // is never behind what was sent already, which the peer would refuse (RFC 7323 §5.3).
+        Some((read_u32(socket, libc::TCP_TIMESTAMP)? | 1, Instant::now()))
     };
     let repair = Repair::enter(socket)?;
     Ok(Numbers {
