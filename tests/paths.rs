@@ -2,8 +2,10 @@
 
 mod support;
 
-use nsprobe::facts::Verdict;
+use nsprobe::facts::{PathResult, Verdict};
+use nsprobe::probe::search::{Answer, Event, Plan, Search, Step};
 use proptest::prelude::*;
+use std::time::Duration;
 use support::virtual_path::{Expect, HopSpec, Ptb, Scenario, TargetSpec, scenarios, verdict_name};
 
 #[test]
@@ -150,4 +152,43 @@ fn a_clear_path_costs_one_flight() {
     assert_eq!(result.verdict, Verdict::Clear);
     assert!(sent.len() <= 12, "{}", sent.len());
     assert!(result.elapsed_ms < 0.5, "{}", result.elapsed_ms);
+}
+
+/// A search that is told of nothing until `answers_at`, then of a reply to everything that was sent.
+fn starved(plan: Plan, answers_at: Duration) -> PathResult {
+    let mut search = Search::new(plan);
+    let mut now = Duration::ZERO;
+    let mut sent = Vec::new();
+    loop {
+        match search.poll(now) {
+            Step::Done => return search.result(),
+            Step::Send(probe) => sent.push(probe.id),
+            Step::Wait(until) if now < answers_at && until >= answers_at => {
+                now = answers_at;
+                let answer = Answer::Reply { ttl: Some(64), largest_fragment: None };
+                sent.drain(..).for_each(|id| search.on_event(Event { id, answer }, now));
+            }
+            Step::Wait(until) => now = until,
+        }
+    }
+}
+
+#[test]
+fn the_last_packets_of_the_budget_are_waited_for() {
+    let plan = |max_probes| Plan { max_probes, ..Plan::new(84, 1500, 68) };
+    let result = starved(plan(1), Duration::from_millis(50));
+    assert_eq!((result.verdict, result.bounds.passes_bytes), (Verdict::Inconclusive, Some(84)));
+    assert_eq!((result.probes.answered, result.probes.lost), (1, 0));
+    let result = starved(plan(3), Duration::from_millis(50));
+    assert_eq!(result.verdict, Verdict::Clear, "the largest size is the second packet: {result:?}");
+    let result = starved(plan(3), Duration::from_secs(60));
+    assert_eq!((result.verdict, result.probes.lost), (Verdict::Inconclusive, 3), "and not for ever");
+}
+
+#[test]
+fn silence_is_a_verdict_only_where_an_answer_was_waited_for() {
+    let plan = |ms| Plan { deadline: Duration::from_millis(ms), ..Plan::new(84, 1500, 68) };
+    let result = starved(plan(1), Duration::from_secs(60));
+    assert_eq!(result.verdict, Verdict::Inconclusive, "1 ms is no time for an answer: {result:?}");
+    assert_eq!(starved(plan(1500), Duration::from_secs(60)).verdict, Verdict::Unreachable);
 }

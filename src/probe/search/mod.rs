@@ -143,17 +143,21 @@ impl Search {
             if matches!(self.phase, Phase::Done) {
                 return Step::Done;
             }
+            self.judge(now);
             if now >= self.plan.deadline {
                 self.stop(PathNote::Deadline, now);
                 continue;
             }
-            self.judge(now);
             if let Some(&(size, ttl)) = self.queue.front() {
                 if now < self.next_send {
                     return Step::Wait(self.next_send.min(self.plan.deadline));
                 }
                 if self.exhausted(size) {
                     self.queue.clear();
+                    // What was sent may still be answered.
+                    if let Some(until) = self.unsettled(now) {
+                        return Step::Wait(until.min(self.plan.deadline));
+                    }
                     self.stop(PathNote::Budget, now);
                     continue;
                 }
@@ -194,9 +198,10 @@ impl Search {
         }
         if self.verdict.is_none() {
             self.note(note);
-            self.verdict = Some(if self.records.0.iter().any(|r| matches!(r.fate, Fate::Answered { .. })) {
-                Verdict::Inconclusive
-            } else if note == PathNote::Deadline {
+            // Silence is a verdict only where an answer was waited for.
+            let silent = !self.records.0.iter().any(|r| matches!(r.fate, Fate::Answered { .. }));
+            let waited = self.records.0.iter().any(Record::lost);
+            self.verdict = Some(if note == PathNote::Deadline && silent && waited {
                 Verdict::Unreachable
             } else {
                 Verdict::Inconclusive
