@@ -105,6 +105,24 @@ fn assert_code(output: &Output, code: i32) {
 }
 
 #[test]
+fn a_file_size_limit_ends_it_as_a_full_disk_does() {
+    let pair = Pair::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.pcapng");
+    let _ping = pair.ping("-i 0.01 -s 1000");
+    let words = format!(
+        "ulimit -f 8; exec {} capture {} -w {} --duration 20s",
+        env!("CARGO_BIN_EXE_nsprobe"),
+        pair.b.source(),
+        file.display()
+    );
+    let output = Command::new("bash").args(["-c", &words]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{:?} {}", output.status, stderr(&output));
+    assert!(stderr(&output).contains("File too large"), "{}", stderr(&output));
+    run("capinfos", &["-c", file.to_str().unwrap()]);
+}
+
+#[test]
 fn a_ping_is_read_by_tshark_and_capinfos() {
     let pair = Pair::new();
     let folder = tempfile::tempdir().unwrap();

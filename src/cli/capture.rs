@@ -10,7 +10,7 @@ use crate::diagnose::capture::{CaptureSettings, check_point};
 use crate::pods::{Source, resolve};
 use crate::report::{CaptureReport, Paint, document, render_capture, sanitize};
 use clap::Args;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,8 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
     }
     let filter = args.filter.join(" ");
     capture::check_filter(&filter).map_err(|e| capture_failure(e.into()))?;
+    // Past `ulimit -f` a write is to fail as on a full disk, not to end us in the middle of a packet.
+    let _ = SigSet::from_iter([Signal::SIGXFSZ]).thread_block();
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .map_err(|e| Failure::stopped(format!("cannot catch signals: {e}")))?;
     let snaplen_bytes = args.snaplen.unwrap_or(match target {
@@ -329,7 +331,7 @@ fn capture_failure(error: CaptureError) -> Failure {
     let message = error.to_string();
     match error {
         CaptureError::NetNs(error) => error.into(),
-        CaptureError::Filter(error) => Failure::input(message).hint(if error.is_about_a_name() {
+        CaptureError::Filter(error) => Failure::usage(message).hint(if error.is_about_a_name() {
             "use numbers: port 80 instead of port http, host 10.0.0.1 instead of a name"
         } else {
             "man pcap-filter has the language; quote brackets and & for the shell: -- 'tcp and (port 80 or port 443)'"

@@ -92,7 +92,7 @@ impl Context {
         if failure.message.is_empty() {
             return Exit::Code(failure.code);
         }
-        if self.json() && failure.documented {
+        if self.json() {
             let body = ErrorDocument {
                 code: failure.code,
                 message: failure.message.clone(),

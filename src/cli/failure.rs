@@ -42,23 +42,17 @@ pub struct Failure {
     pub message: String,
     /// The next step.
     pub hint: Option<String>,
-    /// Whether `-o json` gets an error document: not for a wrong command line, which is clap's text alone.
-    pub documented: bool,
 }
 
 impl Failure {
     fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, documented: code != 2 }
+        Self { code, message: message.into(), hint: None }
     }
 
-    /// 2: the command line is wrong in a way that clap cannot see.
+    /// 2: the command line is wrong in a way that clap cannot see. Unlike clap's errors, which are text
+    /// alone, this one has a document too: a filter or a size is input, and scripts read why it was refused.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(2, message)
-    }
-
-    /// 2: an argument in a language of its own is wrong; unlike clap's errors it is told in JSON too.
-    pub fn input(message: impl Into<String>) -> Self {
-        Self { documented: true, ..Self::new(2, message) }
     }
 
     /// 3: SOURCE or TARGET cannot be resolved.
