@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `500ms`, `2s`, `1m`, `1h`.
+/// `500ms`, `2s`, `1m`, `1h`; no time at all is too short for anything that takes one.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -18,7 +18,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .parse::<f64>()
         .ok()
         .and_then(|n| Duration::try_from_secs_f64(n * scale).ok())
-        .ok_or_else(|| "a duration is a number with a unit: 500ms, 2s, 1m".into())
+        .filter(|d| !d.is_zero())
+        .ok_or_else(|| "a duration is a number above 0 with a unit: 500ms, 2s, 1m".into())
 }
 
 /// `1500`, `64k`, `10M`, `1G`: powers of 1024.
@@ -42,7 +43,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["5", "", "s", "-1s", "1e9s", "1..2s", "99999999999999999999999h"] {
+        for wrong in ["5", "", "s", "0s", "0ms", "-1s", "1e9s", "1..2s", "99999999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
