@@ -237,7 +237,7 @@ fn a_filter_shows_what_fits_and_a_wrong_one_is_exit_3() {
         ("web-6f5d-k6", "close: other/web-6f5d-k5, shop/web-6f5d-k5"),
         ("shop/two-k5:web", "pod shop/two-k5 has no container web; it has: app, sidecar"),
         ("nope/web-6f5d-k5", "no pod nope/web-6f5d-k5"),
-        ("10.9.9.9", "no pod 10.9.9.9"),
+        ("10.9.9.9", "no pod of this node has the IP 10.9.9.9"),
         ("id:abc", "at least 6 hex digits"),
         ("a b", "no Kubernetes name"),
     ] {

@@ -293,7 +293,10 @@ fn open_without_process(
 /// `no pod …`, with close names and with what the list was read from when that was not the runtime.
 pub(super) fn not_found(pods: &[Pod], text: &str, degraded: Option<&Degraded>) -> ResolveError {
     let near = close_names(pods, text);
-    let mut message = format!("no pod {text} on this node");
+    let mut message = match Selector::parse(text) {
+        Ok(Selector::Ip(ip)) => format!("no pod of this node has the IP {ip} (the node itself is `host`)"),
+        _ => format!("no pod {text} on this node"),
+    };
     if let Some(other) = without_container(pods, text) {
         message = other;
     } else if !near.is_empty() {
