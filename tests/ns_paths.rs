@@ -174,3 +174,72 @@ fn a_next_hop_that_is_gone_is_named() {
     assert_eq!(document["verdict"], "unreachable", "{document:#}");
     assert_eq!(document["findings"][0]["id"], "mtu.next_hop_silent", "{document:#}");
 }
+
+#[test]
+fn a_broadcast_address_is_refused_before_anything_is_sent() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "clear"
+           interface_mtu = 1500
+           expect = { verdict = "clear", path_mtu = 1500 }"#,
+    ));
+    path.source_namespace().ip("link add wide type bridge");
+    path.source_namespace().ip("addr add 10.77.0.1/24 brd + dev wide");
+    path.source_namespace().ip("link set wide up");
+    let output = nsprobe().args(["mtu", &path.source(), "10.77.0.255", "-o", "json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let document = support::schema::valid(&output.stdout);
+    assert_eq!(document["message"], "10.77.0.255 is not the address of one host");
+}
+
+#[test]
+fn a_size_that_was_not_asked_for_is_not_claimed() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "narrow"
+           interface_mtu = 1500
+           hop = [{ mtu = 1450 }]
+           expect = { verdict = "narrowed", path_mtu = 1450 }"#,
+    ));
+    let run = |format: &str| {
+        let output =
+            nsprobe().args(["mtu", &path.source(), &path.target(), "--max", "1400", "-o", format]).output();
+        output.unwrap()
+    };
+    let document = support::schema::valid(&run("json").stdout);
+    assert_eq!(document["path_mtu_bytes"], serde_json::Value::Null, "{document:#}");
+    assert_eq!(document["bounds"]["passes_bytes"], 1400);
+    let text = stdout(&run("human"));
+    assert!(text.contains("packets of 1400 bytes arrive; larger ones were not tried"), "{text}");
+    // The loopback's MTU is a byte larger than any packet: all that can be asked for was.
+    let output = nsprobe().args(["mtu", &path.source(), "127.0.0.1", "-o", "json"]).output().unwrap();
+    assert_eq!(support::schema::valid(&output.stdout)["path_mtu_bytes"], 65_535);
+}
+
+#[test]
+fn a_size_over_the_interface_is_told_in_json_too() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "clear"
+           interface_mtu = 1500
+           expect = { verdict = "clear", path_mtu = 1500 }"#,
+    ));
+    let output =
+        nsprobe().args(["mtu", &path.source(), &path.target(), "--max", "9000", "-o", "json"]).output();
+    let document = support::schema::valid(&output.unwrap().stdout);
+    assert_eq!(document["code"], 2);
+    assert!(document["message"].as_str().unwrap().contains("--max 9000"), "{document}");
+}
+
+#[test]
+fn a_filter_on_output_is_not_taken_for_silence() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "clear"
+           interface_mtu = 1500
+           expect = { verdict = "clear", path_mtu = 1500 }"#,
+    ));
+    let rules = "add table inet t; add chain inet t o { type filter hook output priority 0; }; \
+        add rule inet t o icmp type echo-request drop";
+    support::run("ip", &["netns", "exec", path.source_namespace().name(), "nft", rules]);
+    let document = measure(&path);
+    assert_eq!((&document["verdict"], &document["probes"]["sent"]), (&"unreachable".into(), &0.into()));
+    let said = document["findings"][0]["summary"].as_str().unwrap();
+    assert!(said.contains("the kernel refuses to send"), "{document:#}");
+}

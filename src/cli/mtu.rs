@@ -8,8 +8,8 @@ use crate::diagnose::path::{Cached, PathFacts, Rise, check_path, compare_paths};
 use crate::facts::{Finding, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{
-    CachedMtu, Neighbour, ObserveError, RouteLookup, ServiceProxy, cached_mtu, diff, read_counters,
-    read_neighbour, read_settings, route_get, service_proxy,
+    CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff,
+    read_counters, read_neighbour, read_settings, route_get, service_proxy,
 };
 use crate::pods::{self, Source};
 use crate::probe::search::Plan;
@@ -71,6 +71,8 @@ struct Planned {
     target: Target,
     route: RouteLookup,
     plan: Plan,
+    /// `--max` leaves out sizes that the route would take.
+    capped: bool,
     port: Option<u16>,
     choice: Choice,
 }
@@ -140,6 +142,10 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
 
 fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) -> Result<Planned, Failure> {
     let route = route_get(&source.netns, target.address).map_err(|error| no_route(error, source, text))?;
+    if route.kind == RouteKind::Other && target.address.is_ipv4() {
+        return Err(target::no_single_host(text)
+            .hint(format!("nsprobe exec {} -- ip route get {text} shows what it is", source.label)));
+    }
     let family = Family::of(target.address);
     let allowed = route.largest_packet();
     let max = args.max.unwrap_or(allowed);
@@ -165,7 +171,9 @@ fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) -> Result<P
         locate: !args.no_locate,
         ..Plan::new(control, max, family.floor)
     };
-    Ok(Planned { input: text.to_owned(), target, route, plan, port: args.port, choice: args.method })
+    let capped = plan.max < Plan::new(control, allowed, family.floor).max;
+    let input = text.to_owned();
+    Ok(Planned { input, target, route, plan, capped, port: args.port, choice: args.method })
 }
 
 fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
@@ -195,7 +203,11 @@ fn measure(
         plan: &planned.plan,
         stop,
     };
-    let Asked { path, mut transport, tried } = ask(question)?;
+    let Asked { mut path, mut transport, tried } = ask(question)?;
+    if planned.capped && path.verdict == Verdict::Clear {
+        // Nothing above --max was asked for: what passes is known, the path's own MTU is not.
+        path.path_mtu_bytes = None;
+    }
     let drops = match (path.verdict, path.bounds.fails_bytes) {
         (Verdict::BlackHole, Some(size)) => watch_drops(source, host, transport.as_mut(), size, path.rtt_us),
         _ => None,

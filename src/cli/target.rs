@@ -91,7 +91,7 @@ fn from_literal(
     }
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     if address.is_unspecified() || address.is_multicast() || broadcast {
-        return Err(Failure::usage(format!("{text} is not the address of one host")));
+        return Err(no_single_host(text));
     }
     let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let scope_id = match zone {
@@ -118,6 +118,11 @@ fn from_literal(
         how: "as given".to_owned(),
         others: Vec::new(),
     })
+}
+
+/// A broadcast, a multicast group or no address at all.
+pub(super) fn no_single_host(text: &str) -> Failure {
+    Failure::usage(format!("{text} is not the address of one host"))
 }
 
 fn from_pod(
@@ -231,6 +236,9 @@ fn check_name(text: &str) -> Result<(), Failure> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return wrong(format!("{text} is no IPv4 address: four numbers from 0 to 255"));
     }
+    if text.is_empty() {
+        return wrong("an empty TARGET: an address, a host name or pod:[namespace/]name is expected".into());
+    }
     if !resolve::is_host_name(text) {
         return wrong(format!("{text} is no TARGET: an address, a host name or pod:[namespace/]name"));
     }
@@ -274,7 +282,7 @@ mod tests {
             ("10.0.0.300", "four numbers"),
             ("10.1", "four numbers"),
             ("a b", "a host name or pod:"),
-            ("", "no TARGET"),
+            ("", "an empty TARGET"),
         ] {
             let failure = check_name(text).unwrap_err();
             assert_eq!(failure.code, 2);

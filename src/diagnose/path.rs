@@ -363,6 +363,12 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         // Silence of a Service address is no fault.
         Verdict::Unreachable if facts.service_is_local == Some(false) => return None,
+        Verdict::Unreachable if path.probes.sent == 0 => UNREACHABLE.finding(
+            subject,
+            format!("the kernel refuses to send to {target}: nothing left the namespace"),
+            vec![Evidence::new("probes that the kernel let out", 0, "packets", "sendto(2)")],
+            "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and whether its interface is up.",
+        ),
         Verdict::Unreachable => UNREACHABLE.finding(
             subject,
             format!("nothing came back from {target}, at any size"),
@@ -373,7 +379,13 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             subject,
             format!("no verdict on the path to {target}: {}", reasons(path)),
             seen,
-            INCONCLUSIVE.fix,
+            if path.notes.contains(&PathNote::Budget) {
+                "Repeat with more packets: --max-probes."
+            } else if path.notes.contains(&PathNote::Interrupted) {
+                "Repeat, and let it come to its end."
+            } else {
+                INCONCLUSIVE.fix
+            },
         ),
     })
 }

@@ -128,6 +128,13 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
     let mtu = report.path_mtu_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
     let route = report.source.route_mtu_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
     let (word, rest) = match report.verdict {
+        // Nothing larger was asked for (--max): the path's own MTU is not known.
+        Verdict::Clear if report.path_mtu_bytes.is_none() => {
+            let passes = report.bounds.passes_bytes.map_or_else(|| "?".to_owned(), |m| m.to_string());
+            let rest =
+                format!("packets of {passes} bytes arrive; larger ones were not tried (route MTU {route})");
+            (paint.green("CLEAR"), rest)
+        }
         Verdict::Clear => {
             (paint.green("CLEAR"), format!("packets of {mtu} bytes arrive, the route's full MTU"))
         }
@@ -140,6 +147,9 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             paint.red("BLACK HOLE"),
             format!("packets over {mtu} bytes vanish without a word (route MTU {route})"),
         ),
+        Verdict::Unreachable if report.probes.sent == 0 => {
+            (paint.yellow("UNREACHABLE"), "the kernel refuses to send, nothing left".to_owned())
+        }
         Verdict::Unreachable => (paint.yellow("UNREACHABLE"), "nothing came back, at any size".to_owned()),
         Verdict::Inconclusive => {
             let Bounds { passes_bytes, fails_bytes } = report.bounds;
@@ -186,7 +196,9 @@ fn picture(out: &Out, report: &MtuReport) -> String {
         parts.push(name(hop));
     }
     if narrow && !is_cut {
-        parts.push(cut);
+        // Without any hop (--no-locate) nothing is known of the place.
+        let unknown = report.hops.is_empty();
+        parts.push(if unknown { format!("{} {cut}", paint.dim("somewhere here")) } else { cut });
     }
     parts.push(report.target.address.to_string());
     wrap(&parts, out.width.unwrap_or(100))
