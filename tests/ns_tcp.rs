@@ -40,7 +40,7 @@ const CONNECT_AND_CLOSE: Visit = Visit { bytes: 0, end: Ok(()) };
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Listens,
-    /// Says something first, as sshd does.
+    /// Says something first, as sshd does, and something last.
     Greets,
     /// Closes at once.
     Leaves,
@@ -78,7 +78,12 @@ impl Application {
                             stream.write_all(b"SSH-2.0-greeting\r\n").unwrap();
                         }
                         let mut heard = Vec::new();
-                        let end = stream.read_to_end(&mut heard).map(drop).map_err(|e| e.kind());
+                        let mut end = stream.read_to_end(&mut heard).map(drop).map_err(|e| e.kind());
+                        if manner == Manner::Greets {
+                            // A reset behind the FIN shows to whoever says goodbye.
+                            std::thread::sleep(Duration::from_millis(10));
+                            end = end.and(stream.write_all(b"goodbye\r\n").map_err(|e| e.kind()));
+                        }
                         visits.push(Visit { bytes: heard.len(), end });
                     }
                     Err(_) if last => return visits,
@@ -225,6 +230,34 @@ fn a_greeting_is_heard_out_so_that_the_goodbye_is_no_reset() {
     expect(&path, TcpWay::OldData, Verdict::BlackHole, 1450);
     assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
     no_socket_is_stuck(&path);
+}
+
+/// Descriptor and inode of the TCP sockets of this process that are in repair mode.
+fn in_repair() -> std::collections::HashSet<(i32, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+        let fd: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let (mut on, mut length) = (0i32, 4);
+        // SAFETY: the kernel writes at most four bytes, an i32; a descriptor that is no TCP socket is an error.
+        let code = unsafe {
+            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_REPAIR, (&raw mut on).cast(), &raw mut length)
+        };
+        let inode = std::fs::metadata(format!("/proc/self/fd/{fd}")).ok()?.ino();
+        (code == 0 && on != 0).then_some((fd, inode))
+    });
+    descriptors.collect()
+}
+
+#[test]
+fn repair_mode_is_left_before_the_first_probe() {
+    let path = black_hole(4);
+    let _application = Application::start(path.target_namespace(), Manner::Listens);
+    let _probe = open(&path, &path.target(), 80).unwrap();
+    // Another test of this process may be in it for some microseconds.
+    let before = in_repair();
+    std::thread::sleep(Duration::from_millis(20));
+    let still: Vec<_> = in_repair().intersection(&before).copied().collect();
+    assert_eq!(still, []);
 }
 
 #[test]
