@@ -134,8 +134,9 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
         let paths: Vec<_> =
             reports.iter().map(|r| (r.target.input.as_str(), r.verdict, r.path_mtu_bytes)).collect();
         let body = MtuComparison { results, findings: compare_paths(&source.label, &paths) };
-        context
-            .report("nsprobe.mtu_comparison/v1", &body, |out| render_comparison(out, &reports, verbose))?;
+        context.report("nsprobe.mtu_comparison/v1", &body, |out| {
+            render_comparison(out, &reports, &body.findings, verbose)
+        })?;
     }
     Ok(signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)))
 }

@@ -287,8 +287,8 @@ fn hop_list(report: &MtuReport) -> String {
     text
 }
 
-/// Several searches, a row each.
-pub fn render_comparison(out: &Out, reports: &[MtuReport], verbose: bool) -> String {
+/// Several searches, a row each, then what the comparison itself says.
+pub fn render_comparison(out: &Out, reports: &[MtuReport], compared: &[Finding], verbose: bool) -> String {
     let mut text = String::new();
     let wide = reports.iter().map(|r| target_name(r).chars().count()).max().unwrap_or(0).max(6);
     let _ = writeln!(
@@ -311,9 +311,28 @@ pub fn render_comparison(out: &Out, reports: &[MtuReport], verbose: bool) -> Str
         );
         let _ = writeln!(text, "{:wide$}  {verdict:13} {mtu:>8}  {rtt:>9}", target_name(report));
     }
+    if !compared.is_empty() {
+        text.push('\n');
+        text.push_str(&findings(out.paint, compared));
+    }
     for report in reports {
         text.push('\n');
         text.push_str(&render_mtu(out, report, verbose));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::path::compare_paths;
+
+    #[test]
+    fn what_the_comparison_says_is_printed_for_people_too() {
+        let paths =
+            [("10.0.0.1", Verdict::Narrowed, Some(1450)), ("10.0.0.2", Verdict::BlackHole, Some(1450))];
+        let compared = compare_paths("default/web-0", &paths);
+        let text = render_comparison(&Out::new(Some(false)), &[], &compared, false);
+        assert!(text.contains("[mtu.errors_not_relayed, default/web-0]"), "{text}");
+    }
 }
