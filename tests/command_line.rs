@@ -70,6 +70,7 @@ fn a_command_line_has_the_exit_code_of_the_contract() {
         ("exec netns:no-such-namespace -- true", 125),
         ("shell", 2),
         ("shell netns:no-such-namespace", 125),
+        ("capture host -s 16 -c 1 -- icmp", 2),
         ("completions", 2),
         ("completions tcsh", 2),
     ] {

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// libpcap's largest snap length, and tcpdump's default.
 const WHOLE: u32 = 262_144;
+/// libpcap applies the filter once more to what was kept: of fewer bytes it finds no port, and no packet is left.
+const SHORTEST: u32 = 64;
 /// Enough for every header that a line shows.
 const HEADERS: u32 = 512;
 
@@ -48,8 +50,8 @@ pub(crate) struct CaptureArgs {
     /// End after so long.
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     duration: Option<Duration>,
-    /// Bytes kept of each packet [default: 262144; 512 when lines are printed].
-    #[arg(short, long, value_name = "SNAPLEN", value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    /// Bytes kept of each packet, at least 64 [default: 262144; 512 when lines are printed].
+    #[arg(short, long, value_name = "SNAPLEN", value_parser = clap::value_parser!(u32).range(i64::from(SHORTEST)..=262_144))]
     snaplen: Option<u32>,
     /// Kernel buffer of each interface.
     #[arg(short = 'B', long, value_name = "BUFFER", default_value = "8M", value_parser = buffer)]
