@@ -133,12 +133,12 @@ row_name() {
 }
 
 peer() {
-    local tool=$1 family=$2 target=$3 mtu=$4
+    local tool=$1 family=$2 target=$3 mtu=$4 enter=$5
     case $tool in
-    ping) echo "ping bisect|bisect|$mtu|$here/bench.d/ping-bisect $family $target" ;;
-    tracepath) echo "tracepath|tracepath|$mtu|tracepath -$family -n $target" ;;
-    traceroute) echo "traceroute --mtu|traceroute|$mtu|traceroute -$family -n --mtu $target" ;;
-    scamper) echo "scamper trace -M|scamper|$mtu|scamper -c 'trace -M' -i $target" ;;
+    ping) echo "ping bisect|bisect|$mtu|$enter$here/bench.d/ping-bisect $family $target" ;;
+    tracepath) echo "tracepath|tracepath|$mtu|${enter}tracepath -$family -n $target" ;;
+    traceroute) echo "traceroute --mtu|traceroute|$mtu|${enter}traceroute -$family -n --mtu $target" ;;
+    scamper) echo "scamper trace -M|scamper|$mtu|${enter}scamper -c 'trace -M' -i $target" ;;
     esac
 }
 
@@ -149,8 +149,11 @@ compare() {
     target=$(address "$family" 2 2)
     verdict=$(expected "$kind")
     local tools=("nsprobe|mtu|$verdict|$nsprobe mtu -o json netns:$p-c $target")
+    # nsprobe enters the namespace by itself; the others are brought there by nsenter, as on a node.
+    local enter="nsenter --net=/run/netns/$p-c "
+    [[ -z $inside ]] || enter=''
     for tool in "$@"; do
-        tools+=("$(peer "$tool" "$family" "$target" "${verdict##* }")")
+        tools+=("$(peer "$tool" "$family" "$target" "${verdict##* }" "$enter")")
     done
     local memory=()
     (($#)) || memory=(--memory)
@@ -158,14 +161,14 @@ compare() {
         --patience "$patience" --netns "$p-c" --count "$p-1:left" --flush "${memory[@]}" "${tools[@]}"
 }
 
-bench_mtu() {
-    local family kind tool job=0 jobs=() prefix waiting count
-    # Tools that wait for timeouts: each on a path of its own, at the same time, because waiting costs nobody anything.
+# Tools that wait for timeouts: each on a path of its own, at the same time, because waiting costs nobody anything.
+bench_mtu_waiting() {
+    local family kind tool job=0 jobs=() prefix tools count
     for family in 4 6; do
         for kind in ptb filter bridge far; do
-            waiting=(ping tracepath traceroute scamper)
-            [[ $kind != ptb ]] || waiting=(ping)
-            for tool in "${waiting[@]}"; do
+            tools=(ping tracepath traceroute scamper)
+            [[ $kind != ptb ]] || tools=(ping)
+            for tool in "${tools[@]}"; do
                 job=$((job + 1))
                 prefix=$unique-w$job
                 path_make "$prefix" "$kind" "$family"
@@ -179,6 +182,12 @@ bench_mtu() {
     done
     say "mtu: ${#jobs[@]} comparisons with tools that wait for timeouts, at most $patience s each"
     wait "${jobs[@]}"
+    forget_namespaces
+}
+
+bench_mtu() {
+    local family kind prefix
+    [[ -z $waiting ]] || bench_mtu_waiting
     for family in 4 6; do
         for kind in clear ptb filter bridge far; do
             say "mtu: IPv$family, $(row_name "$kind")"
@@ -189,6 +198,7 @@ bench_mtu() {
             ptb) compare "$prefix" "$kind" "$family" "$runs" tracepath traceroute scamper ;;
             esac >"$scratch/mtu.quick.$family.$kind"
             compare "$prefix" "$kind" "$family" "$runs" >"$scratch/mtu.self.$family.$kind"
+            forget_namespaces
         done
     done
 }

@@ -1,4 +1,4 @@
-"""Tables out of the runs: tables.py text|markdown BINARY-BYTES FILE…"""
+"""Tables out of the runs: tables.py text|markdown BINARY-BYTES WAY FILE…"""
 
 import json
 import statistics
@@ -126,9 +126,10 @@ def size(lines, binary, markdown):
 
 def main():
     markdown, binary = sys.argv[1] == "markdown", int(sys.argv[2])
-    lines = [json.loads(line) for path in sys.argv[3:] for line in open(path, encoding="utf-8")]
+    way = sys.argv[3]
+    lines = [json.loads(line) for path in sys.argv[4:] for line in open(path, encoding="utf-8")]
     sections = (
-        ("mtu", "Path MTU: whole-process wall time; others ÷ nsprobe, median of the pairs", mtu),
+        ("mtu", f"Path MTU: whole-process wall time, the others {way}; others ÷ nsprobe, median of the pairs", mtu),
         ("node", "A node of 250 pods; others ÷ nsprobe, median of the pairs", node),
         ("capture", "CPU time of a captured packet; others ÷ nsprobe, median of the pairs", capture),
         ("memory", "Size and memory", lambda of, md: size(of, binary, md)),
