@@ -98,3 +98,76 @@ fn where_echo_answers_auto_connects_to_nobody() {
     let (_, document) = mtu(&path, &["--port", "8080"]);
     assert_eq!(seen(&document), ("narrowed", Some(1450), "icmp"), "{document:#}");
 }
+
+#[test]
+fn over_ipv6_a_narrow_way_back_is_told_apart_from_a_narrow_way_there() {
+    let text = "about = 'back'\nfamily = 6\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
+                expect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    // Replies over 1400 bytes never leave the router towards the source.
+    let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
+                add rule inet back f icmpv6 type echo-reply meta length > 1400 drop";
+    support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", rule]);
+    let (code, document) = mtu(&path, &[]);
+    assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
+    assert_eq!(document["reverse"]["verdict"], "black_hole");
+    assert_eq!(document["reverse"]["limit_bytes"], 1400);
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn flows_that_take_paths_of_different_mtu_are_told() {
+    // Two links between router and target, one of them narrow, shared by a hash of the ports.
+    let text = "about = 'ecmp'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
+                expect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    let (router, target) = (path.router_namespace(), path.target_namespace());
+    router
+        .ip(&format!("link add second mtu 1450 type veth peer name second mtu 1450 netns {}", target.name()));
+    for (node, end) in [(router, 1), (target, 2)] {
+        node.ip(&format!("addr add 10.98.0.{end}/24 dev second"));
+        node.ip("link set second up");
+    }
+    target.ip("addr add 10.97.0.1/32 dev lo");
+    path.source_namespace().ip("route add 10.97.0.1/32 via 10.99.0.2");
+    router.ip("route add 10.97.0.1/32 nexthop via 10.99.1.2 nexthop via 10.98.0.2");
+    let policy = "echo 1 > /proc/sys/net/ipv4/fib_multipath_hash_policy";
+    support::run("ip", &["netns", "exec", router.name(), "sh", "-c", policy]);
+    let output = nsprobe()
+        .args([
+            "mtu",
+            &path.source(),
+            "10.97.0.1",
+            "--method",
+            "udp",
+            "--port",
+            "33434",
+            "--flows",
+            "16",
+            "-o",
+            "json",
+        ])
+        .output()
+        .unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = document["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|f| f["id"] == "mtu.flows_differ"), "{document:#}");
+}
+
+#[test]
+fn a_watch_prints_a_document_a_line_and_ends_in_order() {
+    let path = path(4, "honest", true);
+    let child = nsprobe()
+        .args(["mtu", &path.source(), &path.target(), "--watch=100ms", "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::SIGINT)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() >= 3, "{} documents", lines.len());
+    assert!(lines.iter().all(|document| document["path_mtu_bytes"] == 1450));
+}

@@ -64,8 +64,22 @@ impl Context {
         body: &T,
         render: impl FnOnce(&Out) -> String,
     ) -> Result<(), Failure> {
+        self.report_line(schema, body, false, render)
+    }
+
+    /// The same; where documents follow one another (`--watch`, `--follow`) each is one line.
+    ///
+    /// # Errors
+    /// The write's.
+    pub fn report_line<T: Serialize>(
+        &mut self,
+        schema: &'static str,
+        body: &T,
+        one_line: bool,
+        render: impl FnOnce(&Out) -> String,
+    ) -> Result<(), Failure> {
         if self.json() {
-            self.out.document(&document(schema, body), false)?;
+            self.out.document(&document(schema, body), one_line)?;
         } else {
             let text = render(&self.out);
             self.out.text(&text)?;

@@ -23,6 +23,12 @@ impl Exit {
         }
     }
 
+    /// The worse of two reports' codes.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Clean { other } else { self }
+    }
+
     /// The number.
     pub fn code(self) -> u8 {
         match self {

@@ -6,7 +6,6 @@ mod exec;
 mod failure;
 mod links;
 mod manual;
-mod method;
 mod mtu;
 mod pods;
 mod rules;

@@ -24,6 +24,17 @@ impl Signals {
         Self::catch(&[Signal::SIGINT, Signal::SIGTERM])
     }
 
+    /// Waits for `time`; true as soon as a signal has come.
+    pub(super) fn wait(&self, time: std::time::Duration) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let time = Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        poll(&mut fds, Some(&time)).is_ok_and(|ready| ready > 0)
+    }
+
     /// The number of the signal that came, if one did.
     pub(super) fn taken(&self) -> Option<u8> {
         let info = self.fd.read_signal().ok().flatten()?;

@@ -1,7 +1,7 @@
 //! Rules on a measured path.
 
 use super::Rule;
-use crate::facts::{Evidence, Finding, PathNote, PathResult, Severity, Verdict};
+use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Severity, Verdict};
 use std::net::IpAddr;
 
 /// A router says that the path is narrower than the route.
@@ -132,6 +132,22 @@ pub const SERVICE_HIDES_PTB: Rule = Rule {
     fix: "Compare what lies between: a Service address, SNAT or a policy that drops ICMP errors (fragmentation-needed, packet-too-big).",
 };
 
+/// Flows take different paths.
+pub const FLOWS_DIFFER: Rule = Rule {
+    id: "mtu.flows_differ",
+    severity: Severity::Warning,
+    meaning: "Searches at the same time with different flows found different path MTUs: several paths share the load (ECMP), and one of them is narrower. Some connections hang, others do not.",
+    fix: "Find the narrow member: nsprobe mtu --flows 16 -v shows the hops; give all members of the group the same MTU.",
+};
+
+/// The way back is narrow.
+pub const REVERSE: Rule = Rule {
+    id: "mtu.reverse_black_hole",
+    severity: Severity::Critical,
+    meaning: "Large packets arrive, and large answers vanish on the way back: downloads hang, uploads do not.",
+    fix: "Measure from the other end (--both, or nsprobe on the target's node), and mend the path from there.",
+};
+
 /// ICMP had no answer, something else had.
 pub const OTHER_METHOD: Rule = Rule {
     id: "mtu.other_method",
@@ -186,6 +202,8 @@ pub const RULES: &[Rule] = &[
     SERVICE_HIDES_PTB,
     NEXT_HOP_SILENT,
     OTHER_METHOD,
+    FLOWS_DIFFER,
+    REVERSE,
 ];
 
 /// A drop counter that rose while large packets were sent.
@@ -280,6 +298,7 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     findings.extend(check_settings(facts, path));
     findings.extend(check_service(facts, path));
     findings.extend(check_next_hop(facts, path));
+    findings.extend(check_reverse(facts, path));
     if !facts.other_methods.is_empty() && path.verdict != Verdict::Unreachable {
         let see =
             |(method, why): &(&'static str, String)| Evidence::text(*method, why.clone(), "the search by it");
@@ -537,6 +556,48 @@ fn check_service(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     })
 }
 
+/// Findings on searches of the same path with other flows.
+pub fn check_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Option<Finding> {
+    let mut sizes: Vec<u32> = others.iter().chain([path]).filter_map(|p| p.path_mtu_bytes).collect();
+    let flows = sizes.len();
+    sizes.sort_unstable();
+    let (smallest, largest) = (*sizes.first()?, *sizes.last()?);
+    if smallest == largest {
+        return None;
+    }
+    let narrow = sizes.iter().filter(|size| **size == smallest).count();
+    Some(FLOWS_DIFFER.finding(
+        &facts.subject,
+        format!(
+            "{narrow} of {flows} flows to {} carry only {smallest} bytes, others up to {largest}",
+            facts.target
+        ),
+        vec![
+            Evidence::new("smallest path MTU of a flow", smallest, "bytes", asked(path)),
+            Evidence::new("largest path MTU of a flow", largest, "bytes", asked(path)),
+        ],
+        FLOWS_DIFFER.fix,
+    ))
+}
+
+fn check_reverse(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let limit = path.reverse.limit_bytes.filter(|_| path.reverse.verdict == ReverseVerdict::BlackHole)?;
+    Some(REVERSE.finding(
+        &facts.subject,
+        format!(
+            "answers over {limit} bytes from {} vanish on the way back; requests of that size arrive",
+            facts.target
+        ),
+        vec![Evidence::new(
+            "largest answer that came back",
+            limit,
+            "bytes",
+            "echo replies, and errors of the target for larger packets",
+        )],
+        REVERSE.fix,
+    ))
+}
+
 /// Findings on several paths of one source: what differs names the fault.
 pub fn compare_paths(subject: &str, paths: &[(&str, Verdict, Option<u32>)]) -> Vec<Finding> {
     let told = paths.iter().find(|(_, verdict, _)| *verdict == Verdict::Narrowed);
@@ -601,7 +662,7 @@ fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Bounds, Method, ProbeCounts, Reverse, ReverseVerdict};
+    use crate::facts::{Bounds, Method, ProbeCounts, Reverse};
 
     fn facts() -> PathFacts {
         PathFacts {
@@ -715,6 +776,25 @@ mod tests {
         let findings = check_path(&dead, &path(Verdict::Unreachable, None));
         assert_eq!(ids(&findings), ["mtu.next_hop_silent", "mtu.unreachable"]);
         assert!(check_path(&dead, &path(Verdict::Clear, Some(1500))).is_empty());
+    }
+
+    #[test]
+    fn flows_that_differ_are_told_and_equal_ones_are_not() {
+        let wide = path(Verdict::Clear, Some(1500));
+        let narrow = path(Verdict::Narrowed, Some(1450));
+        let found = check_flows(&facts(), &wide, &[narrow.clone(), wide.clone(), wide.clone()]).unwrap();
+        assert!(found.summary.starts_with("1 of 4 flows"), "{}", found.summary);
+        assert!(check_flows(&facts(), &wide, std::slice::from_ref(&wide)).is_none());
+        assert!(check_flows(&facts(), &narrow, &[path(Verdict::Unreachable, None)]).is_none());
+    }
+
+    #[test]
+    fn a_narrow_way_back_is_told_apart() {
+        let back = PathResult {
+            reverse: Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: Some(1400) },
+            ..path(Verdict::Clear, Some(1500))
+        };
+        assert_eq!(ids(&check_path(&facts(), &back)), ["mtu.reverse_black_hole"]);
     }
 
     #[test]

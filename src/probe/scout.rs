@@ -6,8 +6,9 @@
 use super::drive::wait;
 use super::error::ProbeError;
 use super::icmp::Echo;
-use super::search::{Answer, Plan, Probe};
-use super::transport::Transport;
+use super::search::{Answer, Event, Plan, Probe};
+use super::transport::{Transport, not_sent};
+use crate::facts::Method;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -56,6 +57,62 @@ pub fn scout(
         sizes = vec![claim + 1, claim];
     }
     Ok(found)
+}
+
+/// Whether a packet of `size` is answered by the target within `patience`, with an error that is small: then
+/// it arrived. False says nothing: few targets answer more than six of these at once.
+///
+/// # Errors
+/// [`ProbeError::Wait`].
+pub fn arrives(
+    echo: &mut Echo,
+    size: u32,
+    patience: Duration,
+    stop: Option<BorrowedFd<'_>>,
+) -> Result<bool, ProbeError> {
+    let ids = 0xf000..0xf003;
+    for id in ids.clone() {
+        let _ = echo.send_scout(Probe { id, size, ttl: None });
+    }
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        let (answers, stopped) = wait(&echo.fds(), stop, patience.saturating_sub(start.elapsed()))?;
+        while let Some(event) = answers.then(|| echo.receive()).flatten() {
+            if ids.contains(&event.id) && matches!(event.answer, Answer::Reply { .. }) {
+                return Ok(true);
+            }
+        }
+        if stopped {
+            break;
+        }
+    }
+    Ok(false)
+}
+
+/// Scouts as a transport of their own: the target answers each with an error of the same small size, so that
+/// only the way there is measured. IPv6 only.
+#[derive(Debug)]
+pub struct Scouts(pub Echo);
+
+impl Transport for Scouts {
+    fn method(&self) -> Method {
+        Method::Icmp
+    }
+
+    fn send(&mut self, probe: Probe) -> Option<Event> {
+        match self.0.send_scout(probe) {
+            Ok(_) => None,
+            Err(error) => not_sent(probe.id, &error),
+        }
+    }
+
+    fn receive(&mut self) -> Option<Event> {
+        self.0.receive()
+    }
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.fds()
+    }
 }
 
 /// Collects PTBs until the control has come back and a margin has passed; true: the user ended it.

@@ -12,7 +12,7 @@ mod text;
 pub use capture::{CaptureReport, render_capture};
 pub use json::{Document, ErrorDocument, document};
 pub use links::{LinksDocument, LinksView, render_links};
-pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_comparison, render_mtu};
+pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_change, render_comparison, render_mtu};
 pub use out::{Out, Paint, is_closed_pipe};
 pub use pods::{PodsDocument, PodsView, render_pods};
 pub use rules::{RulesDocument, render_rules};

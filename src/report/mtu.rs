@@ -287,6 +287,33 @@ fn hop_list(report: &MtuReport) -> String {
     text
 }
 
+/// A later round of a watch: one line, and the whole text where verdict or number changed.
+pub fn render_change(out: &Out, before: &[MtuReport], now: &[MtuReport], verbose: bool) -> String {
+    let time = clock();
+    let mut text = String::new();
+    for (before, now) in before.iter().zip(now) {
+        let changed = (before.verdict, before.path_mtu_bytes) != (now.verdict, now.path_mtu_bytes);
+        if changed {
+            let _ = writeln!(text, "{time}  {}", out.paint.bold("changed"));
+            text.push_str(&render_mtu(out, now, verbose));
+        } else {
+            let _ = write!(text, "{time}  {}", headline(out.paint, now));
+        }
+        for finding in now.findings.iter().filter(|f| f.id == "mtu.flows_differ" && !changed) {
+            text.push_str(&findings(out.paint, std::slice::from_ref(finding)));
+        }
+    }
+    text
+}
+
+/// The time of day, UTC.
+fn clock() -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs() % 86_400);
+    format!("{:02}:{:02}:{:02}Z", now / 3600, now / 60 % 60, now % 60)
+}
+
 /// Several searches, a row each, then what the comparison itself says.
 pub fn render_comparison(out: &Out, reports: &[MtuReport], compared: &[Finding], verbose: bool) -> String {
     let mut text = String::new();

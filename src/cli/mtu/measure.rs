@@ -1,75 +1,32 @@
-//! `nsprobe mtu SOURCE TARGET…`
+//! One path measured: what is asked beforehand, the search, what is read afterwards.
 
+use super::MtuArgs;
 use super::method::{Asked, Choice, Question, ask};
-use super::signals::Signals;
-use super::target::{self, FamilyArgs};
-use super::{Context, Exit, Failure, values};
-use crate::diagnose::path::{Cached, PathFacts, Rise, check_path, compare_paths};
-use crate::facts::{Finding, Verdict};
+use crate::cli::{Failure, target};
+use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path};
+use crate::facts::Verdict;
 use crate::netns::NetNs;
 use crate::observe::{
     CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff,
     read_counters, read_neighbour, read_settings, route_get, service_proxy,
 };
-use crate::pods::{self, Source};
+use crate::pods::Source;
 use crate::probe::search::Plan;
 use crate::probe::wire::Family;
 use crate::probe::{ProbeError, Target, Transport};
-use crate::report::{
-    MtuComparison, MtuReport, MtuSource, MtuTarget, document, render_comparison, render_mtu,
-};
-use clap::Args;
+use crate::report::{MtuReport, MtuSource, MtuTarget};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// Packets of the burst that drop counters are watched for.
 const BURST: u16 = 7;
 
-/// Arguments of `mtu`.
-#[derive(Debug, Args)]
-pub(crate) struct MtuArgs {
-    /// Whose network namespace the probes leave from.
-    source: String,
-    /// An address, a host name (resolved as the pod would), or pod:[namespace/]name.
-    #[arg(required = true)]
-    target: Vec<String>,
-    /// How to probe.
-    #[arg(long, value_enum, default_value_t = Choice::Auto)]
-    method: Choice,
-    /// TCP or UDP port of the target to ask as well; no other port is ever connected to.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    port: Option<u16>,
-    #[command(flatten)]
-    family: FamilyArgs,
-    /// Smallest size to try, bytes of the whole IP packet.
-    #[arg(long, value_name = "BYTES")]
-    min: Option<u32>,
-    /// Largest size to try [default: the route's MTU].
-    #[arg(long, value_name = "BYTES")]
-    max: Option<u32>,
-    /// Wait for a lost probe; adapted downwards from the measured round trip.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::duration)]
-    timeout: Duration,
-    /// For the whole search.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
-    deadline: Duration,
-    /// Packets of one search.
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    max_probes: u32,
-    /// Packets a second.
-    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
-    rate: Option<u32>,
-    /// Do not look for the narrowing hop.
-    #[arg(long)]
-    no_locate: bool,
-}
-
 /// A target whose address and route are known; nothing has been sent to it.
-struct Planned {
+pub(super) struct Planned {
     input: String,
     target: Target,
-    route: RouteLookup,
+    pub(super) route: RouteLookup,
     plan: Plan,
     /// `--max` leaves out sizes that the route would take.
     capped: bool,
@@ -77,71 +34,7 @@ struct Planned {
     choice: Choice,
 }
 
-pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure> {
-    if matches!(args.method, Choice::Tcp | Choice::Udp) && args.port.is_none() {
-        return Err(Failure::usage(
-            "--method tcp and udp need --port: no port that nobody named is connected to",
-        )
-        .hint("--port N with the port of a service on the target"));
-    }
-    let source = pods::resolve(&context.pods(), &args.source)?;
-    let mut targets = Vec::new();
-    for text in &args.target {
-        let resolved = target::resolve(context, &source, text, args.family.family())?;
-        targets.push((text, Target { address: resolved.address, scope_id: resolved.scope_id.unwrap_or(0) }));
-    }
-    let signals = Signals::end().map_err(|e| Failure::stopped(format!("cannot catch signals: {e}")))?;
-    let host = NetNs::open(&context.host_path("/proc/1/ns/net")).ok();
-    let stop = Some(signals.as_fd());
-    let one = targets.len() == 1;
-    if one {
-        // Nothing is left to do outside. A thread for each question would be half of a short search's time.
-        source.netns.enter_for_ever()?;
-    }
-    let mut planned = Vec::new();
-    for (text, target) in targets {
-        planned.push(plan(args, &source, text, target)?);
-    }
-    let measure = |planned| measure(&source, host.as_ref(), planned, stop);
-    let reports: Vec<Result<MtuReport, Failure>> = if one {
-        planned.iter().map(measure).collect()
-    } else {
-        std::thread::scope(|scope| {
-            let inside = |planned| {
-                source.netns.enter_for_ever().map_err(Failure::from).and_then(|()| measure(planned))
-            };
-            let threads: Vec<_> =
-                planned.iter().map(|planned| scope.spawn(move || inside(planned))).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p)))
-                .collect()
-        })
-    };
-    let mut reports = reports.into_iter().collect::<Result<Vec<_>, _>>()?;
-    if let (Some(degraded), Some(first)) = (&source.degraded, reports.first_mut()) {
-        first.findings.push(crate::diagnose::runtime::check_runtime(degraded, None));
-    }
-    let exit = Exit::of(&reports.iter().flat_map(|r| r.findings.clone()).collect::<Vec<Finding>>());
-    let verbose = context.global.verbose;
-    if let [report] = reports.as_slice() {
-        context.report("nsprobe.mtu/v1", report, |out| render_mtu(out, report, verbose))?;
-    } else {
-        let results = reports
-            .iter()
-            .map(|r| serde_json::to_value(document("nsprobe.mtu/v1", r)).map_err(std::io::Error::other))
-            .collect::<Result<_, _>>()?;
-        let paths: Vec<_> =
-            reports.iter().map(|r| (r.target.input.as_str(), r.verdict, r.path_mtu_bytes)).collect();
-        let body = MtuComparison { results, findings: compare_paths(&source.label, &paths) };
-        context.report("nsprobe.mtu_comparison/v1", &body, |out| {
-            render_comparison(out, &reports, &body.findings, verbose)
-        })?;
-    }
-    Ok(signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)))
-}
-
-fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) -> Result<Planned, Failure> {
+pub(super) fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) -> Result<Planned, Failure> {
     let route = route_get(&source.netns, target.address).map_err(|error| no_route(error, source, text))?;
     if route.kind == RouteKind::Other && target.address.is_ipv4() {
         return Err(target::no_single_host(text)
@@ -190,10 +83,11 @@ fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
     }
 }
 
-fn measure(
+pub(super) fn measure(
     source: &Source,
     host: Option<&NetNs>,
     planned: &Planned,
+    flows: u8,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<MtuReport, Failure> {
     let question = Question {
@@ -204,7 +98,20 @@ fn measure(
         plan: &planned.plan,
         stop,
     };
-    let Asked { mut path, mut transport, tried } = ask(question)?;
+    let others = (1..flows).map(|_| question).collect::<Vec<_>>();
+    let (asked, others) = std::thread::scope(|scope| {
+        let inside = |question: Question<'_>| {
+            question.netns.enter_for_ever()?;
+            ask(question).map(|asked| asked.path)
+        };
+        let threads: Vec<_> = others.iter().map(|other| scope.spawn(move || inside(*other))).collect();
+        let asked = ask(question);
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        (asked, threads.into_iter().map(join).collect::<Result<Vec<_>, Failure>>())
+    });
+    let (Asked { mut path, mut transport, tried }, others) = (asked?, others?);
     if planned.capped && path.verdict == Verdict::Clear {
         // Nothing above --max was asked for: what passes is known, the path's own MTU is not.
         path.path_mtu_bytes = None;
@@ -240,7 +147,8 @@ fn measure(
         drops,
         burst: u32::from(BURST),
     };
-    let findings = check_path(&facts, &path);
+    let mut findings = check_path(&facts, &path);
+    findings.extend(check_flows(&facts, &path, &others));
     Ok(MtuReport {
         source: MtuSource {
             pod: source.pod.as_ref().map(crate::facts::Pod::full_name),

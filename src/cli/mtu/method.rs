@@ -1,12 +1,16 @@
 //! Which way a path is asked, and what the others had to say: ICMP, then TCP and UDP where a port was named.
 
-use super::Failure;
-use crate::facts::{Method, PathNote, PathResult, Verdict};
+use crate::cli::Failure;
+use crate::facts::{Method, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
-use crate::probe::search::{Plan, Search};
-use crate::probe::{Echo, ProbeError, Target, TcpProbe, Transport, UdpProbe, drive, scout};
+use crate::probe::search::{AnswerLimit, Plan, Search};
+use crate::probe::{Echo, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, arrives, drive, scout};
 use clap::ValueEnum;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// Two retransmissions of a SYN (tcp_syn_retries, tcp(7)) and the answer to the second.
+const SYN_PATIENCE: Duration = Duration::from_millis(3500);
 
 /// How to probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,7 +111,8 @@ fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Tr
             known = scout(&mut echo, &plan, stop)?;
             Box::new(echo)
         }
-        Method::Tcp => Box::new(TcpProbe::open(netns, target, port, plan.timeout)?),
+        // The kernel sends a lost SYN again after one second, and after two more.
+        Method::Tcp => Box::new(TcpProbe::open(netns, target, port, plan.timeout.max(SYN_PATIENCE))?),
         Method::Udp => {
             let udp = UdpProbe::open(netns, target, port)?;
             plan.control = plan.control.max(udp.smallest()).min(plan.max);
@@ -117,5 +122,26 @@ fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Tr
     };
     let mut search = Search::knowing(plan, &known);
     let path = drive(&mut search, transport.as_mut(), stop)?;
+    if method == Method::Icmp && target.address.is_ipv6() && path.verdict == Verdict::BlackHole {
+        return Ok((which_way(question, path)?, transport));
+    }
     Ok((path, transport))
+}
+
+/// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be
+/// on the way back. Packets that the target answers with a small error tell.
+fn which_way(question: Question<'_>, path: PathResult) -> Result<PathResult, ProbeError> {
+    let Question { netns, target, plan, stop, .. } = question;
+    let mut echo = Echo::open(netns, target)?;
+    let rtt = Duration::from_micros(path.rtt_us.unwrap_or(100_000));
+    let larger = path.bounds.fails_bytes.unwrap_or(plan.max);
+    if !arrives(&mut echo, larger, rtt * 2 + Duration::from_millis(5), stop)? {
+        // The way there is as narrow, or the target answers no such packets.
+        return Ok(path);
+    }
+    let limit = AnswerLimit { burst: 6, interval: Duration::from_secs(1) };
+    let plan = Plan { answers: Some(limit), ..plan.clone() };
+    let there = drive(&mut Search::new(plan), &mut Scouts(echo), stop)?;
+    let reverse = Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: path.path_mtu_bytes };
+    Ok(PathResult { reverse, ..there })
 }
