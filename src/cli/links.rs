@@ -5,7 +5,6 @@ use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::runtime::check_runtime;
 use crate::netns::NetNs;
 use crate::observe::{ReadOptions, read_namespaces};
-use crate::pods::Source;
 use crate::report::{LinksDocument, LinksView, render_links};
 use clap::Args;
 
@@ -24,9 +23,9 @@ struct Target {
 }
 
 /// A pod with hostNetwork, or one that was named twice: its namespace is there already.
-fn add(targets: &mut Vec<Target>, source: Source) {
-    if !targets.iter().any(|t| t.netns.inode() == source.netns.inode()) {
-        targets.push(Target { subject: source.label, netns: source.netns });
+fn add(targets: &mut Vec<Target>, subject: String, netns: NetNs) {
+    if !targets.iter().any(|t| t.netns.inode() == netns.inode()) {
+        targets.push(Target { subject, netns });
     }
 }
 
@@ -40,7 +39,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         findings.extend(all.degraded.iter().map(|d| check_runtime(d, all.endpoint.as_deref())));
         for (subject, source) in all.sources {
             match source {
-                Ok(source) => add(&mut targets, source),
+                Ok(netns) => add(&mut targets, subject, netns),
                 Err(error) => findings.push(check_unread(&subject, &error.to_string())),
             }
         }
@@ -48,7 +47,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     for selector in &args.sources {
         let source = crate::pods::resolve(&options, selector)?;
         findings.extend(source.degraded.iter().map(|d| check_runtime(d, None)));
-        add(&mut targets, source);
+        add(&mut targets, source.label, source.netns);
     }
     findings.dedup();
     let open: Vec<(&str, &NetNs)> = targets.iter().map(|t| (t.subject.as_str(), &t.netns)).collect();

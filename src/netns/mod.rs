@@ -8,7 +8,7 @@ mod rooted;
 mod tool;
 
 pub use process::{Process, ProcessError, start_time};
-pub use rooted::{handle_path, inode_in_root, open_in_root, read_in_root, reopen};
+pub use rooted::{handle_path, inode_in_root, open_in_root, read_in_root, read_whole, reopen};
 pub use tool::{Shortfall, Uts, enter_for_tool, replace_process};
 
 use nix::sched::{CloneFlags, setns};

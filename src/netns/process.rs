@@ -1,6 +1,6 @@
 //! A process pinned so that its PID cannot silently become another's.
 
-use super::{NetNs, NetNsError};
+use super::{NetNs, NetNsError, read_whole};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -78,7 +78,7 @@ impl Process {
         self.proc_root.join(self.pid.to_string())
     }
 
-    /// Fails once the process has ended or its PID belongs to another.
+    /// Fails once the process has ended or its PID belongs to another; a pidfd knows, else the start time tells.
     ///
     /// # Errors
     /// [`ProcessError::Ended`] or [`ProcessError::Reused`].
@@ -88,8 +88,10 @@ impl Process {
             let mut fds = [PollFd::new(fd, PollFlags::IN)];
             let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
             // A pidfd becomes readable when its process ends (pidfd_open(2)).
-            if poll(&mut fds, Some(&zero)).is_ok_and(|n| n > 0) {
-                return Err(ProcessError::Ended { pid: self.pid });
+            match poll(&mut fds, Some(&zero)) {
+                Ok(0) => return Ok(()),
+                Ok(_) => return Err(ProcessError::Ended { pid: self.pid }),
+                Err(_) => {}
             }
         }
         let found = start_time(&self.proc_root, self.pid)?;
@@ -128,30 +130,31 @@ fn open_pidfd(proc_root: &Path, pid: u32) -> Result<Option<OwnedFd>, ProcessErro
 /// Start time of `pid` in clock ticks since boot: field 22 of proc_pid_stat(5).
 ///
 /// # Errors
-/// [`ProcessError::Ended`] when there is no such process.
+/// [`ProcessError::Ended`] when there is no such process, or a zombie: it has no namespaces left.
 pub fn start_time(proc_root: &Path, pid: u32) -> Result<u64, ProcessError> {
-    let read = |path: PathBuf| {
-        // One read: a file without a size is otherwise read in steps of 32, 64, 128, … bytes.
-        let mut bytes = Vec::with_capacity(1 << 10);
-        io::Read::read_to_end(&mut std::fs::File::open(path)?, &mut bytes).map(|_| bytes)
-    };
+    let read = |path: PathBuf| read_whole(&std::fs::File::open(path)?, 64 << 10);
     let text = read(proc_root.join(pid.to_string()).join("stat")).map_err(|source| {
         match (source.kind(), source.raw_os_error()) {
             (io::ErrorKind::NotFound, _) | (_, Some(libc::ESRCH)) => ProcessError::Ended { pid },
             _ => ProcessError::Io { pid, source },
         }
     })?;
-    parse_start_time(&text).ok_or_else(|| ProcessError::Io {
-        pid,
-        source: io::Error::new(io::ErrorKind::InvalidData, "its stat file is not in the known format"),
-    })
+    match parse_stat(&text) {
+        Some(("Z" | "X" | "x", _)) => Err(ProcessError::Ended { pid }),
+        Some((_, start)) => Ok(start),
+        None => {
+            let words = "its stat file is not in the known format";
+            Err(ProcessError::Io { pid, source: io::Error::new(io::ErrorKind::InvalidData, words) })
+        }
+    }
 }
 
-/// Field 22; the name in field 2 may hold blanks and brackets, so fields are counted from its last `)`.
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
+/// State and start time: fields 3 and 22. The name in field 2 may hold blanks and brackets, so fields are counted
+/// from its last `)`.
+fn parse_stat(stat: &[u8]) -> Option<(&str, u64)> {
     let end = stat.iter().rposition(|&b| b == b')')?;
-    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?.split_ascii_whitespace();
+    Some((fields.next()?, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -161,9 +164,9 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
         let stat = b"7 (a) b) (c) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 9 9";
-        assert_eq!(parse_start_time(stat), Some(4242));
-        assert_eq!(parse_start_time(b"7 (x"), None);
-        assert_eq!(parse_start_time(b""), None);
+        assert_eq!(parse_stat(stat), Some(("S", 4242)));
+        assert_eq!(parse_stat(b"7 (x"), None);
+        assert_eq!(parse_stat(b""), None);
     }
 
     #[test]

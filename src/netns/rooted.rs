@@ -3,6 +3,7 @@
 //! `openat2(2)` with `RESOLVE_IN_ROOT` where the kernel has it (5.6), else the same walk component by
 //! component, where `..` goes back through folders that are already open and never through the file system.
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat, openat2, readlinkat,
 };
@@ -77,6 +78,29 @@ fn read_bounded(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+/// All of a file that a filled buffer alone can end early: one on disk, or one of /proc that the kernel makes in
+/// one piece (stat, cgroup, comm, cmdline). A read that leaves room was the last one, so most files cost one.
+///
+/// # Errors
+/// The kernel's, and [`io::ErrorKind::FileTooLarge`] above `limit` bytes.
+pub fn read_whole(file: &impl AsFd, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(4 << 10);
+    loop {
+        let room = bytes.capacity() - bytes.len();
+        let count = match rustix::io::read(file, spare_capacity(&mut bytes)) {
+            Err(Errno::INTR) => continue,
+            count => count?,
+        };
+        if bytes.len() > limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+        }
+        if count < room {
+            return Ok(bytes);
+        }
+        bytes.reserve(bytes.len());
+    }
 }
 
 /// What `openat2` does, without it.

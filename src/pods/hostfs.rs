@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// Most bytes that are read of one file; the largest known (a Docker or OCI configuration) is far below.
-const MOST_BYTES: u64 = 4 << 20;
+const MOST_BYTES: usize = 4 << 20;
 /// Most names that are read of one folder.
 pub(super) const MOST_NAMES: usize = 100_000;
 
@@ -57,7 +57,7 @@ impl HostFs {
             if !file.metadata()?.is_file() {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
-            read_at_most(file, MOST_BYTES)
+            netns::read_whole(&file, MOST_BYTES)
         };
         self.note(path, read())
     }
@@ -103,22 +103,4 @@ impl HostFs {
     pub(super) fn open_flags(&self, path: &str, flags: OFlags) -> io::Result<std::os::fd::OwnedFd> {
         netns::open_in_root(self.root.as_fd(), Path::new(path), flags)
     }
-}
-
-/// A file below /proc, where sizes are unknown beforehand: at most `limit` bytes of it.
-pub(super) fn read_proc(path: &Path, limit: u64) -> Option<Vec<u8>> {
-    let file = File::open(path).ok()?;
-    // A file without a size is otherwise read in steps of 32, 64, 128, … bytes.
-    let mut bytes = Vec::with_capacity(2 << 10);
-    io::Read::read_to_end(&mut io::Read::take(file, limit), &mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn read_at_most(file: File, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(16 << 10);
-    io::Read::read_to_end(&mut io::Read::take(file, limit + 1), &mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|n| n > limit) {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
 }

@@ -1,9 +1,10 @@
 //! What /proc says: which container and pod a process belongs to, and whether a PID is still what a file or
 //! the runtime says it is.
 
-use super::hostfs::{MOST_NAMES, read_proc};
-use crate::netns::start_time;
+use super::hostfs::MOST_NAMES;
+use crate::netns::{Process, ProcessError, read_whole, start_time};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The container and the pod that a cgroup path names.
@@ -100,19 +101,12 @@ impl Proc {
     }
 
     fn file(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
-        read_proc(&self.root.join(pid.to_string()).join(name), 64 << 10)
+        read_whole(&File::open(self.root.join(pid.to_string()).join(name)).ok()?, 64 << 10).ok()
     }
 
     /// Whether this is a /proc at all: without one nothing can be said of any process.
     pub(super) fn is_there(&self) -> bool {
         self.file(1, "stat").is_some_and(|stat| !stat.is_empty())
-    }
-
-    /// Whether the process lives; a zombie does not, it has no namespaces left.
-    pub(super) fn is_alive(&self, pid: u32) -> bool {
-        let Some(stat) = self.file(pid, "stat") else { return false };
-        let state = stat.iter().rposition(|&b| b == b')').and_then(|end| stat.get(end + 2).copied());
-        state.is_some_and(|s| !matches!(s, b'Z' | b'X' | b'x'))
     }
 
     /// The container and pod that a process belongs to.
@@ -121,23 +115,23 @@ impl Proc {
         cgroup_owner(&String::from_utf8_lossy(&text))
     }
 
-    /// Whether `pid` lives and is the process that is meant: its cgroup names the container, or it names the
-    /// pod (or nothing, as with some sandboxed runtimes) and the start time is the recorded one.
-    pub(super) fn confirms(&self, pid: u32, expected: Expected<'_>) -> bool {
-        if pid == 0 || !self.is_alive(pid) {
-            return false;
-        }
-        let same_start =
-            expected.start.map(|start| start_time(&self.root, pid).is_ok_and(|found| found == start));
-        if same_start == Some(false) {
-            return false;
-        }
+    /// Pins `pid` if it lives and is the process that is meant: its cgroup names the container, or the pod. Where
+    /// it names neither, as with some sandboxed runtimes, the start time has to be the recorded one; `recorded`
+    /// is then asked for it, unless it is known.
+    pub(super) fn confirm(
+        &self,
+        pid: u32,
+        expected: Expected<'_>,
+        recorded: impl FnOnce() -> Option<u64>,
+    ) -> Result<Process, ProcessError> {
+        let process = Process::open(&self.root, pid, expected.start)?;
         let owner = self.owner(pid);
-        match (owner.container.as_deref(), owner.pod_uid.as_deref()) {
+        let meant = match (owner.container.as_deref(), owner.pod_uid.as_deref()) {
             (Some(id), _) => id == expected.id,
             (None, Some(uid)) => uid == expected.uid,
-            (None, None) => same_start == Some(true),
-        }
+            (None, None) => expected.start.or_else(recorded) == Some(process.start_time()),
+        };
+        if meant { Ok(process) } else { Err(ProcessError::Ended { pid }) }
     }
 
     /// Inode of the network namespace of a process: `net:[4026531840]`.
@@ -176,10 +170,7 @@ impl Proc {
                 self.note_shim(pid, &mut scan);
                 continue;
             };
-            if !self.is_alive(pid) {
-                continue;
-            }
-            let start = start_time(&self.root, pid).unwrap_or(u64::MAX);
+            let Ok(start) = start_time(&self.root, pid) else { continue };
             if started.get(&id).is_none_or(|&first| start < first) {
                 started.insert(id.clone(), start);
                 if let Some(uid) = owner.pod_uid {
@@ -286,7 +277,7 @@ mod tests {
         process(dir.path(), 10, 'S', 100, &format!("0::/kubepods/pod{UID}/{}", ID.replace('f', "e")));
         process(dir.path(), 11, 'S', 100, &format!("0::/kubepods/pod{UID}"));
         let proc = Proc::new(dir.path().to_owned());
-        let confirms = |pid, start| proc.confirms(pid, Expected { id: ID, uid: UID, start });
+        let confirms = |pid, start| proc.confirm(pid, Expected { id: ID, uid: UID, start }, || None).is_ok();
         assert!(confirms(7, None));
         assert!(confirms(7, Some(100)));
         assert!(!confirms(7, Some(99)), "the PID was reused by a later process");
@@ -297,6 +288,11 @@ mod tests {
         assert!(confirms(11, None), "the pod's own cgroup");
         assert!(!confirms(12, None));
         assert!(!confirms(0, None));
+        let late = |start| proc.confirm(9, Expected { id: ID, uid: UID, start: None }, || start).is_ok();
+        assert!(
+            late(Some(100)) && !late(Some(99)) && !late(None),
+            "a start time that is looked up on demand"
+        );
     }
 
     #[test]

@@ -87,7 +87,8 @@ fn of_process(
     let read = || {
         let folder = File::open(&root)?;
         let proc = Proc::new(fs.proc_root());
-        if owner.is_some_and(|(id, uid)| !proc.confirms(pid, Expected { id, uid, start: None })) {
+        let expected = owner.map(|(id, uid)| Expected { id, uid, start: None });
+        if expected.is_some_and(|expected| proc.confirm(pid, expected, || None).is_err()) {
             return Err(io::ErrorKind::NotFound.into());
         }
         read_in_root(folder.as_fd(), Path::new(path), MOST_BYTES)

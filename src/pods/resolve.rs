@@ -3,7 +3,6 @@
 use super::disk::Record;
 use super::hostfs::HostFs;
 use super::matching::{self, Match, close_names, is_live, short};
-use super::proc::Expected;
 use super::selector::{PodName, Selector};
 use super::survey::Survey;
 use super::{ListError, Options};
@@ -67,11 +66,11 @@ pub fn resolve(options: &Options, selector: &str) -> Result<Source, ResolveError
     }
 }
 
-/// Every live pod of this node, its network namespace open or the reason why not.
+/// The network namespace of every live pod of this node, open, or the reason why not.
 #[derive(Debug)]
 pub struct AllSources {
     /// By namespace and name.
-    pub sources: Vec<(String, Result<Source, ResolveError>)>,
+    pub sources: Vec<(String, Result<NetNs, ResolveError>)>,
     /// The runtime endpoint that was used or tried.
     pub endpoint: Option<String>,
     /// Set when the runtime could not be used.
@@ -85,11 +84,20 @@ pub struct AllSources {
 pub fn resolve_all(options: &Options) -> Result<AllSources, ListError> {
     let fs = options.open()?;
     let mut survey = Survey::start(&fs, options)?;
-    let mut pods = survey.pods()?;
-    survey.fill(&mut pods.iter_mut().collect::<Vec<_>>());
-    pods.retain(is_live);
-    pods.sort_by_key(Pod::full_name);
-    let sources = pods.into_iter().map(|pod| (pod.full_name(), open_pod(&survey, pod, None))).collect();
+    let mut sources = Vec::new();
+    let mut rest = Vec::new();
+    for pod in survey.pods()? {
+        match survey.open_sandbox(&pod) {
+            Some(netns) => sources.push((pod.full_name(), Ok(netns))),
+            None => rest.push(pod),
+        }
+    }
+    // Those that take more than one look.
+    survey.fill(&mut rest.iter_mut().collect::<Vec<_>>());
+    for pod in rest.into_iter().filter(is_live) {
+        sources.push((pod.full_name(), open_pod(&survey, pod, None).map(|source| source.netns)));
+    }
+    sources.sort_by(|(a, _), (b, _)| a.cmp(b));
     let list = survey.list(Vec::new());
     Ok(AllSources { sources, endpoint: list.endpoint, degraded: list.degraded })
 }
@@ -224,9 +232,11 @@ fn open_pod(survey: &Survey<'_>, pod: Pod, container: Option<usize>) -> Result<S
         .map(|pid| (pid, pod.sandbox_id.clone()));
     let mut last = None;
     for (pid, id) in named.into_iter().chain(sandbox).chain(others) {
-        match open_process(survey, &pod, &id, pid) {
+        // Pinned and checked to be the one that is meant, its namespace opened, checked again.
+        let process = survey.confirm(&pod, &id, pid).map_err(NetNsError::from);
+        match process.and_then(|process| process.open_netns()) {
             Ok(netns) => {
-                let host_network = is_the_nodes(survey.fs, &netns);
+                let host_network = survey.is_the_nodes(&netns);
                 return Ok(Source {
                     label,
                     container_id,
@@ -242,7 +252,7 @@ fn open_pod(survey: &Survey<'_>, pod: Pod, container: Option<usize>) -> Result<S
         }
     }
     let netns = open_without_process(survey, &pod, last)?;
-    let host_network = is_the_nodes(survey.fs, &netns);
+    let host_network = survey.is_the_nodes(&netns);
     Ok(Source {
         label,
         container_id,
@@ -252,16 +262,6 @@ fn open_pod(survey: &Survey<'_>, pod: Pod, container: Option<usize>) -> Result<S
         degraded: survey.degraded.clone(),
         pod: Some(pod),
     })
-}
-
-/// Pins the process, checks that it is the one that is meant, opens its namespace, checks again.
-fn open_process(survey: &Survey<'_>, pod: &Pod, id: &str, pid: u32) -> Result<NetNs, NetNsError> {
-    let process = Process::open(survey.proc.root(), pid, survey.start_of(id))?;
-    let expected = Expected { id, uid: &pod.uid, start: Some(process.start_time()) };
-    if !survey.proc.confirms(pid, expected) {
-        return Err(crate::netns::ProcessError::Ended { pid }.into());
-    }
-    process.open_netns()
 }
 
 fn open_without_process(

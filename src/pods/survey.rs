@@ -1,5 +1,6 @@
 //! The pods of this node: from the runtime, and from disk and /proc for what it does not say or says slowly.
 
+use super::cri::messages::{ContainerStatusResponse, PodSandboxStatusResponse};
 use super::cri::{self, CallError, Fault, Runtime};
 use super::disk::{Disk, Record};
 use super::endpoint;
@@ -7,6 +8,7 @@ use super::hostfs::HostFs;
 use super::proc::{Expected, Proc, Scan};
 use super::{ListError, Options, assemble};
 use crate::facts::{Container, ContainerState, Degraded, ListSource, PidSource, Pod, PodList, PodState};
+use crate::netns::{NetNs, Process, ProcessError};
 use rustix::fs::{OFlags, fstat, fstatfs};
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -15,6 +17,38 @@ use std::path::Path;
 
 /// `NSFS_MAGIC`: what namespace files live on.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// What the runtime is asked about some pods: the cheap, not verbose, calls.
+struct Questions {
+    ready: Vec<String>,
+    ended: Vec<String>,
+}
+
+/// What it said.
+#[derive(Default)]
+struct Answers {
+    sandboxes: HashMap<String, PodSandboxStatusResponse>,
+    exits: HashMap<String, ContainerStatusResponse>,
+    error: Option<CallError>,
+}
+
+impl Questions {
+    fn about(pods: &[&mut Pod]) -> Self {
+        let ready = pods.iter().filter(|pod| pod.state == PodState::Ready);
+        let containers = pods.iter().flat_map(|pod| &pod.containers);
+        let ended = containers.filter(|c| c.state == ContainerState::Exited);
+        Self {
+            ready: ready.map(|pod| pod.sandbox_id.clone()).collect(),
+            ended: ended.map(|c| c.id.clone()).collect(),
+        }
+    }
+
+    fn ask(self, runtime: &Runtime) -> Answers {
+        let (sandboxes, late) = runtime.sandbox_statuses(self.ready, false);
+        let (exits, later) = runtime.container_statuses(self.ended, false);
+        Answers { sandboxes, exits, error: late.or(later) }
+    }
+}
 
 /// One look at the node. Ask for the names first, then for the details of the pods that matter.
 pub(super) struct Survey<'a> {
@@ -113,11 +147,24 @@ impl<'a> Survey<'a> {
         self.scan.get_or_init(|| self.proc.scan())
     }
 
-    /// Adds addresses, PIDs, namespaces, exit codes to the pods that matter.
+    /// Adds addresses, PIDs, namespaces, exit codes to the pods that matter. The disk is read while the runtime
+    /// thinks.
     pub(super) fn fill(&mut self, pods: &mut [&mut Pod]) {
-        self.fill_from_runtime(pods);
+        let questions = Questions::about(pods);
+        let answers = std::thread::scope(|scope| {
+            let asked = self.runtime.as_ref().map(|runtime| scope.spawn(move || questions.ask(runtime)));
+            for pod in pods.iter_mut() {
+                self.fill_from_disk(pod);
+            }
+            asked.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let answers = answers.unwrap_or_default();
         for pod in pods.iter_mut() {
-            self.fill_from_disk(pod);
+            let told = Self::fill_from_runtime(pod, &answers);
+            self.fill_from_cni(pod, told);
+        }
+        if let Some(error) = answers.error {
+            self.lose_runtime(&error);
         }
         if pods.iter().any(|pod| lacks_pid(pod)) {
             for pod in pods.iter_mut() {
@@ -130,46 +177,30 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Addresses and network mode of live sandboxes, and how containers ended: the cheap, not verbose, calls.
-    fn fill_from_runtime(&mut self, pods: &mut [&mut Pod]) {
-        let Some(runtime) = &self.runtime else { return };
-        let ready = pods.iter().filter(|pod| pod.state == PodState::Ready);
-        let ids = ready.map(|pod| pod.sandbox_id.clone()).collect();
-        let (statuses, late) = runtime.sandbox_statuses(ids, false);
-        let ended: Vec<String> = pods
-            .iter()
-            .flat_map(|pod| &pod.containers)
-            .filter(|c| c.state == ContainerState::Exited)
-            .map(|c| c.id.clone())
+    /// Addresses and network mode of a live sandbox, and how containers ended; whether the mode was told.
+    fn fill_from_runtime(pod: &mut Pod, answers: &Answers) -> bool {
+        for container in &mut pod.containers {
+            if let Some(status) = answers.exits.get(&container.id).and_then(|answer| answer.status.as_ref()) {
+                container.exit_code = (status.finished_at > 0).then_some(status.exit_code);
+                container.reason = Some(status.reason.clone()).filter(|reason| !reason.is_empty());
+            }
+        }
+        let status = answers.sandboxes.get(&pod.sandbox_id).and_then(|answer| answer.status.as_ref());
+        let Some(status) = status else { return false };
+        let network = status.network.iter();
+        pod.ips = network
+            .flat_map(|n| std::iter::once(&n.ip).chain(n.additional_ips.iter().map(|more| &more.ip)))
+            .filter_map(|ip| ip.parse().ok())
             .collect();
-        let (exits, later) = runtime.container_statuses(ended, false);
-        if let Some(error) = late.or(later) {
-            self.lose_runtime(&error);
-        }
-        for pod in pods.iter_mut() {
-            if let Some(status) = statuses.get(&pod.sandbox_id).and_then(|answer| answer.status.as_ref()) {
-                let network = status.network.iter();
-                pod.ips = network
-                    .flat_map(|n| std::iter::once(&n.ip).chain(n.additional_ips.iter().map(|more| &more.ip)))
-                    .filter_map(|ip| ip.parse().ok())
-                    .collect();
-                let options = status.linux.as_ref().and_then(|l| l.namespaces.as_ref()?.options.as_ref());
-                pod.host_network = options.map(|o| o.network == 2);
-            }
-            for container in &mut pod.containers {
-                if let Some(status) = exits.get(&container.id).and_then(|answer| answer.status.as_ref()) {
-                    container.exit_code = (status.finished_at > 0).then_some(status.exit_code);
-                    container.reason = Some(status.reason.clone()).filter(|reason| !reason.is_empty());
-                }
-            }
-        }
+        let options = status.linux.as_ref().and_then(|l| l.namespaces.as_ref()?.options.as_ref());
+        let told = options.map(|o| o.network == 2);
+        pod.host_network = told.or(pod.host_network);
+        told.is_some()
     }
 
     fn fill_from_disk(&self, pod: &mut Pod) {
         let from_cri = self.source == ListSource::Cri;
         let dead = from_cri && !super::is_live(pod);
-        // The runtime's status names the mode and the addresses; without it the disk does.
-        let told = pod.host_network.is_some();
         let record = match self.records.get(&pod.sandbox_id) {
             Some(record) => Some(record.clone()),
             None if dead => None,
@@ -180,7 +211,7 @@ impl<'a> Survey<'a> {
             pod.netns = pod.netns.take().or(record.netns);
             pod.created_at = pod.created_at.take().or(record.created_at);
             if let Some(claim) = record.claim
-                && self.confirms(pod, &pod.sandbox_id, claim.pid)
+                && self.confirm(pod, &pod.sandbox_id, claim.pid).is_ok()
             {
                 pod.pid = Some(claim.pid);
             }
@@ -190,13 +221,6 @@ impl<'a> Survey<'a> {
                 pod.state = if ended { PodState::NotReady } else { PodState::Ready };
                 pod.ips = if record.ips.is_empty() { std::mem::take(&mut pod.ips) } else { record.ips };
             }
-        }
-        if !from_cri || (!told || pod.netns.is_none()) && !dead {
-            let network = self.disk.networks().of(&pod.sandbox_id);
-            if pod.ips.is_empty() {
-                pod.ips = network.map(|n| n.ips.clone()).unwrap_or_default();
-            }
-            pod.netns = pod.netns.take().or_else(|| network.and_then(|n| n.netns.clone()));
         }
         for index in 0..pod.containers.len() {
             let Some(container) = pod.containers.get(index) else { continue };
@@ -208,7 +232,7 @@ impl<'a> Survey<'a> {
                 Some(record) => record.claim,
                 None => self.disk.claim(&id),
             };
-            let alive = claim.filter(|claim| self.confirms(pod, &id, claim.pid));
+            let alive = claim.filter(|claim| self.confirm(pod, &id, claim.pid).is_ok());
             let Some(container) = pod.containers.get_mut(index) else { continue };
             if let Some(claim) = alive {
                 container.pid = Some(claim.pid);
@@ -221,22 +245,34 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Whether a PID is that container's; the start time is read only when the cgroup does not decide.
-    fn confirms(&self, pod: &Pod, id: &str, pid: u32) -> bool {
-        let recorded = self.records.get(id).and_then(|record| record.claim).and_then(|claim| claim.start);
-        let expected = Expected { id, uid: &pod.uid, start: recorded };
-        self.proc.confirms(pid, expected)
-            || recorded.is_none()
-                && self.proc.owner(pid) == super::proc::CgroupOwner::default()
-                && self
-                    .disk
-                    .start(id)
-                    .is_some_and(|start| self.proc.confirms(pid, Expected { start: Some(start), ..expected }))
+    /// Pins a PID if it is that container's; the disk is asked for the start time only when the cgroup does not
+    /// decide.
+    pub(super) fn confirm(&self, pod: &Pod, id: &str, pid: u32) -> Result<Process, ProcessError> {
+        let start = self.records.get(id).and_then(|record| record.claim?.start);
+        self.proc.confirm(pid, Expected { id, uid: &pod.uid, start }, || self.disk.start(id))
     }
 
-    /// The recorded start time of an id's first process.
-    pub(super) fn start_of(&self, id: &str) -> Option<u64> {
-        self.records.get(id).and_then(|record| record.claim?.start).or_else(|| self.disk.start(id))
+    /// The network namespace of a ready sandbox, through the PID that one small file names: what most pods of a
+    /// healthy node need, and nothing more.
+    pub(super) fn open_sandbox(&self, pod: &Pod) -> Option<NetNs> {
+        if self.source != ListSource::Cri || pod.state != PodState::Ready {
+            return None;
+        }
+        let claim = self.disk.claim(&pod.sandbox_id)?;
+        self.confirm(pod, &pod.sandbox_id, claim.pid).ok()?.open_netns().ok()
+    }
+
+    /// What CNI remembers, where neither the runtime's status nor its files told.
+    fn fill_from_cni(&self, pod: &mut Pod, told: bool) {
+        let known = told && (pod.netns.is_some() || pod.host_network == Some(true));
+        if self.source == ListSource::Cri && (known || !super::is_live(pod)) {
+            return;
+        }
+        let network = self.disk.networks().of(&pod.sandbox_id);
+        if pod.ips.is_empty() {
+            pod.ips = network.map(|n| n.ips.clone()).unwrap_or_default();
+        }
+        pod.netns = pod.netns.take().or_else(|| network.and_then(|n| n.netns.clone()));
     }
 
     /// The first process in each container's cgroup, where no file named it.
@@ -290,13 +326,14 @@ impl<'a> Survey<'a> {
                 let info = cri::verbose_info(&answer.info);
                 pod.netns = pod.netns.take().or(info.netns);
                 if pod.pid.is_none() {
-                    pod.pid = info.pid.filter(|&pid| self.confirms(pod, &pod.sandbox_id, pid));
+                    pod.pid = info.pid.filter(|&pid| self.confirm(pod, &pod.sandbox_id, pid).is_ok());
                 }
             }
             for index in 0..pod.containers.len() {
                 let Some(id) = pod.containers.get(index).map(|c| c.id.clone()) else { continue };
                 let Some(answer) = containers.get(&id) else { continue };
-                let pid = cri::verbose_info(&answer.info).pid.filter(|&pid| self.confirms(pod, &id, pid));
+                let pid = cri::verbose_info(&answer.info).pid;
+                let pid = pid.filter(|&pid| self.confirm(pod, &id, pid).is_ok());
                 if let Some(container) = pod.containers.get_mut(index) {
                     container.pid = pid;
                     container.pid_source = pid.map(|_| PidSource::Cri);
@@ -333,6 +370,11 @@ impl<'a> Survey<'a> {
         }
         let logs = (self.source == ListSource::Disk).then(|| self.disk.logs());
         assemble::count_restarts(pod, logs);
+    }
+
+    /// Whether a namespace is the node's own.
+    pub(super) fn is_the_nodes(&self, netns: &NetNs) -> bool {
+        self.host_inode == Some(netns.inode())
     }
 
     /// A namespace's bind mount, in this mount namespace or in that of the node's first process.
