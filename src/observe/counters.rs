@@ -4,10 +4,10 @@
 //! Sources: proc_net(5); kernel Documentation/networking/snmp_counter.rst, statistics.rst.
 
 use super::ObserveError;
-use super::namespace::{dump_links, on_a_thread_that_dies};
+use super::namespace::dump_links;
 use super::socket::Netlink;
 use crate::facts::Counters;
-use crate::netns::{NetNs, NetNsError};
+use crate::netns::{NetNs, NetNsError, on_threads_that_die};
 use std::collections::BTreeMap;
 
 /// What counts packets that did not get through.
@@ -90,17 +90,18 @@ pub struct Rise {
 /// # Errors
 /// When any of them cannot be read: half a comparison would blame the wrong one.
 pub fn read_counters(targets: &[(&str, &NetNs)]) -> Result<Snapshot, ObserveError> {
-    let read = on_a_thread_that_dies(|| {
+    let spaces = on_threads_that_die(targets, |first, part| {
         let mut buffer = Vec::new();
         let mut spaces = Vec::new();
-        for (place, (subject, netns)) in targets.iter().enumerate() {
+        for (place, (subject, netns)) in (first..).zip(part) {
             if !targets.iter().take(place).any(|(_, other)| other.inode() == netns.inode()) {
-                spaces.push(read(subject, netns, &mut buffer)?);
+                spaces.push(read(subject, netns, &mut buffer));
             }
         }
-        Ok(Snapshot { spaces })
+        spaces
     });
-    read.map_err(NetNsError::Thread)?
+    let spaces: Result<_, _> = spaces.map_err(NetNsError::Thread)?.into_iter().collect();
+    Ok(Snapshot { spaces: spaces? })
 }
 
 fn read(subject: &str, netns: &NetNs, buffer: &mut Vec<u8>) -> Result<Space, ObserveError> {

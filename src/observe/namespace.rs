@@ -1,4 +1,4 @@
-//! Many namespaces read in turn: one plain thread enters one after the other, and dies.
+//! Many namespaces read in turn: a few plain threads enter one after the other, and die.
 
 use super::ObserveError;
 use super::link::{RawLink, parse_address, parse_link};
@@ -6,7 +6,7 @@ use super::peers::assemble;
 use super::route::{MAIN, RawRoute, outgoing_interface, parse_route};
 use super::socket::Netlink;
 use crate::facts::Namespace;
-use crate::netns::{NetNs, NetNsError};
+use crate::netns::{NetNs, NetNsError, on_threads_that_die};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
@@ -46,11 +46,18 @@ pub fn read_namespaces(
     targets: &[(&str, &NetNs)],
     options: ReadOptions,
 ) -> Vec<(String, Result<Namespace, ObserveError>)> {
-    let raw = on_a_thread_that_dies(|| {
+    let read_some = |_, part: &[(&str, &NetNs)]| {
         let mut buffer = Vec::new();
-        let mut raw: Vec<_> = targets.iter().map(|(_, n)| read(n, options, &mut buffer)).collect();
-        resolve_ids(targets, &mut raw, &mut buffer);
-        raw
+        part.iter().map(|(_, netns)| read(netns, options, &mut buffer)).collect()
+    };
+    let raw = on_threads_that_die(targets, read_some).and_then(|mut raw| {
+        let ids = resolve_ids(targets, &raw)?;
+        for (namespace, ids) in raw.iter_mut().zip(ids) {
+            if let Ok(namespace) = namespace {
+                namespace.ids = ids;
+            }
+        }
+        Ok(raw)
     });
     let raw = match raw {
         Ok(raw) => raw,
@@ -71,17 +78,6 @@ pub fn read_namespaces(
             (Ok(_), None) => (subject, Err(ObserveError::nothing("the namespace"))),
         })
         .collect()
-}
-
-/// Runs `work` on a thread that may enter namespaces, because nothing runs on it afterwards.
-pub(super) fn on_a_thread_that_dies<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("observe".into()).spawn_scoped(scope, work)?;
-        match thread.join() {
-            Ok(value) => Ok(value),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
 }
 
 /// Reads one namespace on a thread that stays in it.
@@ -190,52 +186,66 @@ fn lookup(netlink: &mut Netlink, target: IpAddr) -> Option<u32> {
 /// the lower link of a macvlan is looked for in all, the first given namespace (the host) first.
 fn resolve_ids(
     targets: &[(&str, &NetNs)],
-    raw: &mut [Result<RawNamespace, ObserveError>],
-    buffer: &mut Vec<u8>,
-) {
+    raw: &[Result<RawNamespace, ObserveError>],
+) -> std::io::Result<Vec<BTreeMap<i32, u64>>> {
     let mut ends: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
     for (place, namespace) in raw.iter().enumerate() {
         for link in namespace.iter().flat_map(|n| &n.links).filter(|l| l.is_mutual()) {
             ends.entry((link.index, link.link.unwrap_or(0))).or_default().push(place);
         }
     }
-    for (place, (_, netns)) in targets.iter().enumerate() {
-        let Some(Ok(namespace)) = raw.get(place) else { continue };
-        let mut wanted: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
-        for link in namespace.links.iter().filter(|l| l.is_paired()) {
-            let (Some(id), Some(other)) = (link.link_netnsid, link.link) else { continue };
-            let candidates = wanted.entry(id).or_default();
-            if link.is_mutual() {
-                candidates.extend(ends.get(&(other, link.index)).into_iter().flatten());
-            } else {
-                candidates.extend(0..targets.len());
-            }
-        }
-        if wanted.is_empty() || netns.enter_for_ever().is_err() {
-            continue;
-        }
-        let Ok(mut netlink) = Netlink::route(std::mem::take(buffer)) else { continue };
-        let mut asked = vec![false; targets.len()];
-        let mut ids = BTreeMap::new();
-        for (id, candidates) in wanted {
-            for candidate in candidates {
-                if ids.contains_key(&id) {
-                    break;
-                }
-                let Some((_, other)) = targets.get(candidate) else { continue };
-                let Some(seen) = asked.get_mut(candidate) else { continue };
-                if !std::mem::replace(seen, true)
-                    && let Some(theirs) = id_of(&mut netlink, other)
-                {
-                    ids.insert(theirs, other.inode());
-                }
-            }
-        }
-        *buffer = netlink.into_buffer();
-        if let Some(Ok(namespace)) = raw.get_mut(place) {
-            namespace.ids = ids;
+    on_threads_that_die(targets, |first, part| {
+        let mut buffer = Vec::new();
+        let places = part.iter().zip(raw.iter().skip(first));
+        places
+            .map(|((_, netns), namespace)| {
+                let Ok(namespace) = namespace else { return BTreeMap::new() };
+                ids_of(netns, namespace, targets, &ends, &mut buffer)
+            })
+            .collect()
+    })
+}
+
+/// The ids that one namespace's links name, with the inodes that they stand for.
+fn ids_of(
+    netns: &NetNs,
+    namespace: &RawNamespace,
+    targets: &[(&str, &NetNs)],
+    ends: &HashMap<(u32, u32), Vec<usize>>,
+    buffer: &mut Vec<u8>,
+) -> BTreeMap<i32, u64> {
+    let mut wanted: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+    for link in namespace.links.iter().filter(|l| l.is_paired()) {
+        let (Some(id), Some(other)) = (link.link_netnsid, link.link) else { continue };
+        let candidates = wanted.entry(id).or_default();
+        if link.is_mutual() {
+            candidates.extend(ends.get(&(other, link.index)).into_iter().flatten());
+        } else {
+            candidates.extend(0..targets.len());
         }
     }
+    let mut ids = BTreeMap::new();
+    if wanted.is_empty() || netns.enter_for_ever().is_err() {
+        return ids;
+    }
+    let Ok(mut netlink) = Netlink::route(std::mem::take(buffer)) else { return ids };
+    let mut asked = vec![false; targets.len()];
+    for (id, candidates) in wanted {
+        for candidate in candidates {
+            if ids.contains_key(&id) {
+                break;
+            }
+            let Some((_, other)) = targets.get(candidate) else { continue };
+            let Some(seen) = asked.get_mut(candidate) else { continue };
+            if !std::mem::replace(seen, true)
+                && let Some(theirs) = id_of(&mut netlink, other)
+            {
+                ids.insert(theirs, other.inode());
+            }
+        }
+    }
+    *buffer = netlink.into_buffer();
+    ids
 }
 
 /// The id by which the socket's namespace knows `other`; `None` when it has none for it.

@@ -97,6 +97,8 @@ fn kubelet_argument(fs: &HostFs, proc: &Proc) -> Option<String> {
     let arguments = proc
         .pids()
         .into_iter()
+        // The name is cheaper to read than the memory that holds the arguments.
+        .filter(|&pid| proc.name(pid).starts_with(b"kubelet"))
         .map(|pid| proc.arguments(pid))
         .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))?;
     let words = || arguments.iter().flat_map(|a| a.splitn(2, '='));
@@ -155,6 +157,7 @@ mod tests {
         put(root, "var/lib/kubelet/kubeadm-flags.env", env);
         assert_eq!(found(None, None), "/var/lib/kubelet/kubeadm-flags.env /run/env.sock");
         put(root, "run/flag.sock", "");
+        put(root, "proc/9/comm", "kubelet\n");
         put(
             root,
             "proc/9/cmdline",
@@ -180,6 +183,7 @@ mod tests {
     fn the_kubelets_own_config_argument_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
+        put(root, "proc/9/comm", "kubelet\n");
         put(root, "proc/9/cmdline", "kubelet\0--config=/opt/k.yaml\0");
         put(root, "opt/k.yaml", "containerRuntimeEndpoint: /run/k.sock\n");
         put(root, "run/k.sock", "");

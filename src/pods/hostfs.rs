@@ -2,11 +2,11 @@
 
 use crate::netns;
 use rustix::fs::{Dir, OFlags};
-use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Most bytes that are read of one file; the largest known (a Docker or OCI configuration) is far below.
 const MOST_BYTES: usize = 4 << 20;
@@ -19,7 +19,7 @@ pub(super) struct HostFs {
     path: PathBuf,
     root: File,
     /// The first path that this user may not read.
-    denied: RefCell<Option<PathBuf>>,
+    denied: OnceLock<PathBuf>,
 }
 
 impl HostFs {
@@ -28,7 +28,7 @@ impl HostFs {
         if !root.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { path: path.to_owned(), root, denied: RefCell::new(None) })
+        Ok(Self { path: path.to_owned(), root, denied: OnceLock::new() })
     }
 
     /// The node's /proc.
@@ -38,14 +38,14 @@ impl HostFs {
 
     /// The first path that could not be read for want of a privilege.
     pub(super) fn denied(&self) -> Option<PathBuf> {
-        self.denied.borrow().clone()
+        self.denied.get().cloned()
     }
 
     fn note<T>(&self, path: &str, result: io::Result<T>) -> Option<T> {
         if let Err(error) = &result
             && error.kind() == io::ErrorKind::PermissionDenied
         {
-            self.denied.borrow_mut().get_or_insert_with(|| PathBuf::from(path));
+            self.denied.get_or_init(|| PathBuf::from(path));
         }
         result.ok()
     }

@@ -150,6 +150,11 @@ impl Proc {
             .collect()
     }
 
+    /// The name that the kernel gave a process when it was executed, at most 15 bytes and a newline.
+    pub(super) fn name(&self, pid: u32) -> Vec<u8> {
+        self.file(pid, "comm").unwrap_or_default()
+    }
+
     /// Arguments of a process.
     pub(super) fn arguments(&self, pid: u32) -> Vec<String> {
         let bytes = self.file(pid, "cmdline").unwrap_or_default();
@@ -185,8 +190,7 @@ impl Proc {
     /// A containerd shim stands in the bundle of its sandbox: that is where the bundles are, wherever the
     /// runtime was told to keep its state.
     fn note_shim(&self, pid: u32, scan: &mut Scan) {
-        let name = self.file(pid, "comm").unwrap_or_default();
-        if !name.starts_with(b"containerd-shim") {
+        if !self.name(pid).starts_with(b"containerd-shim") {
             return;
         }
         let folder = std::fs::read_link(self.root.join(pid.to_string()).join("cwd"))

@@ -7,7 +7,7 @@ use super::selector::{PodName, Selector};
 use super::survey::Survey;
 use super::{ListError, Options};
 use crate::facts::{Degraded, Pod, PodState};
-use crate::netns::{NetNs, NetNsError, Process, reopen};
+use crate::netns::{NetNs, NetNsError, Process, on_threads_that_die, reopen};
 use rustix::fs::OFlags;
 use std::path::Path;
 use thiserror::Error;
@@ -80,14 +80,17 @@ pub struct AllSources {
 /// Lists the pods once and opens the namespace of each that lives.
 ///
 /// # Errors
-/// [`ListError`]; what hinders a single pod stands beside its name.
-pub fn resolve_all(options: &Options) -> Result<AllSources, ListError> {
+/// [`ListError`], or that no thread can be started; what hinders a single pod stands beside its name.
+pub fn resolve_all(options: &Options) -> Result<AllSources, ResolveError> {
     let fs = options.open()?;
     let mut survey = Survey::start(&fs, options)?;
+    let pods = survey.pods()?;
+    let open = |_, pods: &[Pod]| pods.iter().map(|pod| survey.open_sandbox(pod)).collect();
+    let opened = on_threads_that_die(&pods, open).map_err(NetNsError::Thread)?;
     let mut sources = Vec::new();
     let mut rest = Vec::new();
-    for pod in survey.pods()? {
-        match survey.open_sandbox(&pod) {
+    for (pod, netns) in pods.into_iter().zip(opened) {
+        match netns {
             Some(netns) => sources.push((pod.full_name(), Ok(netns))),
             None => rest.push(pod),
         }

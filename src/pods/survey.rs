@@ -10,10 +10,10 @@ use super::{ListError, Options, assemble};
 use crate::facts::{Container, ContainerState, Degraded, ListSource, PidSource, Pod, PodList, PodState};
 use crate::netns::{NetNs, Process, ProcessError};
 use rustix::fs::{OFlags, fstat, fstatfs};
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// `NSFS_MAGIC`: what namespace files live on.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -60,7 +60,7 @@ pub(super) struct Survey<'a> {
     source: ListSource,
     pub(super) degraded: Option<Degraded>,
     records: HashMap<String, Record>,
-    scan: OnceCell<Scan>,
+    scan: OnceLock<Scan>,
     host_inode: Option<u64>,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Survey<'a> {
             source: ListSource::Disk,
             degraded: None,
             records: HashMap::new(),
-            scan: OnceCell::new(),
+            scan: OnceLock::new(),
             host_inode,
         }
     }
@@ -150,6 +150,9 @@ impl<'a> Survey<'a> {
     /// Adds addresses, PIDs, namespaces, exit codes to the pods that matter. The disk is read while the runtime
     /// thinks.
     pub(super) fn fill(&mut self, pods: &mut [&mut Pod]) {
+        if pods.is_empty() {
+            return;
+        }
         let questions = Questions::about(pods);
         let answers = std::thread::scope(|scope| {
             let asked = self.runtime.as_ref().map(|runtime| scope.spawn(move || questions.ask(runtime)));

@@ -14,10 +14,10 @@ pub(super) use network::Networks;
 
 use super::hostfs::HostFs;
 use serde::Deserialize;
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// What the files say of one sandbox or container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,8 +107,8 @@ pub(super) struct Disk<'a> {
     containerd: Vec<containerd::Roots>,
     crio: bool,
     docker: Option<String>,
-    networks: OnceCell<Networks>,
-    logs: OnceCell<Logs>,
+    networks: OnceLock<Networks>,
+    logs: OnceLock<Logs>,
 }
 
 impl<'a> Disk<'a> {
@@ -118,8 +118,8 @@ impl<'a> Disk<'a> {
             containerd: containerd::Roots::known(fs),
             crio: fs.exists(crio::RUN),
             docker: docker::folder(fs),
-            networks: OnceCell::new(),
-            logs: OnceCell::new(),
+            networks: OnceLock::new(),
+            logs: OnceLock::new(),
         }
     }
 
