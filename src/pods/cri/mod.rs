@@ -1,6 +1,6 @@
 //! The runtime over CRI: gRPC on its unix socket, every call before one deadline.
 //!
-//! tokio lives on the calling thread inside this room only, and never on a thread that enters a namespace.
+//! tokio lives inside this room only, on the thread that asks, and never on one that enters a namespace.
 
 mod connect;
 pub(super) mod messages;
