@@ -40,11 +40,37 @@ impl FilterError {
 /// # Errors
 /// [`FilterError`].
 pub fn check_filter(filter: &str) -> Result<(), FilterError> {
+    if let Some((position, name)) = host_name(filter) {
+        let message = format!("unknown host {name}: names are not looked up");
+        return Err(FilterError { filter: filter.to_owned(), message, position: Some(position) });
+    }
     compile(filter).map_err(|message| FilterError {
         filter: filter.to_owned(),
         position: locate(filter, &message),
         message,
     })
+}
+
+/// A host or network given by name, and where. libpcap would ask the name servers of this machine for it, for
+/// as long as they do not answer.
+fn host_name(filter: &str) -> Option<(usize, &str)> {
+    let mut before = "";
+    for (start, end) in words(filter) {
+        let word = filter.get(start..end)?;
+        let named = match before {
+            "host" | "net" | "gateway" => true,
+            "src" | "dst" => {
+                !matches!(word, "host" | "net" | "port" | "portrange" | "and" | "or" | "gateway")
+            }
+            _ => false,
+        };
+        // Addresses of IPv6 and of Ethernet have letters too, and colons.
+        if named && word.contains(|c: char| c.is_alphabetic()) && !word.contains(':') {
+            return Some((start, word));
+        }
+        before = word;
+    }
+    None
 }
 
 /// Compiles the filter; the error is libpcap's message.
@@ -113,6 +139,17 @@ mod tests {
 
     fn position(filter: &str) -> Option<usize> {
         check_filter(filter).unwrap_err().position
+    }
+
+    #[test]
+    fn a_host_by_name_is_refused_before_anybody_is_asked() {
+        for filter in ["host web.example", "tcp and dst web", "src host db-0 and port 80", "net internal"] {
+            let error = check_filter(filter).unwrap_err();
+            assert!(error.is_about_a_name(), "{error}");
+        }
+        for filter in ["host fd00::1", "ether host 02:00:00:00:00:01", "src port 80", "dst net 10.0.0.0/8"] {
+            assert_eq!(check_filter(filter), Ok(()), "{filter}");
+        }
     }
 
     #[test]
