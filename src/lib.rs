@@ -24,6 +24,21 @@
 //! | [`cli`] | one file per command: its arguments, its steps | all |
 //!
 //! No other arrow; `tests/house.rs` reads the `use crate::` lines and fails on one.
+//!
+//! # Where the house is not built as it was drawn, and why
+//!
+//! - *A thread enters and dies* holds for every thread but one: a command that has nothing left to do outside
+//!   (`mtu` to one target, `exec`) enters itself. On a short path a thread for each question was half the time.
+//! - *Route lookups and dumps* go over the room's own netlink sockets; `rtnetlink` and its runtime are left to
+//!   what is asked rarely (neighbours, after silence): starting them cost more than the answer.
+//! - *Over IPv6 ask by UDP first* became scouts ([`probe::scout`]): packets of a protocol that nobody speaks. They
+//!   draw the same packet-too-big, need no port that somebody would have to name, leave nothing in the kernel's
+//!   cache, and the target's small error tells the way there from the way back.
+//! - *Controls around every size* are right while a target answers everything. Where answers are rationed
+//!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead: the largest
+//!   packet that passes takes the one answer, and tells of all that were larger.
+//! - *A reply is the truth* only until a later packet of that size draws a PTB: a tunnel over IPv6 lets the
+//!   first oversize packet through while it learns.
 
 pub mod capture;
 pub mod cli;

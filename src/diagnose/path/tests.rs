@@ -1,0 +1,133 @@
+use super::*;
+use crate::facts::{Bounds, Method, ProbeCounts, Reverse};
+
+fn facts() -> PathFacts {
+    PathFacts {
+        subject: "default/web-0".into(),
+        target: "10.244.2.7".into(),
+        route_mtu: 1500,
+        interface: "eth0".into(),
+        cached_before: None,
+        cached_after: None,
+        tcp_mtu_probing: Some(1),
+        ip_no_pmtu_disc: Some(0),
+        service_is_local: None,
+        silent_next_hop: None,
+        other_methods: vec![],
+        drops: Some(vec![]),
+        burst: 7,
+    }
+}
+
+fn path(verdict: Verdict, mtu: Option<u32>) -> PathResult {
+    PathResult {
+        method: Method::Icmp,
+        verdict,
+        path_mtu_bytes: mtu,
+        signalled: false,
+        narrowing: None,
+        reverse: Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None },
+        bounds: Bounds { passes_bytes: mtu, fails_bytes: mtu.map(|m| m + 1) },
+        confidence: None,
+        loss_ratio: None,
+        rtt_us: None,
+        probes: ProbeCounts::default(),
+        elapsed_ms: 1.0,
+        hops: vec![],
+        notes: vec![],
+    }
+}
+
+fn ids(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|f| f.id).collect()
+}
+
+#[test]
+fn a_clear_path_has_no_finding() {
+    assert!(check_path(&facts(), &path(Verdict::Clear, Some(1500))).is_empty());
+}
+
+#[test]
+fn a_black_hole_is_critical_and_shows_the_arithmetic() {
+    let findings = check_path(&facts(), &path(Verdict::BlackHole, Some(1450)));
+    assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.left_node"]);
+    assert!(findings[0].fix.contains("1500 − 50 (VXLAN or Geneve over IPv4) = 1450"), "{}", findings[0].fix);
+}
+
+#[test]
+fn a_counter_that_took_the_whole_burst_names_the_interface() {
+    let rise = |place: &str, by| Rise { place: place.into(), counter: "tx_dropped", source: "netlink", by };
+    let noisy = PathFacts { drops: Some(vec![rise("host lo", 3), rise("host eth0", 7)]), ..facts() };
+    let findings = check_path(&noisy, &path(Verdict::BlackHole, Some(1450)));
+    assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.dropped_on_node"]);
+    assert!(findings[1].summary.contains("host eth0") && !findings[1].summary.contains("host lo"));
+}
+
+#[test]
+fn packets_that_leave_in_fragments_are_no_drop() {
+    let rise = Rise { place: "host".into(), counter: "IpFragOKs", source: "/proc/net/snmp", by: 14 };
+    let cut = PathFacts { drops: Some(vec![rise]), ..facts() };
+    let findings = check_path(&cut, &path(Verdict::BlackHole, Some(1450)));
+    assert_eq!(ids(&findings), ["mtu.black_hole", "mtu.left_node"]);
+    assert!(findings[1].summary.contains("in fragments"));
+}
+
+#[test]
+fn a_cached_value_below_the_path_is_stale_and_above_it_is_only_told() {
+    let cached = |mtu| PathFacts { cached_before: Some(Cached { mtu, forgets_in: 60 }), ..facts() };
+    assert_eq!(ids(&check_path(&cached(1300), &path(Verdict::Clear, Some(1500)))), ["mtu.cache_stale"]);
+    let told = check_path(&cached(1450), &path(Verdict::Narrowed, Some(1450)));
+    assert_eq!(ids(&told), ["mtu.narrowed", "mtu.cached"]);
+}
+
+#[test]
+fn a_black_hole_says_whether_tcp_recovers_and_a_clear_path_does_not() {
+    let off = PathFacts { tcp_mtu_probing: Some(0), ip_no_pmtu_disc: Some(1), ..facts() };
+    let black = check_path(&off, &path(Verdict::BlackHole, Some(1450)));
+    assert!(ids(&black).contains(&"mtu.no_recovery"), "{:?}", ids(&black));
+    assert_eq!(ids(&check_path(&off, &path(Verdict::Clear, Some(1500)))), ["mtu.discovery_off"]);
+}
+
+#[test]
+fn a_silent_service_address_is_no_fault_and_a_silent_pod_is() {
+    let service = |local| PathFacts { service_is_local: Some(local), ..facts() };
+    assert_eq!(ids(&check_path(&service(false), &path(Verdict::Unreachable, None))), ["mtu.service_silent"]);
+    assert_eq!(ids(&check_path(&service(true), &path(Verdict::Clear, Some(1500)))), ["mtu.service_is_local"]);
+    assert_eq!(ids(&check_path(&facts(), &path(Verdict::Unreachable, None))), ["mtu.unreachable"]);
+}
+
+#[test]
+fn a_next_hop_that_does_not_answer_arp_is_the_root_of_silence() {
+    let dead = PathFacts { silent_next_hop: Some("10.244.1.1".parse().unwrap()), ..facts() };
+    let findings = check_path(&dead, &path(Verdict::Unreachable, None));
+    assert_eq!(ids(&findings), ["mtu.next_hop_silent", "mtu.unreachable"]);
+    assert!(check_path(&dead, &path(Verdict::Clear, Some(1500))).is_empty());
+}
+
+#[test]
+fn flows_that_differ_are_told_and_equal_ones_are_not() {
+    let wide = path(Verdict::Clear, Some(1500));
+    let narrow = path(Verdict::Narrowed, Some(1450));
+    let found = check_flows(&facts(), &wide, &[narrow.clone(), wide.clone(), wide.clone()]).unwrap();
+    assert!(found.summary.starts_with("1 of 4 flows"), "{}", found.summary);
+    assert!(check_flows(&facts(), &wide, std::slice::from_ref(&wide)).is_none());
+    assert!(check_flows(&facts(), &narrow, &[path(Verdict::Unreachable, None)]).is_none());
+}
+
+#[test]
+fn a_narrow_way_back_is_told_apart() {
+    let back = PathResult {
+        reverse: Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: Some(1400) },
+        ..path(Verdict::Clear, Some(1500))
+    };
+    assert_eq!(ids(&check_path(&facts(), &back)), ["mtu.reverse_black_hole"]);
+}
+
+#[test]
+fn the_same_size_with_and_without_a_word_names_the_fault() {
+    let pod = ("10.244.2.7", Verdict::Narrowed, Some(1450));
+    let service = ("10.96.0.7", Verdict::BlackHole, Some(1450));
+    assert_eq!(ids(&compare_paths("default/web-0", &[pod, service])), ["mtu.errors_not_relayed"]);
+    assert!(compare_paths("default/web-0", &[pod, ("10.244.2.8", Verdict::Narrowed, Some(1450))]).is_empty());
+    assert!(compare_paths("default/web-0", &[pod, ("10.0.0.9", Verdict::BlackHole, Some(1400))]).is_empty());
+}
