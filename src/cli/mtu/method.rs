@@ -135,7 +135,7 @@ fn which_way(question: Question<'_>, path: PathResult) -> Result<PathResult, Pro
     let mut echo = Echo::open(netns, target)?;
     let rtt = Duration::from_micros(path.rtt_us.unwrap_or(100_000));
     let larger = path.bounds.fails_bytes.unwrap_or(plan.max);
-    if !arrives(&mut echo, larger, rtt * 2 + Duration::from_millis(5), stop)? {
+    if !arrives(&mut echo, larger, rtt + rtt / 4 + Duration::from_millis(5), stop)? {
         // The way there is as narrow, or the target answers no such packets.
         return Ok(path);
     }
