@@ -94,13 +94,20 @@ fn kubelet_endpoint(text: &str) -> Option<String> {
 
 /// From the running kubelet: its flag, or the configuration file that it names.
 fn kubelet_argument(fs: &HostFs, proc: &Proc) -> Option<String> {
-    let arguments = proc
-        .pids()
-        .into_iter()
-        // The name is cheaper to read than the memory that holds the arguments.
-        .filter(|&pid| proc.name(pid).starts_with(b"kubelet"))
-        .map(|pid| proc.arguments(pid))
-        .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))?;
+    // The name is cheaper to read than the memory that holds the arguments.
+    let search = |pids: &[u32]| {
+        pids.iter()
+            .filter(|&&pid| proc.name(pid).starts_with(b"kubelet"))
+            .map(|&pid| proc.arguments(pid))
+            .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))
+    };
+    // Thousands of processes on a full node: a core each for one half of them.
+    let pids = proc.pids();
+    let (one, other) = pids.split_at(pids.len() / 2);
+    let arguments = std::thread::scope(|scope| {
+        let other = scope.spawn(|| search(other));
+        search(one).or_else(|| other.join().ok().flatten())
+    })?;
     let words = || arguments.iter().flat_map(|a| a.splitn(2, '='));
     flag_value(words()).or_else(|| {
         let config = words().skip_while(|word| word.trim_start_matches('-') != "config").nth(1)?;
