@@ -171,3 +171,30 @@ fn a_watch_prints_a_document_a_line_and_ends_in_order() {
     assert!(lines.len() >= 3, "{} documents", lines.len());
     assert!(lines.iter().all(|document| document["path_mtu_bytes"] == 1450));
 }
+
+/// A name server that reads 512 bytes of a question, as many do, and answers what it could read whole.
+const SMALL_NAME_SERVER: &str = r"
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 53))
+while True:
+    data, _, flags, peer = s.recvmsg(512)
+    if not flags & socket.MSG_TRUNC and len(data) >= 12:
+        s.sendto(data[:2] + bytes([0x81, 0x05]) + data[4:6] + bytes(6) + data[12:17], peer)
+";
+
+#[test]
+fn a_name_server_that_takes_no_large_question_is_no_narrow_path() {
+    for family in [4, 6] {
+        let path = path(family, "silent", false);
+        let server = Command::new("ip")
+            .args(["netns", "exec", path.target_namespace().name(), "python3", "-c", SMALL_NAME_SERVER])
+            .arg(path.target())
+            .spawn()
+            .unwrap();
+        let _server = Running(server);
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        let (_, document) = mtu(&path, &["--method", "udp", "--port", "53"]);
+        assert_eq!(seen(&document), ("black_hole", Some(1450), "udp"), "IPv{family}\n{document:#}");
+    }
+}

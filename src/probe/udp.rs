@@ -23,6 +23,8 @@ const DNS: u16 = 53;
 const HEADER: u32 = 8;
 /// The smallest question with EDNS and padding: header 12, root NS 5, OPT 11, padding option 4.
 const SMALLEST_QUESTION: u32 = 32;
+/// Bytes of a question that any name server reads: RFC 1035 §2.3.4.
+const EVERY_SERVER_TAKES: usize = 512;
 /// Code of "port unreachable": RFC 792, RFC 4443 §3.1.
 const PORT_UNREACHABLE: [u8; 2] = [3, 4];
 
@@ -77,8 +79,12 @@ impl UdpProbe {
         let length = usize::try_from(payload.max(SMALLEST_QUESTION)).unwrap_or(0);
         let [a, b, ..] = self.token;
         let id = probe.id ^ u16::from_be_bytes([a, b]);
-        let payload = if self.port == DNS { question(id, length) } else { marked(id, self.token, length) };
-        let mut bytes = vec![0u8; length + 8];
+        let payload = if self.port == DNS {
+            question(id, length.min(EVERY_SERVER_TAKES))
+        } else {
+            marked(id, self.token, length)
+        };
+        let mut bytes = vec![0u8; payload.len() + 8];
         let total = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         if let Some(mut packet) = MutableUdpPacket::new(&mut bytes) {
             packet.set_source(self.local.port());
@@ -93,6 +99,9 @@ impl UdpProbe {
             // Zero on the wire means that there is none (RFC 768).
             packet.set_checksum(if checksum == 0 { u16::MAX } else { checksum });
         }
+        // What the packet has beyond the datagram is cut off by the receiver (net/ipv4/udp.c `__udp4_lib_rcv`):
+        // a server that takes no large question is no narrow path.
+        bytes.resize(length + 8, 0);
         bytes
     }
 
