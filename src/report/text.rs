@@ -22,9 +22,11 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// A duration in milliseconds as people read it: `0.4 ms`, `12 ms`, `3.1 s`.
+/// A duration in milliseconds as people read it: `0.04 ms`, `3.1 ms`, `12 ms`, `3.1 s`.
 pub fn duration_ms(ms: f64) -> String {
-    if ms < 10.0 {
+    if ms < 1.0 {
+        format!("{ms:.2} ms")
+    } else if ms < 10.0 {
         format!("{ms:.1} ms")
     } else if ms < 1000.0 {
         format!("{ms:.0} ms")
