@@ -31,9 +31,21 @@ fn add(targets: &mut Vec<Target>, subject: String, netns: NetNs) {
 
 pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
     let options = context.pods();
-    let host = crate::pods::resolve(&options, "host")?.netns;
-    let mut targets = vec![Target { subject: "host".into(), netns: host }];
+    let mut targets = Vec::new();
     let mut findings = Vec::new();
+    let host = match crate::pods::resolve(&options, "host") {
+        Ok(source) => {
+            let inode = source.netns.inode();
+            add(&mut targets, "host".into(), source.netns);
+            inode
+        }
+        // Of what was named the rest can still be told.
+        Err(error) if !args.sources.is_empty() => {
+            findings.push(check_unread("host", &error.to_string()));
+            0
+        }
+        Err(error) => return Err(error.into()),
+    };
     if args.sources.is_empty() {
         let all = crate::pods::resolve_all(&options)?;
         findings.extend(all.degraded.iter().map(|d| check_runtime(d, all.endpoint.as_deref())));
@@ -59,7 +71,6 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
             Err(error) => findings.push(check_unread(&subject, &error.to_string())),
         }
     }
-    let host = targets.first().map_or(0, |t| t.netns.inode());
     findings.extend(check_links(&namespaces, host));
     let report = LinksDocument { namespaces, findings };
     let verbose = context.global.verbose;
