@@ -4,6 +4,7 @@
 //! contract's keys.
 
 mod capture;
+mod check;
 mod finding;
 mod link;
 mod path;
@@ -11,6 +12,7 @@ mod pod;
 mod time;
 
 pub use capture::CapturePoint;
+pub use check::{Check, Outcome};
 pub use finding::{Evidence, Finding, Severity};
 pub use link::{Counters, DontFragment, Link, LinkRef, Namespace, Route, Tunnel};
 pub use path::{
