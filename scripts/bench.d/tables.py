@@ -100,6 +100,35 @@ def node(lines, markdown):
     return table(["command", "tool", "answer", "wall", "wall ratio", "CPU", "CPU ratio"], rows, markdown)
 
 
+def links(lines, markdown):
+    calls = {(line["row"], line["tool"]): line["calls"] for line in lines if line["section"] == "calls"}
+    peak = {line["row"]: line["kib"] for line in lines if line["section"] == "memory"}
+    runs = [line for line in lines if line["section"] == "links"]
+    rows, walls = [], {}
+    for row in names(runs, "row"):
+        here = [line for line in runs if line["row"] == row]
+        for tool in names(here, "tool"):
+            of = [line for line in here if line["tool"] == tool]
+            ours = tool == here[0]["tool"]
+            wall, cpu = (median(line[key] for line in of) for key in ("wall", "cpu"))
+            if ours:
+                walls[int(row)] = wall
+            ratio = (lambda key: "1") if ours else (lambda key: times(median(pairs(here, tool, key))))
+            count = calls.get((row, tool))
+            rows.append(
+                [row, tool, correct(of), span(wall), ratio("wall"), span(cpu), ratio("cpu"),
+                 f"{peak[row] / 1024:.1f} MiB" if ours and row in peak else "–",
+                 f"{count / int(row):.0f}" if count else "–"]
+            )
+    head = ["pods", "tool", "answer", "wall", "wall ratio", "CPU", "CPU ratio", "peak memory", "calls a pod"]
+    text = table(head, rows, markdown)
+    few, many = min(walls), max(walls)
+    if few < many:
+        more = (walls[many] - walls[few]) / (many - few)
+        text += f"\n\nFrom {few} to {many} pods, one pod more costs nsprobe {more * 1e6:.0f} µs of wall time."
+    return text
+
+
 def capture(lines, markdown):
     rows = []
     for row in names(lines, "row"):
@@ -119,9 +148,16 @@ def size(lines, binary, markdown):
     peak = {}
     for line in lines:
         name = "mtu" if line["row"].startswith("IPv") else line["row"]
+        name = f"links of {name} pods" if name.isdecimal() else name
         peak[name] = max(peak.get(name, 0), line["kib"])
     rows += [[f"peak memory, {name}", f"{kib / 1024:.1f} MiB", "20 MiB"] for name, kib in peak.items()]
     return table(["what", "measured", "limit"], rows, markdown)
+
+
+def belongs(line, section):
+    """System calls, and the memory of links, stand in the table of links too."""
+    also = line["section"] == "calls" or (line["section"] == "memory" and line["row"].isdecimal())
+    return line["section"] == section or (section == "links" and also)
 
 
 def main():
@@ -131,11 +167,12 @@ def main():
     sections = (
         ("mtu", f"Path MTU: whole-process wall time, the others {way}; others ÷ nsprobe, median of the pairs", mtu),
         ("node", "A node of 250 pods; others ÷ nsprobe, median of the pairs", node),
+        ("links", "The ledger of a node, against nsenter with ip -j -d link and ip -j route; loop ÷ nsprobe, median", links),
         ("capture", "CPU time of a captured packet; others ÷ nsprobe, median of the pairs", capture),
         ("memory", "Size and memory", lambda of, md: size(of, binary, md)),
     )
     for section, title, make in sections:
-        of = [line for line in lines if line["section"] == section]
+        of = [line for line in lines if belongs(line, section)]
         if of or section == "memory":
             print(f"{'### ' if markdown else ''}{title}\n\n{make(of, markdown)}\n")
 
