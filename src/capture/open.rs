@@ -58,9 +58,9 @@ pub struct Point {
 }
 
 impl Point {
-    /// Whose namespace, and the interface: `default/web-0 eth0`.
+    /// What people call it: `default/web-0 eth0`.
     pub fn label(&self) -> String {
-        format!("{} {}", self.facts.subject, self.facts.interface)
+        self.facts.label.clone()
     }
 
     /// Adds what the kernel has counted since the last call. Its counters have 32 bits: called once a second
@@ -159,6 +159,7 @@ fn open_point(place: &Place<'_>, interface: &Interface, settings: &Settings) -> 
     let known = last.map(|_| 0);
     Ok(Point {
         facts: CapturePoint {
+            label: format!("{subject} {name}"),
             subject,
             interface: name,
             received: known,

@@ -50,17 +50,15 @@ fn check_dropped(point: &CapturePoint, settings: CaptureSettings) -> Option<Find
     } else {
         format!("-B {larger}M, or a narrower filter")
     };
-    let whose = format!("{} {}", point.subject, point.interface);
+    let whose = &point.label;
     let summary = format!("{dropped} packets of {whose} were dropped by the kernel: the capture has gaps");
     Some(DROPPED.finding(point.subject.clone(), summary, evidence, fix))
 }
 
 fn check_gone(point: &CapturePoint) -> Option<Finding> {
     let ended = point.ended.as_ref()?;
-    let summary = format!(
-        "the capture on {} {} ended early, after {} packets: {ended}",
-        point.subject, point.interface, point.captured
-    );
+    let summary =
+        format!("the capture on {} ended early, after {} packets: {ended}", point.label, point.captured);
     let evidence = vec![Evidence::text(format!("capture on {}", point.interface), ended.clone(), "libpcap")];
     Some(INTERFACE_GONE.finding(point.subject.clone(), summary, evidence, INTERFACE_GONE.fix))
 }
@@ -77,6 +75,7 @@ mod tests {
             interface: "eth0".into(),
             received: Some(100),
             dropped,
+            label: "default/web-0 eth0".into(),
             captured: 93,
             ended: ended.map(Into::into),
         }

@@ -16,6 +16,9 @@ pub struct CapturePoint {
     pub received: Option<u64>,
     /// Of those, packets the kernel dropped because the buffer was full; null when it did not say.
     pub dropped: Option<u64>,
+    /// What people call it: `default/web-0 eth0`, `veth1a2b (peer of default/web-0 eth0)`, `uplink eth0`.
+    #[serde(skip)]
+    pub label: String,
     /// Packets of this point that were written, printed or counted.
     #[serde(skip)]
     pub captured: u64,

@@ -39,9 +39,8 @@ pub fn render_capture(paint: Paint, report: &CaptureReport) -> String {
         let number = |n: Option<u64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
         let _ = writeln!(
             text,
-            "{} {}: {} captured, {} received by filter, {} dropped by kernel",
-            sanitize(&point.subject),
-            sanitize(&point.interface),
+            "{}: {} captured, {} received by filter, {} dropped by kernel",
+            sanitize(&point.label),
             self::packets(point.captured),
             number(point.received),
             number(point.dropped),
@@ -67,6 +66,7 @@ mod tests {
             interface: "eth0".into(),
             received: None,
             dropped: None,
+            label: "default/web-0 eth0".into(),
             captured: 3,
             ended: None,
         };

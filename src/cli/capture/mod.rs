@@ -1,0 +1,167 @@
+//! `nsprobe capture`: arguments, steps, and how each kind of failure is told.
+
+mod end;
+mod failures;
+mod places;
+mod status;
+
+use super::signals::Signals;
+use super::{Context, Exit, Failure, values};
+use crate::capture::{self, Limits, Output, Point, Settings, Sink};
+use clap::Args;
+use end::finish;
+use failures::{capture_failure, file_failure};
+use nix::sys::signal::{SigSet, Signal};
+use places::{find_sources, open_all};
+use status::Status;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// libpcap's largest snap length, and tcpdump's default.
+const WHOLE: u32 = 262_144;
+/// libpcap applies the filter once more to what was kept: of fewer bytes it finds no port, and no packet is left.
+const SHORTEST: u32 = 64;
+/// Enough for every header that a line shows.
+const HEADERS: u32 = 512;
+
+/// Arguments of `capture`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  nsprobe capture web-0 -c 20 -- icmp or tcp port 80
+  nsprobe capture web-0 -w web-0.pcapng --duration 30s
+  ssh root@node nsprobe capture web-0 -w - | wireshark -k -i -
+
+It ends by -c, --duration, Ctrl-C, or when the pod's interface goes away; the file is valid in each case. \
+Interfaces are not put into promiscuous mode. Names of hosts and ports in a filter are not looked up: use numbers. \
+With offloads on, packets are seen as the kernel handles them: larger than the MTU, checksums not filled in.")]
+pub(crate) struct CaptureArgs {
+    /// Where to capture: pods, pid:N, netns:NAME, host; several at once go into one file.
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// Write pcapng to a new FILE, or to standard output (-), instead of printing lines.
+    #[arg(short = 'w', long, value_name = "FILE|-")]
+    write: Option<PathBuf>,
+    /// Empty FILE first if it exists.
+    #[arg(long, requires = "write")]
+    force: bool,
+    /// End after so many packets.
+    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after so long.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    duration: Option<Duration>,
+    /// Bytes kept of each packet, at least 64 [default: 262144; 512 when lines are printed].
+    #[arg(short, long, value_name = "SNAPLEN", value_parser = clap::value_parser!(u32).range(i64::from(SHORTEST)..=262_144))]
+    snaplen: Option<u32>,
+    /// Kernel buffer of each interface.
+    #[arg(short = 'B', long, value_name = "BUFFER", default_value = "8M", value_parser = buffer)]
+    buffer: u32,
+    /// Interface, may be repeated [default: every one that is up but lo; for host the uplink].
+    #[arg(short, long, value_name = "IFACE")]
+    interface: Vec<String>,
+    /// Filter in libpcap's language, after --.
+    #[arg(last = true, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+/// Where packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target<'a> {
+    File(&'a Path),
+    Stream,
+    Lines,
+    Count,
+}
+
+/// Runs `nsprobe capture`.
+pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let target = match &args.write {
+        Some(path) if path.as_os_str() == "-" => Target::Stream,
+        Some(path) => Target::File(path),
+        // Standard output is the document's alone.
+        None if context.json() => Target::Count,
+        None => Target::Lines,
+    };
+    context.streams = target == Target::Stream;
+    if target == Target::Stream && io::stdout().is_terminal() {
+        return Err(Failure::usage("-w - writes pcapng, which is not for a terminal")
+            .hint("| wireshark -k -i -, or -w FILE, or no -w for decoded lines"));
+    }
+    let filter = args.filter.join(" ");
+    capture::check_filter(&filter).map_err(|e| capture_failure(e.into()))?;
+    // Past `ulimit -f` a write is to fail as on a full disk, not to end us in the middle of a packet.
+    let _ = SigSet::from_iter([Signal::SIGXFSZ]).thread_block();
+    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+        .map_err(|e| Failure::stopped(format!("cannot catch signals: {e}")))?;
+    let snaplen_bytes = args.snaplen.unwrap_or(match target {
+        Target::File(_) | Target::Stream => WHOLE,
+        Target::Lines | Target::Count => HEADERS,
+    });
+    let settings = Settings { snaplen_bytes, buffer_bytes: args.buffer, filter };
+    let sources = find_sources(args, context)?;
+    let points = open_all(args, context, &sources, &settings, feeds_back(target))?;
+    let output = open_output(target, args.force)?;
+    // From here on nothing is opened, and packets of strangers are read.
+    capture::drop_privileges()
+        .map_err(|e| Failure::stopped(format!("cannot give up privileges before reading packets: {e}")))?;
+    announce(context, &points, target);
+    let limits = Limits { count: args.count, duration: args.duration };
+    let mut status = Status::new(context, target);
+    let summary = capture::run(points, output, limits, signals.as_fd(), &mut |p| status.show(p));
+    status.clear();
+    finish(context, target, &settings, summary)
+}
+
+/// Whether each packet makes output that may leave through the network.
+fn feeds_back(target: Target<'_>) -> bool {
+    let plain = || io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from)?.metadata();
+    matches!(target, Target::Stream | Target::Lines) && !plain().is_ok_and(|m| m.is_file())
+}
+
+fn open_output(target: Target<'_>, force: bool) -> Result<Output, Failure> {
+    let broken = |e: io::Error| Failure::stopped(format!("cannot use the output: {e}"));
+    Ok(match target {
+        Target::File(path) => {
+            let file = capture::open_capture_file(path, force).map_err(file_failure)?;
+            Output::pcapng(Sink::file(file).map_err(broken)?)
+        }
+        Target::Stream => Output::pcapng(Sink::stream(io::stdout().as_fd(), true).map_err(broken)?),
+        Target::Lines => Output::lines(Sink::stream(io::stdout().as_fd(), false).map_err(broken)?),
+        Target::Count => Output::count(),
+    })
+}
+
+/// Says on what it listens, as tcpdump does, so that silence has a meaning.
+fn announce(context: &Context, points: &[Point], target: Target<'_>) {
+    if context.json() {
+        return;
+    }
+    let labels: Vec<String> = points.iter().map(Point::label).collect();
+    let end = if target == Target::Stream { "" } else { "; Ctrl-C ends it" };
+    context.note(&format!("capturing on {}{end}", labels.join(", ")));
+}
+
+/// A buffer size that libpcap takes: from 64k, below 2G.
+fn buffer(text: &str) -> Result<u32, String> {
+    let bytes = values::size(text)?;
+    u32::try_from(bytes)
+        .ok()
+        .filter(|b| (64 << 10..1 << 31).contains(b))
+        .ok_or_else(|| "a buffer is from 64k to 2047M".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_outside_of_what_libpcap_takes_are_refused() {
+        assert_eq!(buffer("2M"), Ok(2 << 20));
+        for wrong in ["0", "4k", "2G", "x"] {
+            assert!(buffer(wrong).is_err(), "{wrong}");
+        }
+    }
+}
