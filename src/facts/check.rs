@@ -45,6 +45,20 @@ impl Check {
     }
 }
 
+/// The verdict of a report that looked at many things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Nothing wrong was found, and everything essential was looked at.
+    Healthy,
+    /// A warning stands in the report.
+    Degraded,
+    /// A critical finding stands in it.
+    Broken,
+    /// Nothing wrong was found, but something essential could not be looked at.
+    Unknown,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

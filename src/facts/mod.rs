@@ -12,7 +12,7 @@ mod pod;
 mod time;
 
 pub use capture::CapturePoint;
-pub use check::{Check, Outcome};
+pub use check::{Check, Health, Outcome};
 pub use finding::{Evidence, Finding, Severity};
 pub use link::{Counters, DontFragment, Link, LinkRef, Namespace, Route, Tunnel};
 pub use path::{

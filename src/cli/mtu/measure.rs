@@ -1,6 +1,5 @@
 //! One path measured: what is asked beforehand, the search, what is read afterwards.
 
-use super::MtuArgs;
 use super::method::{Asked, Choice, Question, ask};
 use crate::cli::{Failure, target};
 use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path};
@@ -22,11 +21,30 @@ use std::time::Duration;
 /// Packets of the burst that drop counters are watched for.
 const BURST: u16 = 7;
 
+/// How a path is to be searched, whichever command asks.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Terms {
+    /// Smallest and largest size to try, bytes; `None`: the protocol's, the route's.
+    pub(in crate::cli) min: Option<u32>,
+    pub(in crate::cli) max: Option<u32>,
+    /// Wait for a lost probe.
+    pub(in crate::cli) timeout: Duration,
+    /// For the whole search.
+    pub(in crate::cli) deadline: Duration,
+    pub(in crate::cli) max_probes: u32,
+    pub(in crate::cli) rate: Option<u32>,
+    /// Whether the narrowing hop is looked for.
+    pub(in crate::cli) locate: bool,
+    /// The port that somebody named.
+    pub(in crate::cli) port: Option<u16>,
+    pub(in crate::cli) method: Choice,
+}
+
 /// A target whose address and route are known; nothing has been sent to it.
-pub(super) struct Planned {
+pub(in crate::cli) struct Planned {
     input: String,
     target: Target,
-    pub(super) route: RouteLookup,
+    pub(in crate::cli) route: RouteLookup,
     plan: Plan,
     /// `--max` leaves out sizes that the route would take.
     capped: bool,
@@ -34,7 +52,16 @@ pub(super) struct Planned {
     choice: Choice,
 }
 
-pub(super) fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) -> Result<Planned, Failure> {
+/// Finds the route to a target, and the sizes that are to be tried on it.
+///
+/// # Errors
+/// No route, no single host, or sizes that cannot leave.
+pub(in crate::cli) fn plan(
+    terms: &Terms,
+    source: &Source,
+    text: &str,
+    target: Target,
+) -> Result<Planned, Failure> {
     let route = route_get(&source.netns, target.address).map_err(|error| no_route(error, source, text))?;
     if route.kind == RouteKind::Other && target.address.is_ipv4() {
         return Err(target::no_single_host(text)
@@ -42,7 +69,7 @@ pub(super) fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) 
     }
     let family = Family::of(target.address);
     let allowed = route.largest_packet();
-    let max = args.max.unwrap_or(allowed);
+    let max = terms.max.unwrap_or(allowed);
     if max > route.link_mtu {
         return Err(Failure::usage(format!(
             "--max {max} is over the MTU of {} ({} bytes): such a packet cannot leave {}",
@@ -51,23 +78,23 @@ pub(super) fn plan(args: &MtuArgs, source: &Source, text: &str, target: Target) 
         .hint(format!("--max {} is the largest that can be asked for", route.link_mtu)));
     }
     let smallest = family.ip_header + 8 + 8;
-    let control = args.min.map_or(family.control(), |min| min.max(smallest)).min(max);
-    if args.min.is_some_and(|min| min > max) || max < smallest {
+    let control = terms.min.map_or(family.control(), |min| min.max(smallest)).min(max);
+    if terms.min.is_some_and(|min| min > max) || max < smallest {
         return Err(Failure::usage(format!(
             "--min and --max leave no size to try: a probe has at least {smallest} bytes, {max} is the largest"
         )));
     }
     let plan = Plan {
-        timeout: args.timeout,
-        deadline: args.deadline,
-        max_probes: args.max_probes,
-        rate_pps: args.rate,
-        locate: !args.no_locate,
+        timeout: terms.timeout,
+        deadline: terms.deadline,
+        max_probes: terms.max_probes,
+        rate_pps: terms.rate,
+        locate: terms.locate,
         ..Plan::new(control, max, family.floor)
     };
     let capped = plan.max < Plan::new(control, allowed, family.floor).max;
     let input = text.to_owned();
-    Ok(Planned { input, target, route, plan, capped, port: args.port, choice: args.method })
+    Ok(Planned { input, target, route, plan, capped, port: terms.port, choice: terms.method })
 }
 
 fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
@@ -83,7 +110,11 @@ fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
     }
 }
 
-pub(super) fn measure(
+/// Searches one path, and reads what explains the outcome.
+///
+/// # Errors
+/// What stopped the only method that was left.
+pub(in crate::cli) fn measure(
     source: &Source,
     host: Option<&NetNs>,
     planned: &Planned,

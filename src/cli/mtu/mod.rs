@@ -13,8 +13,8 @@ use crate::pods::{self, Source};
 use crate::probe::Target;
 use crate::report::{MtuComparison, MtuReport, document, render_change, render_comparison, render_mtu};
 use clap::Args;
-use measure::{Planned, measure, plan};
-use method::Choice;
+pub(super) use measure::{Planned, Terms, measure, plan};
+pub(super) use method::Choice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,22 @@ pub(crate) struct MtuArgs {
     no_locate: bool,
 }
 
+impl MtuArgs {
+    fn terms(&self) -> Terms {
+        Terms {
+            min: self.min,
+            max: self.max,
+            timeout: self.timeout,
+            deadline: self.deadline,
+            max_probes: self.max_probes,
+            rate: self.rate,
+            locate: !self.no_locate,
+            port: self.port,
+            method: self.method,
+        }
+    }
+}
+
 /// One path to measure.
 struct Job<'a> {
     from: &'a Source,
@@ -92,13 +108,14 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
         // Nothing is left to do outside. A thread for each question would be half of a short search's time.
         source.netns.enter_for_ever()?;
     }
+    let terms = args.terms();
     let mut jobs = Vec::new();
     for (at, (text, target)) in targets.into_iter().enumerate() {
-        let there = plan(args, &source, text, target)?;
+        let there = plan(&terms, &source, text, target)?;
         let back = there.route.source_address.map(|address| Target { address, scope_id: 0 });
         jobs.push(Job { from: &source, planned: there });
         if let (Some(far), Some(back)) = (others.get(at), back) {
-            jobs.push(Job { from: far, planned: plan(args, far, &source.label, back)? });
+            jobs.push(Job { from: far, planned: plan(&terms, far, &source.label, back)? });
         }
     }
     let stop = signals.as_fd();
