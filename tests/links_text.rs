@@ -15,15 +15,9 @@ fn link(index: u32, name: &str, kind: Option<&str>, mtu: u32) -> Link {
         name: name.into(),
         kind: kind.map(Into::into),
         mtu_bytes: mtu,
-        peer: None,
-        master: None,
         state: "up".into(),
-        overhead_bytes: None,
-        underlay: None,
-        tunnel: None,
-        counters: None,
         up: true,
-        addresses: Vec::new(),
+        ..Link::default()
     }
 }
 
@@ -42,7 +36,7 @@ fn node(uplink: u32, pods: &[(&str, u32)]) -> Vec<Namespace> {
     let tunnel = Link {
         overhead_bytes: Some(50),
         underlay: Some("eth0".into()),
-        tunnel: Some(Tunnel { outer_ipv6: Some(false), dont_fragment: None }),
+        tunnel: Some(Tunnel { outer_ipv6: Some(false), ..Tunnel::default() }),
         ..link(3, "flannel.1", Some("vxlan"), 1450)
     };
     let host = Namespace {

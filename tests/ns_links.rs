@@ -292,3 +292,67 @@ fn a_packet_that_did_not_leave_is_counted_where_it_died() {
     );
     assert!(rises.iter().all(|r| r.subject != "again"));
 }
+
+/// A node with two uplinks; the way to one of the VXLAN's remotes is narrower, by its link or by its route.
+fn two_ways() -> Spaces {
+    let s = Spaces::new(&["node"]);
+    for (uplink, wire, address, mtu) in
+        [("eth0", "w0", "192.0.2.1/24", 1500), ("eth1", "w1", "198.51.100.1/24", 1400)]
+    {
+        s.ip("node", &format!("link add {uplink} mtu {mtu} type veth peer name {wire} mtu {mtu}"));
+        s.ip("node", &format!("link set {wire} up"));
+        s.ip("node", &format!("addr add {address} dev {uplink}"));
+        s.ip("node", &format!("link set {uplink} up"));
+    }
+    s.ip("node", "link add flannel.1 type vxlan id 1 local 192.0.2.1 dstport 8472 nolearning");
+    s.ip("node", "link set flannel.1 mtu 1450 up");
+    s.ip("node", "route add 203.0.113.0/24 via 192.0.2.254 mtu 1420");
+    s.ip("node", "route add unreachable 203.0.114.0/24");
+    let full = s.full("node");
+    for (number, remote) in
+        ["192.0.2.2", "192.0.2.3", "198.51.100.2", "203.0.113.9", "203.0.114.9"].iter().enumerate()
+    {
+        let mac = format!("02:00:00:00:00:{number:02x}");
+        run("bridge", &["-n", &full, "fdb", "append", &mac, "dev", "flannel.1", "dst", remote]);
+        // A second address behind the same remote is no second remote.
+        let mac = format!("02:00:00:00:01:{number:02x}");
+        run("bridge", &["-n", &full, "fdb", "append", &mac, "dev", "flannel.1", "dst", remote]);
+    }
+    s
+}
+
+#[test]
+fn remotes_in_the_forwarding_database_are_looked_up_one_by_one() {
+    let s = two_ways();
+    let all = read(&s, &["node"]);
+    let flannel = link(&all[0], "flannel.1");
+    let told: Vec<_> = flannel
+        .egress
+        .iter()
+        .map(|e| {
+            let remotes: Vec<String> = e.remotes.iter().map(ToString::to_string).collect();
+            (e.interface.as_deref(), e.mtu_bytes, remotes.join(" "))
+        })
+        .collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    for way in [
+        (None, None, "203.0.114.9".to_owned()),
+        (Some("eth0"), Some(1500), "192.0.2.2 192.0.2.3".to_owned()),
+        (Some("eth0"), Some(1420), "203.0.113.9".to_owned()),
+        (Some("eth1"), Some(1400), "198.51.100.2".to_owned()),
+    ] {
+        assert!(told.contains(&way), "{way:?}: {told:?}");
+    }
+    assert_eq!(flannel.underlay.as_deref(), Some("eth0"), "the way to most of them");
+
+    // Bound to a device, that device limits the way, as it does for packets.
+    s.ip("node", "link add bound type vxlan id 2 dev eth0 local 192.0.2.1 dstport 4789");
+    s.ip("node", "link set bound up");
+    run(
+        "bridge",
+        &["-n", &s.full("node"), "fdb", "append", "02:00:00:00:02:00", "dev", "bound", "dst", "198.51.100.2"],
+    );
+    let all = read(&s, &["node"]);
+    let bound = link(&all[0], "bound");
+    assert_eq!((bound.egress.len(), bound.egress[0].interface.as_deref()), (1, Some("eth0")));
+}

@@ -11,15 +11,9 @@ fn link(index: u32, name: &str, kind: &str, mtu: u32) -> Link {
         name: name.into(),
         kind: (!kind.is_empty()).then(|| kind.into()),
         mtu_bytes: mtu,
-        peer: None,
-        master: None,
         state: "up".into(),
-        overhead_bytes: None,
-        underlay: None,
-        tunnel: None,
-        counters: None,
         up: true,
-        addresses: Vec::new(),
+        ..Link::default()
     }
 }
 
@@ -37,7 +31,11 @@ fn vxlan(mtu: u32) -> Link {
     Link {
         overhead_bytes: Some(50),
         underlay: Some("eth0".into()),
-        tunnel: Some(Tunnel { outer_ipv6: Some(false), dont_fragment: Some(DontFragment::Unset) }),
+        tunnel: Some(Tunnel {
+            outer_ipv6: Some(false),
+            dont_fragment: Some(DontFragment::Unset),
+            ..Tunnel::default()
+        }),
         ..link(3, "flannel.1", "vxlan", mtu)
     }
 }

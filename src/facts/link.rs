@@ -47,16 +47,54 @@ pub enum DontFragment {
 }
 
 /// How a tunnel sends its outer packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tunnel {
     /// Whether outer packets are IPv6; `None` when both occur or it is not known.
     pub outer_ipv6: Option<bool>,
     /// Its DF setting; `None` for kinds without one.
     pub dont_fragment: Option<DontFragment>,
+    /// What it adds at least, bytes, where the exact sum depends on the packet (options, cipher, outer family).
+    pub least_bytes: Option<u32>,
+    /// VNI of VXLAN and Geneve, interface id of xfrm.
+    pub id: Option<u32>,
+    /// UDP port of its outer packets.
+    pub port: Option<u16>,
+    /// Told packet by packet where to send, by Open vSwitch or eBPF: no remote can be read from it.
+    pub external: bool,
+    /// Remotes whose way was not looked up, because there are too many.
+    pub remotes_not_asked: u32,
+}
+
+/// Remotes of a tunnel that the kernel reaches in the same way (a route lookup for each).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// The interface outer packets leave by; null when there is no route.
+    pub interface: Option<String>,
+    /// The largest outer packet on this way, bytes: the interface's MTU, or the route's where it is smaller.
+    pub mtu_bytes: Option<u32>,
+    /// The path MTU to these remotes that the kernel has learned from a packet-too-big and still remembers, bytes.
+    pub cached_path_mtu_bytes: Option<u32>,
+    /// Their addresses.
+    pub remotes: Vec<IpAddr>,
+}
+
+/// Work that an interface takes off the kernel, and that makes captures look strange (ethtool -k).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Offloads {
+    /// Checksums of sent packets are filled in by the device: in captures they are wrong.
+    pub tx_checksum: bool,
+    /// TCP hands over segments of up to 64 KiB, which the device cuts: captures show packets above the MTU.
+    pub tso: bool,
+    /// The same for other protocols, cut by the kernel at the last moment.
+    pub gso: bool,
+    /// Received segments are joined before anybody sees them.
+    pub gro: bool,
 }
 
 /// One network interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// Interface index.
@@ -77,6 +115,10 @@ pub struct Link {
     pub overhead_bytes: Option<u32>,
     /// Name of the interface a tunnel's outer packets leave by.
     pub underlay: Option<String>,
+    /// Where a tunnel's outer packets really leave, remote by remote; empty when no remote can be known.
+    pub egress: Vec<Egress>,
+    /// Offloads of a tunnel or of what carries it; null for all others, which are not asked.
+    pub offloads: Option<Offloads>,
     /// How its outer packets are sent, when it is a tunnel.
     #[serde(skip)]
     pub tunnel: Option<Tunnel>,

@@ -14,7 +14,7 @@ mod time;
 pub use capture::CapturePoint;
 pub use check::{Check, Health, Outcome};
 pub use finding::{Evidence, Finding, Severity};
-pub use link::{Counters, DontFragment, Link, LinkRef, Namespace, Route, Tunnel};
+pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
 pub use path::{
     Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
 };

@@ -2,7 +2,7 @@
 
 use super::tunnel::RawTunnel;
 use super::wire::{attributes, field};
-use crate::facts::Counters;
+use crate::facts::{Counters, Offloads};
 use netlink_packet_core::{Parseable, ParseableParametrized};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
@@ -46,6 +46,7 @@ pub(super) struct RawLink {
     pub(super) link_netnsid: Option<i32>,
     pub(super) tunnel: Option<RawTunnel>,
     pub(super) counters: Option<Counters>,
+    pub(super) offloads: Option<Offloads>,
 }
 
 impl RawLink {

@@ -5,6 +5,7 @@
 //! opened inside.
 
 mod counters;
+mod egress;
 mod error;
 mod link;
 mod namespace;

@@ -1,9 +1,10 @@
 //! Many namespaces read in turn: a few plain threads enter one after the other, and die.
 
 use super::ObserveError;
+use super::egress::RawUnderlay;
 use super::link::{RawLink, parse_address, parse_link};
 use super::peers::assemble;
-use super::route::{MAIN, RawRoute, outgoing_interface, parse_route};
+use super::route::{MAIN, RawRoute, parse_route};
 use super::socket::Netlink;
 use crate::facts::Namespace;
 use crate::netns::{NetNs, NetNsError, on_threads_that_die};
@@ -29,8 +30,8 @@ pub(super) struct RawNamespace {
     pub(super) links: Vec<RawLink>,
     pub(super) addresses: Vec<(u32, IpAddr, u8)>,
     pub(super) routes: Vec<RawRoute>,
-    /// Tunnel index → index of the interface its outer packets leave by.
-    pub(super) underlays: BTreeMap<u32, u32>,
+    /// Tunnel index → where its outer packets leave.
+    pub(super) underlays: BTreeMap<u32, RawUnderlay>,
     /// This namespace's ids of others → their inodes.
     pub(super) ids: BTreeMap<i32, u64>,
     pub(super) unreadable: u32,
@@ -123,7 +124,7 @@ fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<R
         }
     }
     super::wireguard::read_endpoints(&mut raw);
-    find_underlays(netlink, &mut raw);
+    super::egress::find_underlays(netlink, &mut raw);
     Ok(raw)
 }
 
@@ -146,37 +147,6 @@ fn main_table(family: AddressFamily) -> RouteNetlinkMessage {
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.attributes.push(RouteAttribute::Table(MAIN));
     RouteNetlinkMessage::GetRoute(message)
-}
-
-/// The interface that each tunnel's outer packets leave by: the one it is bound to, else that of the way to
-/// its remote end, else the one that holds its local address, else that of the way to its routes' gateways.
-fn find_underlays(netlink: &mut Netlink, raw: &mut RawNamespace) {
-    let mut found = BTreeMap::new();
-    for link in &raw.links {
-        let Some(tunnel) = &link.tunnel else { continue };
-        // A tunnel that was moved here still sends from the namespace it was made in.
-        if link.link_netnsid.is_some() {
-            continue;
-        }
-        let mut way = |to: IpAddr| lookup(netlink, to).filter(|&index| index != link.index);
-        let holder = |local: IpAddr| raw.addresses.iter().find(|(_, a, _)| *a == local).map(|(i, ..)| *i);
-        let gateways = raw.routes.iter().filter(|r| r.interface == Some(link.index)).filter_map(|r| r.via);
-        let index = tunnel
-            .link
-            .or_else(|| tunnel.remote.and_then(&mut way))
-            .or_else(|| tunnel.local.and_then(holder))
-            .or_else(|| gateways.take(4).find_map(&mut way));
-        if let Some(index) = index {
-            found.insert(link.index, index);
-        }
-    }
-    raw.underlays = found;
-}
-
-/// The interface by which a packet for `target` leaves; `None` when there is no way or no answer.
-fn lookup(netlink: &mut Netlink, target: IpAddr) -> Option<u32> {
-    let request = RouteNetlinkMessage::GetRoute(super::route_get::request(target, false));
-    netlink.ask("a route lookup", &request, outgoing_interface).ok()
 }
 
 /// Finds out which namespace each id stands for that a link names as the place of its other end.

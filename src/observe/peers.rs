@@ -3,7 +3,7 @@
 use super::ObserveError;
 use super::link::RawLink;
 use super::namespace::RawNamespace;
-use crate::facts::{Link, LinkRef, Namespace, Route, Tunnel};
+use crate::facts::{Egress, Link, LinkRef, Namespace, Route, Tunnel};
 use std::collections::HashMap;
 
 type Read = Result<RawNamespace, ObserveError>;
@@ -33,11 +33,18 @@ fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>)
             master: link.master.and_then(name),
             state: link.state.to_owned(),
             overhead_bytes: link.tunnel.as_ref().and_then(|t| t.overhead),
-            underlay: raw.underlays.get(&link.index).copied().and_then(name),
-            tunnel: link
-                .tunnel
-                .as_ref()
-                .map(|t| Tunnel { outer_ipv6: t.outer_ipv6, dont_fragment: t.dont_fragment }),
+            underlay: raw.underlays.get(&link.index).and_then(|u| u.interface).and_then(name),
+            egress: egress(link, raw, all),
+            offloads: link.offloads,
+            tunnel: link.tunnel.as_ref().map(|t| Tunnel {
+                outer_ipv6: t.outer_ipv6,
+                dont_fragment: t.dont_fragment,
+                least_bytes: t.overhead.or(t.least),
+                id: t.id,
+                port: t.port,
+                external: t.external,
+                remotes_not_asked: raw.underlays.get(&link.index).map_or(0, |u| u.not_asked),
+            }),
             counters: link.counters,
             up: link.up,
             addresses: raw
@@ -63,6 +70,22 @@ fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>)
         routes: raw.routes.iter().map(route).collect(),
         unreadable: raw.unreadable,
     }
+}
+
+/// The ways to a tunnel's remotes, as far as they were looked up.
+fn egress(link: &RawLink, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>) -> Vec<Egress> {
+    let Some(underlay) = raw.underlays.get(&link.index) else { return Vec::new() };
+    let one = |found: &super::egress::RawEgress| {
+        let below = found.way.and_then(|way| all.get(&(raw.inode, way.interface)));
+        let route = found.way.and_then(|way| way.route_mtu);
+        Egress {
+            interface: below.map(|l| l.name.clone()),
+            mtu_bytes: below.map(|l| route.map_or(l.mtu, |mtu| mtu.min(l.mtu))),
+            cached_path_mtu_bytes: found.way.and_then(|way| way.cached_mtu),
+            remotes: found.remotes.clone(),
+        }
+    };
+    underlay.egress.iter().map(one).collect()
 }
 
 fn peer(link: &RawLink, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>) -> Option<LinkRef> {

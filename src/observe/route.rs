@@ -115,12 +115,42 @@ fn destination(family: AddressFamily, kind: RouteType, target: Option<IpAddr>, l
     Some(format!("{word} {text}"))
 }
 
-/// Whether a route lookup's answer names an interface: its index.
-pub(super) fn outgoing_interface(payload: &[u8]) -> Option<u32> {
-    /// RTA_OIF.
-    const OIF: u16 = 4;
-    attributes(payload, HEADER)
-        .find(|a| a.kind() == OIF)
-        .and_then(|a| field(a.value(), 0))
-        .map(u32::from_ne_bytes)
+/// What one route lookup says of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RawWay {
+    pub(super) interface: u32,
+    /// RTAX_MTU of the route.
+    pub(super) route_mtu: Option<u32>,
+    /// A path MTU that the kernel has learned from a PTB and still remembers.
+    pub(super) cached_mtu: Option<u32>,
+}
+
+/// Reads the answer to a plain lookup; `None` when it names no interface.
+///
+/// A cached path MTU stands where the route's own would: over IPv4 the running clock tells them apart, over IPv6
+/// the mark RTM_F_CLONED.
+pub(super) fn parse_way(payload: &[u8]) -> Option<RawWay> {
+    let [family] = field(payload, 0)?;
+    let flags = u32::from_ne_bytes(field(payload, 8)?);
+    let (family, kind) = (AddressFamily::from(family), RouteType::Unicast);
+    let (mut interface, mut mtu, mut clock) = (None, None, false);
+    for attribute in attributes(payload, HEADER).filter(|a| a.kind() != RTA_ENCAP) {
+        match RouteAttribute::parse_with_param(&attribute, (family, kind, RouteLwEnCapType::None)) {
+            Ok(RouteAttribute::Oif(index)) => interface = Some(index),
+            Ok(RouteAttribute::CacheInfo(info)) => clock = info.expires > 0,
+            Ok(RouteAttribute::Metrics(metrics)) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(value) if *value > 0 => Some(*value),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    let learned = if family == AddressFamily::Inet6 { flags & CLONED != 0 } else { clock };
+    Some(RawWay {
+        interface: interface?,
+        route_mtu: mtu.filter(|_| !learned),
+        cached_mtu: mtu.filter(|_| learned),
+    })
 }

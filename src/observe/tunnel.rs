@@ -7,8 +7,8 @@
 use crate::facts::DontFragment;
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::link::{
-    GeneveDf, GreEncapType, GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel, InfoVxlan,
-    Ip6TunnelFlags, TunnelEncapType, VxlanDf,
+    GeneveDf, GreEncapFlags, GreEncapType, GreIOFlags, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel,
+    InfoVti, InfoVxlan, InfoXfrm, Ip6TunnelFlags, TunnelEncapFlags, TunnelEncapType, VxlanDf,
 };
 use std::net::IpAddr;
 
@@ -25,18 +25,32 @@ const ENCAP_LIMIT: u32 = 8;
 /// A WireGuard data message: header 16, authentication tag 16 (wireguard.com/protocol); padding to 16 not counted.
 const WIREGUARD: u32 = 32;
 
+/// ESP with the ciphers that add least: header 8, trailer 2, check value 12, no IV (RFC 4303, RFC 2410, RFC 2404).
+const ESP_LEAST: u32 = 22;
+/// FOU: a UDP header. GUE: its own 4 bytes behind one, 8 more with remote checksum (kernel net/ipv4/fou_core.c).
+const GUE: u32 = 4;
+const REMOTE_CHECKSUM: u32 = 8;
+
 /// A tunnel as its own namespace describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct RawTunnel {
     /// Bytes that it adds to a packet; `None` when that depends on the packet or is not known.
     pub(super) overhead: Option<u32>,
+    /// What it adds at least, where the exact sum is not known.
+    pub(super) least: Option<u32>,
     /// Whether its outer packets are IPv6; `None` when both occur or it is not known.
     pub(super) outer_ipv6: Option<bool>,
     /// The interface it is bound to.
     pub(super) link: Option<u32>,
     pub(super) local: Option<IpAddr>,
-    pub(super) remote: Option<IpAddr>,
+    /// Where it sends: its fixed remote, or the endpoints of its peers.
+    pub(super) remotes: Vec<IpAddr>,
     pub(super) dont_fragment: Option<DontFragment>,
+    /// VNI of VXLAN and Geneve, interface id of xfrm.
+    pub(super) id: Option<u32>,
+    pub(super) port: Option<u16>,
+    /// Told packet by packet where to send.
+    pub(super) external: bool,
 }
 
 impl RawTunnel {
@@ -50,15 +64,33 @@ impl RawTunnel {
             InfoData::GreTap(info) => gre(info, ETHERNET),
             InfoData::GreTun6(info) => gre6(info, 0),
             InfoData::GreTap6(info) => gre6(info, ETHERNET),
+            InfoData::ErSpan(info) => {
+                let version =
+                    info.iter().find_map(|i| if let InfoGre::ErSpanVer(v) = i { Some(*v) } else { None });
+                RawTunnel { overhead: Some(IPV4 + erspan(version)), ..gre(info, ETHERNET) }
+            }
+            InfoData::Ip6ErSpan(info) => {
+                let version =
+                    info.iter().find_map(|i| if let InfoGre6::ErSpanVer(v) = i { Some(*v) } else { None });
+                let limit =
+                    info.iter().find_map(|i| if let InfoGre6::Other(o) = i { gre6_limit(o) } else { None });
+                let sum = IPV6 + erspan(version) + limit.unwrap_or(ENCAP_LIMIT);
+                RawTunnel { overhead: Some(sum), ..gre6(info, ETHERNET) }
+            }
+            InfoData::Vti(info) => vti(kind == Some("vti6"), info),
+            InfoData::Xfrm(info) => xfrm(info),
             _ => return None,
         })
     }
 
-    /// Sets what the endpoints of a WireGuard device tell: `ipv6` when any of them is IPv6.
-    pub(super) fn set_wireguard(&mut self, remote: IpAddr) {
-        self.outer_ipv6 = Some(remote.is_ipv6());
-        self.overhead = Some(outer(remote.is_ipv6()) + UDP + WIREGUARD);
-        self.remote = Some(remote);
+    /// Sets what the endpoints of a WireGuard device tell. One packet size must do for all peers: when one of them
+    /// is IPv6 its larger overhead counts.
+    pub(super) fn set_wireguard(&mut self, remotes: Vec<IpAddr>) {
+        let Some(first) = remotes.first() else { return };
+        let ipv6 = remotes.iter().any(IpAddr::is_ipv6);
+        self.outer_ipv6 = remotes.iter().all(|r| r.is_ipv6() == first.is_ipv6()).then_some(ipv6);
+        self.overhead = Some(outer(ipv6) + UDP + WIREGUARD);
+        self.remotes = remotes;
     }
 }
 
@@ -79,8 +111,10 @@ fn vxlan(info: &[InfoVxlan]) -> RawTunnel {
             InfoVxlan::Link(index) => tunnel.link = (*index != 0).then_some(*index),
             InfoVxlan::Local(ip) => tunnel.local = set(*ip),
             InfoVxlan::Local6(ip) => tunnel.local = set(*ip),
-            InfoVxlan::Group(ip) => tunnel.remote = set(*ip),
-            InfoVxlan::Group6(ip) => tunnel.remote = set(*ip),
+            InfoVxlan::Group(ip) => tunnel.remotes.extend(set(*ip)),
+            InfoVxlan::Group6(ip) => tunnel.remotes.extend(set(*ip)),
+            InfoVxlan::Id(id) => tunnel.id = Some(*id),
+            InfoVxlan::Port(port) => tunnel.port = Some(*port),
             InfoVxlan::CollectMetadata(on) => external = *on,
             // The generic protocol extension carries IP without an inner Ethernet header.
             InfoVxlan::Gpe => frame = 0,
@@ -96,8 +130,12 @@ fn vxlan(info: &[InfoVxlan]) -> RawTunnel {
         }
     }
     // An external device is told where to send, and over which family, packet by packet.
-    if !external {
-        let ipv6 = tunnel.local.or(tunnel.remote).is_some_and(|a| a.is_ipv6());
+    tunnel.external = external;
+    if external {
+        tunnel.id = None;
+        tunnel.least = Some(IPV4 + UDP + OVERLAY + frame);
+    } else {
+        let ipv6 = tunnel.local.as_ref().or(tunnel.remotes.first()).is_some_and(IpAddr::is_ipv6);
         tunnel.outer_ipv6 = Some(ipv6);
         tunnel.overhead = Some(outer(ipv6) + UDP + OVERLAY + frame);
     }
@@ -109,8 +147,10 @@ fn geneve(info: &[InfoGeneve]) -> RawTunnel {
     let mut frame = ETHERNET;
     for item in info {
         match item {
-            InfoGeneve::Remote(ip) => tunnel.remote = set(*ip),
-            InfoGeneve::Remote6(ip) => tunnel.remote = set(*ip),
+            InfoGeneve::Remote(ip) => tunnel.remotes.extend(set(*ip)),
+            InfoGeneve::Remote6(ip) => tunnel.remotes.extend(set(*ip)),
+            InfoGeneve::Id(id) => tunnel.id = Some(*id),
+            InfoGeneve::Port(port) => tunnel.port = Some(*port),
             InfoGeneve::Local(ip) => tunnel.local = set(*ip),
             InfoGeneve::Local6(ip) => tunnel.local = set(*ip),
             InfoGeneve::InnerProtoInherit => frame = 0,
@@ -126,9 +166,12 @@ fn geneve(info: &[InfoGeneve]) -> RawTunnel {
         }
     }
     // Without a fixed remote it is external: Open vSwitch or eBPF tell it where, and add options.
-    if let Some(remote) = tunnel.remote {
+    if let Some(remote) = tunnel.remotes.first() {
         tunnel.outer_ipv6 = Some(remote.is_ipv6());
         tunnel.overhead = Some(outer(remote.is_ipv6()) + UDP + OVERLAY + frame);
+    } else {
+        (tunnel.external, tunnel.id) = (true, None);
+        tunnel.least = Some(IPV4 + UDP + OVERLAY + frame);
     }
     tunnel
 }
@@ -138,14 +181,24 @@ fn ip_tunnel(kind: &str, info: &[InfoIpTunnel]) -> RawTunnel {
     let ipv6 = kind == "ip6tnl";
     let mut tunnel = RawTunnel { outer_ipv6: Some(ipv6), ..RawTunnel::default() };
     let mut sum = outer(ipv6);
-    let (mut limit, mut encapsulated) = (ipv6, false);
+    let mut limit = ipv6;
+    let (mut encapsulation, mut checksum) = (Some(0), false);
     for item in info {
         match item {
             InfoIpTunnel::Link(index) => tunnel.link = (*index != 0).then_some(*index),
             InfoIpTunnel::Local(ip) => tunnel.local = set(*ip),
-            InfoIpTunnel::Remote(ip) => tunnel.remote = set(*ip),
+            InfoIpTunnel::Remote(ip) => tunnel.remotes.extend(set(*ip)),
+            InfoIpTunnel::CollectMetadata => tunnel.external = true,
             InfoIpTunnel::Ipv6Flags(flags) => limit &= !flags.contains(Ip6TunnelFlags::IgnEncapLimit),
-            InfoIpTunnel::EncapType(kind) => encapsulated = *kind != TunnelEncapType::None,
+            InfoIpTunnel::EncapType(kind) => {
+                encapsulation = match kind {
+                    TunnelEncapType::None => Some(0),
+                    TunnelEncapType::Fou => Some(UDP),
+                    TunnelEncapType::Gue => Some(UDP + GUE),
+                    _ => None,
+                }
+            }
+            InfoIpTunnel::EncapFlags(flags) => checksum = flags.contains(TunnelEncapFlags::RemCSum),
             InfoIpTunnel::PMtuDisc(on) => tunnel.dont_fragment = Some(discovery(*on)),
             _ => {}
         }
@@ -153,8 +206,66 @@ fn ip_tunnel(kind: &str, info: &[InfoIpTunnel]) -> RawTunnel {
     if limit {
         sum += ENCAP_LIMIT;
     }
-    // FOU and GUE add a UDP header and, with options, more than can be read here.
-    tunnel.overhead = (!encapsulated).then_some(sum);
+    finish(&mut tunnel, sum, encapsulation, checksum)
+}
+
+/// The sum with what FOU or GUE put between; `encapsulation` `None` is one that is not known.
+fn finish(tunnel: &mut RawTunnel, sum: u32, encapsulation: Option<u32>, checksum: bool) -> RawTunnel {
+    let extra = encapsulation.map(|e| if e == UDP + GUE && checksum { e + REMOTE_CHECKSUM } else { e });
+    tunnel.overhead = extra.map(|extra| sum + extra);
+    tunnel.least = Some(sum);
+    std::mem::take(tunnel)
+}
+
+/// What GRE's own encapsulation types add.
+fn gre_encapsulation(kind: GreEncapType) -> Option<u32> {
+    match kind {
+        GreEncapType::None => Some(0),
+        GreEncapType::Fou => Some(UDP),
+        GreEncapType::Gue => Some(UDP + GUE),
+        _ => None,
+    }
+}
+
+/// GRE with its sequence number, ERSPAN's header and the frame; version 0 has only GRE's base header. Whatever its
+/// flags say: kernel net/ipv4/ip_gre.c `erspan_tunnel_init`, linux/erspan.h.
+fn erspan(version: Option<u8>) -> u32 {
+    ETHERNET
+        + match version {
+            Some(0) => GRE,
+            Some(2) => GRE + 4 + 12,
+            _ => GRE + 4 + 8,
+        }
+}
+
+/// IPsec by route; the cipher and its padding decide what is added.
+fn vti(ipv6: bool, info: &[InfoVti]) -> RawTunnel {
+    let mut tunnel = RawTunnel { outer_ipv6: Some(ipv6), ..RawTunnel::default() };
+    for item in info {
+        match item {
+            InfoVti::Link(index) => tunnel.link = (*index != 0).then_some(*index),
+            InfoVti::Local(ip) => tunnel.local = set(*ip),
+            InfoVti::Remote(ip) => tunnel.remotes.extend(set(*ip)),
+            _ => {}
+        }
+    }
+    tunnel.least = Some(outer(ipv6) + ESP_LEAST);
+    tunnel
+}
+
+/// The same by interface id; policies, not the interface, know the remote and the mode (transport adds no header).
+fn xfrm(info: &[InfoXfrm]) -> RawTunnel {
+    /// IFLA_XFRM_COLLECT_METADATA, which the parser does not name.
+    const COLLECT_METADATA: u16 = 3;
+    let mut tunnel = RawTunnel { least: Some(ESP_LEAST), ..RawTunnel::default() };
+    for item in info {
+        match item {
+            InfoXfrm::Link(index) => tunnel.link = (*index != 0).then_some(*index),
+            InfoXfrm::IfId(id) => tunnel.id = (*id != 0).then_some(*id),
+            InfoXfrm::Other(other) if other.kind() == COLLECT_METADATA => tunnel.external = true,
+            _ => {}
+        }
+    }
     tunnel
 }
 
@@ -172,41 +283,46 @@ fn gre_options(flags: GreIOFlags) -> u32 {
 
 fn gre(info: &[InfoGre], frame: u32) -> RawTunnel {
     let mut tunnel = RawTunnel { outer_ipv6: Some(false), ..RawTunnel::default() };
-    let (mut sum, mut known) = (IPV4 + GRE + frame, true);
+    let mut sum = IPV4 + GRE + frame;
+    let (mut encapsulation, mut checksum) = (Some(0), false);
     for item in info {
         match item {
             InfoGre::Link(index) => tunnel.link = (*index != 0).then_some(*index),
             InfoGre::Local(ip) => tunnel.local = set(*ip),
-            InfoGre::Remote(ip) => tunnel.remote = set(*ip),
+            InfoGre::Remote(ip) => tunnel.remotes.extend(set(*ip)),
             InfoGre::OFlags(flags) => sum += gre_options(*flags),
             InfoGre::PathMTUDiscovery(on) => tunnel.dont_fragment = Some(discovery(*on)),
-            InfoGre::EncapType(kind) => known &= *kind == GreEncapType::None,
-            InfoGre::CollectMetadata => known = false,
+            InfoGre::EncapType(kind) => encapsulation = gre_encapsulation(*kind),
+            InfoGre::EncapFlags(flags) => checksum = flags.contains(GreEncapFlags::RemoteChecksum),
+            InfoGre::CollectMetadata => tunnel.external = true,
             _ => {}
         }
     }
-    tunnel.overhead = known.then_some(sum);
-    tunnel
+    // An external device takes key and flags from each packet.
+    encapsulation = encapsulation.filter(|_| !tunnel.external);
+    finish(&mut tunnel, sum, encapsulation, checksum)
 }
 
 fn gre6(info: &[InfoGre6], frame: u32) -> RawTunnel {
     let mut tunnel = RawTunnel { outer_ipv6: Some(true), ..RawTunnel::default() };
-    let (mut sum, mut known) = (IPV6 + GRE + frame, true);
+    let mut sum = IPV6 + GRE + frame;
+    let (mut encapsulation, mut checksum) = (Some(0), false);
     let mut limit = ENCAP_LIMIT;
     for item in info {
         match item {
             InfoGre6::Link(index) => tunnel.link = (*index != 0).then_some(*index),
             InfoGre6::Local(ip) => tunnel.local = set(*ip),
-            InfoGre6::Remote(ip) => tunnel.remote = set(*ip),
+            InfoGre6::Remote(ip) => tunnel.remotes.extend(set(*ip)),
             InfoGre6::OFlags(flags) => sum += gre_options(*flags),
-            InfoGre6::EncapType(kind) => known &= *kind == GreEncapType::None,
-            InfoGre6::CollectMetadata => known = false,
+            InfoGre6::EncapType(kind) => encapsulation = gre_encapsulation(*kind),
+            InfoGre6::EncapFlags(flags) => checksum = flags.contains(GreEncapFlags::RemoteChecksum),
+            InfoGre6::CollectMetadata => tunnel.external = true,
             InfoGre6::Other(other) => limit = gre6_limit(other).unwrap_or(limit),
             _ => {}
         }
     }
-    tunnel.overhead = known.then_some(sum + limit);
-    tunnel
+    encapsulation = encapsulation.filter(|_| !tunnel.external);
+    finish(&mut tunnel, sum + limit, encapsulation, checksum)
 }
 
 /// IFLA_GRE_FLAGS, which the parser does not name: whether the encapsulation limit is left out.

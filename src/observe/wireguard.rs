@@ -45,10 +45,8 @@ pub(super) fn read_endpoints(raw: &mut RawNamespace) {
         let index = device.index.to_ne_bytes();
         let found = ask(&socket, family, NLM_F_DUMP, GET_DEVICE, IFINDEX, &index, endpoints);
         let found: Vec<IpAddr> = found.into_iter().flatten().collect();
-        // One packet size must do for all peers: the larger overhead counts.
-        let remote = found.iter().find(|a| a.is_ipv6()).or(found.first());
-        if let (Some(remote), Some(tunnel)) = (remote, &mut device.tunnel) {
-            tunnel.set_wireguard(*remote);
+        if let Some(tunnel) = &mut device.tunnel {
+            tunnel.set_wireguard(found);
         }
     }
 }
@@ -150,10 +148,12 @@ mod tests {
         let device = Messages(DEVICE).find(|m| m.kind == 0x24).unwrap();
         assert_eq!(endpoints(device.payload), Some(vec!["198.51.100.2".parse().unwrap()]));
         let mut tunnel = super::super::tunnel::RawTunnel::default();
-        tunnel.set_wireguard("198.51.100.2".parse().unwrap());
+        tunnel.set_wireguard(vec!["198.51.100.2".parse().unwrap()]);
         assert_eq!((tunnel.overhead, tunnel.outer_ipv6), (Some(60), Some(false)));
-        tunnel.set_wireguard("2001:db8::1".parse().unwrap());
+        tunnel.set_wireguard(vec!["2001:db8::1".parse().unwrap()]);
         assert_eq!((tunnel.overhead, tunnel.outer_ipv6), (Some(80), Some(true)));
+        tunnel.set_wireguard(vec!["198.51.100.2".parse().unwrap(), "2001:db8::1".parse().unwrap()]);
+        assert_eq!((tunnel.overhead, tunnel.outer_ipv6), (Some(80), None), "of both the larger");
     }
 
     #[test]
