@@ -6,6 +6,7 @@ mod link_fixes;
 pub mod links;
 pub mod path;
 pub mod runtime;
+pub mod sockets;
 
 use crate::facts::{Evidence, Finding, Severity};
 use schemars::JsonSchema;
@@ -48,7 +49,10 @@ impl Rule {
 
 /// Every rule of every family.
 pub fn rules() -> Vec<&'static Rule> {
-    [capture::RULES, links::RULES, path::RULES, runtime::RULES].into_iter().flatten().collect()
+    [capture::RULES, links::RULES, path::RULES, runtime::RULES, sockets::RULES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]

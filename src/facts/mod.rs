@@ -9,6 +9,7 @@ mod finding;
 mod link;
 mod path;
 mod pod;
+mod socket;
 mod time;
 
 pub use capture::CapturePoint;
@@ -20,5 +21,8 @@ pub use path::{
 };
 pub use pod::{
     Container, ContainerState, Degraded, DegradedReason, ListSource, PidSource, Pod, PodList, PodState,
+};
+pub use socket::{
+    MeasuredPath, Protocol, Socket, SocketDetail, SocketProcess, SocketState, SocketTimer, TcpDetail,
 };
 pub use time::{rfc3339, unix_seconds};

@@ -18,6 +18,7 @@ mod route_get;
 mod service;
 mod settings;
 mod socket;
+mod sockets;
 mod tunnel;
 mod wire;
 mod wireguard;
@@ -29,5 +30,9 @@ pub use neighbour::{Neighbour, read_neighbour};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, cached_mtu, route_get};
 pub use service::{ServiceProxy, service_proxy};
 pub use settings::{PathSettings, read_settings};
+pub use sockets::{
+    MOST_SOCKETS, Owners, SocketList, SocketQuery, Whose, decode_sockets, read_many_sockets, read_owners,
+    read_sockets,
+};
 
 pub mod resolve;

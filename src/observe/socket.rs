@@ -1,9 +1,10 @@
-//! A routing netlink socket of one namespace: dumps that are complete, and single questions.
+//! A netlink socket of one namespace: dumps that are complete, and single questions.
 
 use super::ObserveError;
 use super::wire::{DONE, ERROR, INTERRUPTED, Message, Messages};
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -32,6 +33,7 @@ pub(super) struct Netlink {
     socket: Socket,
     buffer: Vec<u8>,
     sequence: u32,
+    protocol: isize,
 }
 
 /// Why one pass over a dump has to be repeated.
@@ -56,7 +58,7 @@ impl Netlink {
         setsockopt(&socket, sockopt::ReceiveTimeout, &seconds).map_err(|e| io(e.into()))?;
         buffer.clear();
         buffer.reserve(BUFFER);
-        Ok(Self { socket, buffer, sequence: 0 })
+        Ok(Self { socket, buffer, sequence: 0, protocol })
     }
 
     /// A routing socket.
@@ -77,7 +79,7 @@ impl Netlink {
     pub(super) fn dump<T>(
         &mut self,
         what: &'static str,
-        request: &RouteNetlinkMessage,
+        request: &(impl NetlinkSerializable + Clone),
         mut parse: impl FnMut(&[u8]) -> Option<Vec<T>>,
     ) -> Result<Dump<T>, ObserveError> {
         for attempt in 0..TRIES {
@@ -107,7 +109,7 @@ impl Netlink {
     pub(super) fn ask<T>(
         &mut self,
         what: &'static str,
-        request: &RouteNetlinkMessage,
+        request: &(impl NetlinkSerializable + Clone),
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, ObserveError> {
         self.send(what, request, NLM_F_REQUEST)?;
@@ -127,7 +129,7 @@ impl Netlink {
         // The thread is still in the same namespace: sockets never outlive their turn.
         let buffer = std::mem::take(&mut self.buffer);
         let size = buffer.capacity();
-        let mut new = Self::route(buffer)?;
+        let mut new = Self::open(self.protocol, buffer)?;
         new.buffer.reserve(size);
         *self = new;
         Ok(())
@@ -136,7 +138,7 @@ impl Netlink {
     fn pass(
         &mut self,
         what: &'static str,
-        request: &RouteNetlinkMessage,
+        request: &(impl NetlinkSerializable + Clone),
         mut each: impl FnMut(&Message<'_>),
     ) -> Result<Option<Again>, ObserveError> {
         self.send(what, request, NLM_F_REQUEST | NLM_F_DUMP)?;
@@ -166,14 +168,14 @@ impl Netlink {
     fn send(
         &mut self,
         what: &'static str,
-        request: &RouteNetlinkMessage,
+        request: &(impl NetlinkSerializable + Clone),
         flags: u16,
     ) -> Result<(), ObserveError> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = flags;
         header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request.clone()));
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request.clone()));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
