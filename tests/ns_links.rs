@@ -251,7 +251,10 @@ fn peers_tunnels_and_routes_of_a_node_are_joined() {
 fn a_namespace_may_be_given_twice_and_none_at_all() {
     let s = Spaces::new(&["a"]);
     let good = s.open("a");
-    let answers = read_namespaces(&[("a", &good), ("b", &good)], ReadOptions { counters: true });
+    let answers = read_namespaces(
+        &[("a", &good), ("b", &good)],
+        ReadOptions { counters: true, ..ReadOptions::default() },
+    );
     for (_, answer) in &answers {
         assert!(link(answer.as_ref().unwrap(), "lo").counters.is_some());
     }

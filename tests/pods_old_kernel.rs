@@ -75,7 +75,11 @@ fn a_process_is_pinned_by_its_start_time_alone() {
         let process = Process::open(Path::new("/proc"), std::process::id(), None).unwrap();
         process.check().unwrap();
         let reused = Process::open(Path::new("/proc"), std::process::id(), Some(1));
-        (process.start_time(), process.open_netns().unwrap().inode(), reused.unwrap_err().to_string())
+        (
+            process.start_time().unwrap(),
+            process.open_netns().unwrap().inode(),
+            reused.unwrap_err().to_string(),
+        )
     });
     assert_eq!(now, then);
     let mut child = std::process::Command::new("true").spawn().unwrap();

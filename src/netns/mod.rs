@@ -90,15 +90,15 @@ impl NetNs {
     /// # Errors
     /// [`NetNsError::Open`], or [`NetNsError::NotANamespace`] for a plain file or another kind of namespace.
     pub fn open(path: &Path) -> Result<Self, NetNsError> {
-        let open_error = |source: io::Error| NetNsError::Open { path: path.to_owned(), source };
-        // O_NONBLOCK: a FIFO in this place must not hang us.
-        let file = std::os::unix::fs::OpenOptionsExt::custom_flags(
-            std::fs::File::options().read(true),
-            libc::O_NONBLOCK | libc::O_CLOEXEC,
-        )
-        .open(path)
-        .map_err(open_error)?;
-        Self::from_file(file, path)
+        Self::from_file(open_file(path)?, path)
+    }
+
+    /// Opens `/proc/PID/ns/net` of a procfs that is known to be one: its kind need not be asked for.
+    fn open_on_procfs(path: &Path) -> Result<Self, NetNsError> {
+        let file = open_file(path)?;
+        let source = |source| NetNsError::Open { path: path.to_owned(), source };
+        let inode = file.metadata().map_err(source)?.ino();
+        Ok(Self { file, inode })
     }
 
     /// Takes an open namespace file; `path` is what errors call it.
@@ -218,6 +218,13 @@ impl AsFd for NetNs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// O_NONBLOCK: a FIFO in this place must not hang us.
+fn open_file(path: &Path) -> Result<File, NetNsError> {
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), libc::O_NONBLOCK | libc::O_CLOEXEC);
+    options.open(path).map_err(|source| NetNsError::Open { path: path.to_owned(), source })
 }
 
 /// `NS_GET_NSTYPE` of an open namespace file (ioctl_ns(2)); `None` on kernels before 4.11.

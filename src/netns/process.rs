@@ -36,14 +36,21 @@ pub enum ProcessError {
     },
 }
 
-/// A living process: its PID, its start time, and a pidfd where the kernel has them (5.3).
+/// A living process, pinned by a pidfd where the kernel has them (5.3), else by its start time.
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
-    start_time: u64,
     proc_root: PathBuf,
-    /// `None` before Linux 5.3: then only the start time guards against reuse.
-    pidfd: Option<OwnedFd>,
+    pin: Pin,
+}
+
+/// What tells this process from a later one with its PID.
+#[derive(Debug)]
+enum Pin {
+    /// Of our own procfs: becomes readable when the process ends.
+    Pidfd(OwnedFd),
+    /// Start time in clock ticks since boot.
+    Start(u64),
 }
 
 impl Process {
@@ -54,13 +61,20 @@ impl Process {
     /// [`ProcessError`].
     pub fn open(proc_root: &Path, pid: u32, expected_start: Option<u64>) -> Result<Self, ProcessError> {
         let pidfd = open_pidfd(proc_root, pid)?;
-        let found = start_time(proc_root, pid)?;
-        if let Some(expected) = expected_start
-            && expected != found
-        {
-            return Err(ProcessError::Reused { pid, expected, found });
+        let pin = match pidfd {
+            Some(fd) => Pin::Pidfd(fd),
+            None => Pin::Start(start_time(proc_root, pid)?),
+        };
+        let process = Self { pid, proc_root: proc_root.to_owned(), pin };
+        if let Some(expected) = expected_start {
+            let found = process.start_time()?;
+            if found != expected {
+                return Err(ProcessError::Reused { pid, expected, found });
+            }
         }
-        Ok(Self { pid, start_time: found, proc_root: proc_root.to_owned(), pidfd })
+        // A zombie has a pidfd, and no namespace any more.
+        process.check()?;
+        Ok(process)
     }
 
     /// Its PID.
@@ -69,8 +83,14 @@ impl Process {
     }
 
     /// Its start time, clock ticks since boot.
-    pub fn start_time(&self) -> u64 {
-        self.start_time
+    ///
+    /// # Errors
+    /// As [`start_time`].
+    pub fn start_time(&self) -> Result<u64, ProcessError> {
+        match self.pin {
+            Pin::Start(found) => Ok(found),
+            Pin::Pidfd(_) => start_time(&self.proc_root, self.pid),
+        }
     }
 
     /// Its folder under /proc.
@@ -83,22 +103,27 @@ impl Process {
     /// # Errors
     /// [`ProcessError::Ended`] or [`ProcessError::Reused`].
     pub fn check(&self) -> Result<(), ProcessError> {
-        if let Some(fd) = &self.pidfd {
-            use rustix::event::{PollFd, PollFlags, Timespec, poll};
-            let mut fds = [PollFd::new(fd, PollFlags::IN)];
-            let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-            // A pidfd becomes readable when its process ends (pidfd_open(2)).
-            match poll(&mut fds, Some(&zero)) {
-                Ok(0) => return Ok(()),
-                Ok(_) => return Err(ProcessError::Ended { pid: self.pid }),
-                Err(_) => {}
+        match &self.pin {
+            Pin::Pidfd(fd) => {
+                use rustix::event::{PollFd, PollFlags, Timespec, poll};
+                let mut fds = [PollFd::new(fd, PollFlags::IN)];
+                let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+                // A pidfd becomes readable when its process ends (pidfd_open(2)).
+                match poll(&mut fds, Some(&zero)) {
+                    Ok(0) => Ok(()),
+                    Ok(_) => Err(ProcessError::Ended { pid: self.pid }),
+                    Err(error) => Err(ProcessError::Io { pid: self.pid, source: error.into() }),
+                }
+            }
+            Pin::Start(expected) => {
+                let (expected, found) = (*expected, start_time(&self.proc_root, self.pid)?);
+                if found == expected {
+                    Ok(())
+                } else {
+                    Err(ProcessError::Reused { pid: self.pid, expected, found })
+                }
             }
         }
-        let found = start_time(&self.proc_root, self.pid)?;
-        if found != self.start_time {
-            return Err(ProcessError::Reused { pid: self.pid, expected: self.start_time, found });
-        }
-        Ok(())
     }
 
     /// Opens its network namespace, then checks that it is still the same process.
@@ -106,7 +131,12 @@ impl Process {
     /// # Errors
     /// [`NetNsError`]; [`ProcessError::Ended`] when it ended meanwhile.
     pub fn open_netns(&self) -> Result<NetNs, NetNsError> {
-        let opened = NetNs::open(&self.folder().join("ns/net"));
+        let path = self.folder().join("ns/net");
+        let opened = match self.pin {
+            // Of our own procfs, where that name is nothing else.
+            Pin::Pidfd(_) => NetNs::open_on_procfs(&path),
+            Pin::Start(_) => NetNs::open(&path),
+        };
         self.check()?;
         opened
     }

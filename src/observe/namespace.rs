@@ -5,7 +5,7 @@ use super::egress::RawUnderlay;
 use super::link::{RawLink, parse_address, parse_link};
 use super::peers::assemble;
 use super::route::{MAIN, RawRoute, parse_route};
-use super::socket::Netlink;
+use super::socket::{Dump, Netlink};
 use crate::facts::Namespace;
 use crate::netns::{NetNs, NetNsError, on_threads_that_die};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
@@ -21,6 +21,9 @@ use std::os::fd::{AsFd, AsRawFd};
 pub struct ReadOptions {
     /// Drop and packet counters of every link.
     pub counters: bool,
+    /// Addresses also of namespaces with nothing but a loopback and one more interface: those of most pods, whose
+    /// addresses their list tells as well. The others' are always read, to find what tunnels send through.
+    pub all_addresses: bool,
 }
 
 /// A namespace as netlink tells it, before indexes and ids are joined to names.
@@ -96,49 +99,64 @@ fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<R
     raw.links = links.items;
     raw.unreadable += links.unreadable;
 
-    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let addresses = netlink.dump("its addresses", &request, |m| parse_address(m).map(|a| vec![a]))?;
-    raw.addresses = addresses.items;
-    raw.unreadable += addresses.unreadable;
-
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let routes = netlink.dump("its routes", &main_table(family), |message| {
-            // Without IPv6 the kernel answers for all families instead.
-            if message.first().is_some_and(|&f| f != u8::from(family)) {
-                return Some(Vec::new());
-            }
-            parse_route(message)
-        });
-        match routes {
-            Ok(routes) => {
-                raw.routes.extend(routes.items);
-                raw.unreadable += routes.unreadable;
-            }
-            // ENOENT: no route was ever made in the table. EOPNOTSUPP, EAFNOSUPPORT: no IPv6 at all.
-            Err(ObserveError::Refused { source, .. })
-                if matches!(
-                    source.raw_os_error(),
-                    Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
-                ) => {}
-            Err(error) => return Err(error),
-        }
+    if options.all_addresses || raw.links.len() > 2 {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let addresses = netlink.dump("its addresses", &request, |m| parse_address(m).map(|a| vec![a]))?;
+        raw.addresses = addresses.items;
+        raw.unreadable += addresses.unreadable;
     }
+    // Of all families in one go; where the kernel refuses that, one after the other.
+    let routes = match dump_routes(netlink, AddressFamily::Unspec) {
+        Err(ObserveError::Refused { .. }) => {
+            let mut both = dump_routes(netlink, AddressFamily::Inet)?;
+            let six = dump_routes(netlink, AddressFamily::Inet6)?;
+            both.items.extend(six.items);
+            both.unreadable += six.unreadable;
+            both
+        }
+        routes => routes?,
+    };
+    raw.routes = routes.items;
+    raw.unreadable += routes.unreadable;
     super::wireguard::read_endpoints(&mut raw);
     super::egress::find_underlays(netlink, &mut raw);
     Ok(raw)
 }
 
 /// Every link of the thread's namespace.
-pub(super) fn dump_links(
-    netlink: &mut Netlink,
-    counters: bool,
-) -> Result<super::socket::Dump<RawLink>, ObserveError> {
+pub(super) fn dump_links(netlink: &mut Netlink, counters: bool) -> Result<Dump<RawLink>, ObserveError> {
     let mut message = LinkMessage::default();
     if !counters {
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     }
     let request = RouteNetlinkMessage::GetLink(message);
     netlink.dump("its interfaces", &request, |message| parse_link(message, counters).map(|link| vec![link]))
+}
+
+/// Routes of the main table, IPv4 then IPv6.
+fn dump_routes(netlink: &mut Netlink, family: AddressFamily) -> Result<Dump<RawRoute>, ObserveError> {
+    let routes = netlink.dump("its routes", &main_table(family), |message| {
+        // Without IPv6 the kernel answers for all families instead; all families are more than two.
+        let theirs = message.first().copied().map(AddressFamily::from)?;
+        let wanted = match family {
+            AddressFamily::Unspec => matches!(theirs, AddressFamily::Inet | AddressFamily::Inet6),
+            family => theirs == family,
+        };
+        if wanted { parse_route(message) } else { Some(Vec::new()) }
+    });
+    match routes {
+        // ENOENT: no route was ever made in the table. EOPNOTSUPP, EAFNOSUPPORT: no IPv6 at all.
+        Err(ObserveError::Refused { source, .. })
+            if family != AddressFamily::Unspec
+                && matches!(
+                    source.raw_os_error(),
+                    Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
+                ) =>
+        {
+            Ok(Dump { items: Vec::new(), unreadable: 0 })
+        }
+        routes => routes,
+    }
 }
 
 fn main_table(family: AddressFamily) -> RouteNetlinkMessage {
@@ -149,81 +167,123 @@ fn main_table(family: AddressFamily) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
-/// Finds out which namespace each id stands for that a link names as the place of its other end.
+/// Which namespace each id stands for that a link names as the place of its other end, for each namespace.
 ///
-/// An id means something only in the namespace that uses it, so each is entered again and asked by which id
+/// An id means something only in the namespace that uses it, so that one is entered again and asked by which id
 /// it knows a candidate. Ends of a veth name each other's index, which leaves one candidate in practice;
-/// the lower link of a macvlan is looked for in all, the first given namespace (the host) first.
+/// the lower link of a macvlan is looked for in all, the first given namespace (the host) first. The namespace
+/// with the most such ends, the node's own, is asked first, all its questions in a few writes: what it knows of
+/// a veth is true of the other end too, and hardly a pod is left to be entered.
 fn resolve_ids(
     targets: &[(&str, &NetNs)],
     raw: &[Result<RawNamespace, ObserveError>],
-) -> std::io::Result<Vec<BTreeMap<i32, u64>>> {
-    let mut ends: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
+) -> std::io::Result<Vec<Ids>> {
+    let mut ends: Ends = HashMap::new();
     for (place, namespace) in raw.iter().enumerate() {
         for link in namespace.iter().flat_map(|n| &n.links).filter(|l| l.is_mutual()) {
             ends.entry((link.index, link.link.unwrap_or(0))).or_default().push(place);
         }
     }
+    let mut known = vec![Ids::new(); raw.len()];
+    let count = |n: &Result<RawNamespace, ObserveError>| {
+        n.iter().flat_map(|n| &n.links).filter(|l| l.is_mutual() && l.link_netnsid.is_some()).count()
+    };
+    if let Some((place, hub)) = raw.iter().enumerate().max_by_key(|(_, n)| count(n))
+        && let (Ok(hub), Some(one)) = (hub, targets.get(place..=place))
+    {
+        let read = |_, one: &[(&str, &NetNs)]| {
+            let ask = |(_, netns): &(&str, &NetNs)| {
+                ids_of(netns, hub, &Ids::new(), targets, &ends, &mut Vec::new())
+            };
+            one.iter().map(ask).collect()
+        };
+        let ids = on_threads_that_die(one, read)?.pop().unwrap_or_default();
+        for link in hub.links.iter().filter(|l| l.is_mutual()) {
+            let (Some(id), Some(index)) = (link.link_netnsid, link.link) else { continue };
+            let Some(inode) = ids.get(&id) else { continue };
+            for &other in ends.get(&(index, link.index)).into_iter().flatten() {
+                let Some(Ok(namespace)) = raw.get(other) else { continue };
+                let end = namespace.links.iter().find(|l| l.is_mutual() && l.index == index);
+                if namespace.inode == *inode
+                    && let Some(theirs) = end.and_then(|l| l.link_netnsid)
+                    && let Some(known) = known.get_mut(other)
+                {
+                    known.insert(theirs, hub.inode);
+                }
+            }
+        }
+        if let Some(known) = known.get_mut(place) {
+            known.extend(ids);
+        }
+    }
     on_threads_that_die(targets, |first, part| {
         let mut buffer = Vec::new();
-        let places = part.iter().zip(raw.iter().skip(first));
+        let places = part.iter().zip(raw.iter().zip(&known).skip(first));
         places
-            .map(|((_, netns), namespace)| {
-                let Ok(namespace) = namespace else { return BTreeMap::new() };
-                ids_of(netns, namespace, targets, &ends, &mut buffer)
+            .map(|((_, netns), (namespace, known))| match namespace {
+                Ok(namespace) => ids_of(netns, namespace, known, targets, &ends, &mut buffer),
+                Err(_) => Ids::new(),
             })
             .collect()
     })
 }
 
-/// The ids that one namespace's links name, with the inodes that they stand for.
+/// A namespace's ids of others → their inodes.
+type Ids = BTreeMap<i32, u64>;
+/// Index of a veth and of its other end → the places of the namespaces that have such a one.
+type Ends = HashMap<(u32, u32), Vec<usize>>;
+
+/// The ids that one namespace's links name, with the inodes that they stand for; `known` are not asked for.
 fn ids_of(
     netns: &NetNs,
     namespace: &RawNamespace,
+    known: &Ids,
     targets: &[(&str, &NetNs)],
-    ends: &HashMap<(u32, u32), Vec<usize>>,
+    ends: &Ends,
     buffer: &mut Vec<u8>,
-) -> BTreeMap<i32, u64> {
-    let mut wanted: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+) -> Ids {
+    let mut ids = known.clone();
+    // Likely places first, then all.
+    let (mut likely, mut anywhere) = (Vec::new(), false);
     for link in namespace.links.iter().filter(|l| l.is_paired()) {
         let (Some(id), Some(other)) = (link.link_netnsid, link.link) else { continue };
-        let candidates = wanted.entry(id).or_default();
-        if link.is_mutual() {
-            candidates.extend(ends.get(&(other, link.index)).into_iter().flatten());
-        } else {
-            candidates.extend(0..targets.len());
+        match (ids.contains_key(&id), link.is_mutual()) {
+            (true, _) => {}
+            (false, true) => likely.extend(ends.get(&(other, link.index)).into_iter().flatten().copied()),
+            (false, false) => anywhere = true,
         }
     }
-    let mut ids = BTreeMap::new();
-    if wanted.is_empty() || netns.enter_for_ever().is_err() {
+    if (likely.is_empty() && !anywhere) || netns.enter_for_ever().is_err() {
         return ids;
     }
     let Ok(mut netlink) = Netlink::route(std::mem::take(buffer)) else { return ids };
-    let mut asked = vec![false; targets.len()];
-    for (id, candidates) in wanted {
-        for candidate in candidates {
-            if ids.contains_key(&id) {
-                break;
-            }
-            let Some((_, other)) = targets.get(candidate) else { continue };
-            let Some(seen) = asked.get_mut(candidate) else { continue };
-            if !std::mem::replace(seen, true)
-                && let Some(theirs) = id_of(&mut netlink, other)
-            {
-                ids.insert(theirs, other.inode());
-            }
+    likely.sort_unstable();
+    likely.dedup();
+    ids.extend(ask_ids(&mut netlink, likely.iter().filter_map(|&place| targets.get(place))));
+    // What is not the end of a veth is most often in the host, else anywhere.
+    for part in [targets.get(..1), targets.get(1..)].into_iter().flatten() {
+        let unknown = |l: &&RawLink| l.is_paired() && l.link_netnsid.is_some_and(|id| !ids.contains_key(&id));
+        if anywhere && namespace.links.iter().any(|l| unknown(&l)) {
+            ids.extend(ask_ids(&mut netlink, part.iter()));
         }
     }
     *buffer = netlink.into_buffer();
     ids
 }
 
-/// The id by which the socket's namespace knows `other`; `None` when it has none for it.
-fn id_of(netlink: &mut Netlink, other: &NetNs) -> Option<i32> {
-    let mut message = NsidMessage::default();
-    let descriptor = u32::try_from(other.as_fd().as_raw_fd()).ok()?;
-    message.attributes.push(NsidAttribute::Fd(descriptor));
-    let id = netlink.ask("a namespace's id", &RouteNetlinkMessage::GetNsId(message), |payload| {
+/// By which ids the socket's namespace knows others; those that it has none for are left out.
+fn ask_ids<'a>(
+    netlink: &mut Netlink,
+    others: impl Iterator<Item = &'a (&'a str, &'a NetNs)>,
+) -> Vec<(i32, u64)> {
+    let (requests, inodes): (Vec<_>, Vec<_>) = others
+        .filter_map(|(_, other)| {
+            let mut message = NsidMessage::default();
+            message.attributes.push(NsidAttribute::Fd(u32::try_from(other.as_fd().as_raw_fd()).ok()?));
+            Some((RouteNetlinkMessage::GetNsId(message), other.inode()))
+        })
+        .unzip();
+    let answers = netlink.ask_all("a namespace's id", &requests, |payload| {
         /// struct rtgenmsg, padded.
         const HEADER: usize = 4;
         /// NETNSA_NSID.
@@ -231,5 +291,6 @@ fn id_of(netlink: &mut Netlink, other: &NetNs) -> Option<i32> {
         let attribute = super::wire::attributes(payload, HEADER).find(|a| a.kind() == NSID)?;
         super::wire::field(attribute.value(), 0).map(i32::from_ne_bytes)
     });
-    id.ok().filter(|&id| id >= 0)
+    let ids = answers.into_iter().flatten().zip(inodes);
+    ids.filter_map(|(id, inode)| Some((id.filter(|&id| id >= 0)?, inode))).collect()
 }

@@ -125,6 +125,46 @@ impl Netlink {
         }
     }
 
+    /// The first message of the answer to each of many questions, asked a few dozen in one write; `None` where the
+    /// kernel refused, or `parse` found nothing.
+    ///
+    /// # Errors
+    /// [`ObserveError::Io`], [`ObserveError::NoAnswer`].
+    pub(super) fn ask_all<T>(
+        &mut self,
+        what: &'static str,
+        requests: &[impl NetlinkSerializable + Clone],
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<Option<T>>, ObserveError> {
+        /// Their answers, of less than 1 KiB with the kernel's own bookkeeping, fit into the smallest receive buffer.
+        const AT_ONCE: usize = 64;
+        let mut answers = Vec::with_capacity(requests.len());
+        for part in requests.chunks(AT_ONCE) {
+            let first = self.sequence.wrapping_add(1);
+            let mut bytes = Vec::new();
+            for request in part {
+                self.sequence = self.sequence.wrapping_add(1);
+                bytes.extend(serialized(request, self.sequence, NLM_F_REQUEST));
+            }
+            self.socket.send(&bytes, 0).map_err(|source| ObserveError::Io { what, source })?;
+            let start = answers.len();
+            answers.resize_with(start + part.len(), || None);
+            let mut seen = 0;
+            while seen < part.len() {
+                self.receive(what)?;
+                for message in Messages(&self.buffer) {
+                    let Ok(place) = usize::try_from(message.sequence.wrapping_sub(first)) else { continue };
+                    let Some(answer) = answers.get_mut(start + place) else { continue };
+                    seen += 1;
+                    if message.kind != ERROR {
+                        *answer = parse(message.payload);
+                    }
+                }
+            }
+        }
+        Ok(answers)
+    }
+
     fn reopen(&mut self) -> Result<(), ObserveError> {
         // The thread is still in the same namespace: sockets never outlive their turn.
         let buffer = std::mem::take(&mut self.buffer);
@@ -172,13 +212,7 @@ impl Netlink {
         flags: u16,
     ) -> Result<(), ObserveError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request.clone()));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
+        let bytes = serialized(request, self.sequence, flags);
         self.socket.send(&bytes, 0).map_err(|source| ObserveError::Io { what, source })?;
         Ok(())
     }
@@ -197,6 +231,19 @@ impl Netlink {
             }
         }
     }
+}
+
+/// A request as the kernel takes it; its length is a multiple of 4, so that another may follow.
+fn serialized(request: &(impl NetlinkSerializable + Clone), sequence: u32, flags: u16) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    header.sequence_number = sequence;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request.clone()));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 fn refused(what: &'static str, errno: i32) -> ObserveError {

@@ -94,10 +94,10 @@ fn kubelet_endpoint(text: &str) -> Option<String> {
 
 /// From the running kubelet: its flag, or the configuration file that it names.
 fn kubelet_argument(fs: &HostFs, proc: &Proc) -> Option<String> {
-    // The name is cheaper to read than the memory that holds the arguments.
+    // What it runs is cheaper to read than the memory that holds the arguments.
     let search = |pids: &[u32]| {
         pids.iter()
-            .filter(|&&pid| proc.name(pid).starts_with(b"kubelet"))
+            .filter(|&&pid| proc.runs(pid, "kubelet"))
             .map(|&pid| proc.arguments(pid))
             .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))
     };

@@ -129,7 +129,10 @@ impl Proc {
         let meant = match (owner.container.as_deref(), owner.pod_uid.as_deref()) {
             (Some(id), _) => id == expected.id,
             (None, Some(uid)) => uid == expected.uid,
-            (None, None) => expected.start.or_else(recorded) == Some(process.start_time()),
+            (None, None) => {
+                let started = process.start_time()?;
+                expected.start.or_else(recorded) == Some(started)
+            }
         };
         if meant { Ok(process) } else { Err(ProcessError::Ended { pid }) }
     }
@@ -153,6 +156,15 @@ impl Proc {
     /// The name that the kernel gave a process when it was executed, at most 15 bytes and a newline.
     pub(super) fn name(&self, pid: u32) -> Vec<u8> {
         self.file(pid, "comm").unwrap_or_default()
+    }
+
+    /// Whether a process runs a program whose name begins with `name`. One link is cheaper to read than a file;
+    /// where it cannot be read (a kernel thread, a missing privilege) the kernel's own name for it decides.
+    pub(super) fn runs(&self, pid: u32, name: &str) -> bool {
+        match std::fs::read_link(self.root.join(pid.to_string()).join("exe")) {
+            Ok(path) => path.file_name().is_some_and(|f| f.as_encoded_bytes().starts_with(name.as_bytes())),
+            Err(_) => self.name(pid).starts_with(name.as_bytes()),
+        }
     }
 
     /// Arguments of a process.
