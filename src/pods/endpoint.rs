@@ -44,7 +44,16 @@ pub(super) fn socket_path(endpoint: &str) -> Option<String> {
 
 /// Finds the endpoint as the contract says. What a person named (`option`, `environment`) is taken as it is;
 /// what a file names is taken when its socket is there, since such files outlive the runtime they name.
-pub(super) fn find(fs: &HostFs, proc: &Proc, option: Option<&str>, environment: Option<&str>) -> Endpoints {
+///
+/// The search for a kubelet among thousands of processes takes as long as the runtime takes to answer: `meanwhile`
+/// is called with the known sockets while it goes on, to be asked in the hope that no kubelet names another.
+pub(super) fn find(
+    fs: &HostFs,
+    proc: &Proc,
+    option: Option<&str>,
+    environment: Option<&str>,
+    mut meanwhile: impl FnMut(&Endpoints),
+) -> Endpoints {
     let environment = environment.filter(|value| !value.is_empty());
     for (by, value) in [("--runtime-endpoint", option), ("CONTAINER_RUNTIME_ENDPOINT", environment)] {
         if let Some(value) = value {
@@ -54,24 +63,27 @@ pub(super) fn find(fs: &HostFs, proc: &Proc, option: Option<&str>, environment: 
             };
         }
     }
-    let from_files: [(&'static str, &dyn Fn() -> Option<String>); 4] = [
-        ("/etc/crictl.yaml", &|| crictl_endpoint(&fs.read_text("/etc/crictl.yaml")?)),
-        ("/var/lib/kubelet/config.yaml", &|| {
-            kubelet_endpoint(&fs.read_text("/var/lib/kubelet/config.yaml")?)
-        }),
-        ("the kubelet's command line", &|| kubelet_argument(fs, proc)),
-        ("/var/lib/kubelet/kubeadm-flags.env", &|| {
-            flag_value(fs.read_text("/var/lib/kubelet/kubeadm-flags.env")?.split(['"', '\'', ' ', '\n', '=']))
-        }),
-    ];
-    for (by, read) in from_files {
-        if let Some(path) = read().as_deref().and_then(socket_path)
-            && fs.exists(&path)
-        {
-            return Endpoints::Named { by, path };
-        }
+    let there = |text: Option<String>| socket_path(text.as_deref()?).filter(|path| fs.exists(path));
+    let named = |by, text| there(text).map(|path| Endpoints::Named { by, path });
+    let crictl = || crictl_endpoint(&fs.read_text("/etc/crictl.yaml")?);
+    let kubelet = || kubelet_endpoint(&fs.read_text("/var/lib/kubelet/config.yaml")?);
+    let kubeadm =
+        || flag_value(fs.read_text("/var/lib/kubelet/kubeadm-flags.env")?.split(['"', '\'', ' ', '\n', '=']));
+    if let Some(found) =
+        named("/etc/crictl.yaml", crictl()).or_else(|| named("/var/lib/kubelet/config.yaml", kubelet()))
+    {
+        return found;
     }
-    Endpoints::Known(KNOWN.iter().filter(|path| fs.exists(path)).map(|&path| path.to_owned()).collect())
+    let known = KNOWN.iter().filter(|path| fs.exists(path)).map(|&path| path.to_owned()).collect();
+    let known = Endpoints::Known(known);
+    let argument = std::thread::scope(|scope| {
+        let search = scope.spawn(|| kubelet_argument(fs, proc));
+        meanwhile(&known);
+        search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    named("the kubelet's command line", argument)
+        .or_else(|| named("/var/lib/kubelet/kubeadm-flags.env", kubeadm()))
+        .unwrap_or(known)
 }
 
 fn crictl_endpoint(text: &str) -> Option<String> {
@@ -95,19 +107,10 @@ fn kubelet_endpoint(text: &str) -> Option<String> {
 /// From the running kubelet: its flag, or the configuration file that it names.
 fn kubelet_argument(fs: &HostFs, proc: &Proc) -> Option<String> {
     // What it runs is cheaper to read than the memory that holds the arguments.
-    let search = |pids: &[u32]| {
-        pids.iter()
-            .filter(|&&pid| proc.runs(pid, "kubelet"))
-            .map(|&pid| proc.arguments(pid))
-            .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))
-    };
-    // Thousands of processes on a full node: a core each for one half of them.
-    let pids = proc.pids();
-    let (one, other) = pids.split_at(pids.len() / 2);
-    let arguments = std::thread::scope(|scope| {
-        let other = scope.spawn(|| search(other));
-        search(one).or_else(|| other.join().ok().flatten())
-    })?;
+    let pids = proc.pids().into_iter().filter(|&pid| proc.runs(pid, "kubelet"));
+    let arguments = pids
+        .map(|pid| proc.arguments(pid))
+        .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))?;
     let words = || arguments.iter().flat_map(|a| a.splitn(2, '='));
     flag_value(words()).or_else(|| {
         let config = words().skip_while(|word| word.trim_start_matches('-') != "config").nth(1)?;
@@ -150,7 +153,7 @@ mod tests {
         let root = dir.path();
         let fs = HostFs::open(root).unwrap();
         let proc = Proc::new(fs.proc_root());
-        let found = |option, env| match find(&fs, &proc, option, env) {
+        let found = |option, env| match find(&fs, &proc, option, env, |_| {}) {
             Endpoints::Named { by, path } => format!("{by} {path}"),
             Endpoints::Known(paths) => paths.join(" "),
             Endpoints::Unusable { by, value } => format!("{by}! {value}"),
@@ -195,7 +198,7 @@ mod tests {
         put(root, "opt/k.yaml", "containerRuntimeEndpoint: /run/k.sock\n");
         put(root, "run/k.sock", "");
         let fs = HostFs::open(root).unwrap();
-        let found = find(&fs, &Proc::new(fs.proc_root()), None, None);
+        let found = find(&fs, &Proc::new(fs.proc_root()), None, None, |_| {});
         assert_eq!(found, Endpoints::Named { by: "the kubelet's command line", path: "/run/k.sock".into() });
     }
 }

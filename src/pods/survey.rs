@@ -1,7 +1,7 @@
 //! The pods of this node: from the runtime, and from disk and /proc for what it does not say or says slowly.
 
 use super::cri::messages::{ContainerStatusResponse, PodSandboxStatusResponse};
-use super::cri::{self, CallError, Fault, Runtime};
+use super::cri::{self, CallError, Fault, Lists, Runtime};
 use super::disk::{Disk, Record};
 use super::endpoint;
 use super::hostfs::HostFs;
@@ -14,9 +14,13 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// `NSFS_MAGIC`: what namespace files live on.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// How long a runtime is waited for that may not be the one to ask.
+const GUESS: Duration = Duration::from_millis(100);
 
 /// What the runtime is asked about some pods: the cheap, not verbose, calls.
 struct Questions {
@@ -56,6 +60,8 @@ pub(super) struct Survey<'a> {
     pub(super) proc: Proc,
     pub(super) disk: Disk<'a>,
     runtime: Option<Runtime>,
+    /// What the runtime has said already.
+    lists: Option<Lists>,
     endpoint: Option<String>,
     source: ListSource,
     pub(super) degraded: Option<Degraded>,
@@ -74,6 +80,7 @@ impl<'a> Survey<'a> {
             proc,
             disk: Disk::new(fs),
             runtime: None,
+            lists: None,
             endpoint: None,
             source: ListSource::Disk,
             degraded: None,
@@ -87,7 +94,22 @@ impl<'a> Survey<'a> {
     pub(super) fn start(fs: &'a HostFs, options: &Options) -> Result<Self, ListError> {
         let mut survey = Self::offline(fs);
         let environment = std::env::var("CONTAINER_RUNTIME_ENDPOINT").ok();
-        let endpoints = endpoint::find(fs, &survey.proc, options.endpoint.as_deref(), environment.as_deref());
+        let (option, environment) = (options.endpoint.as_deref(), environment.as_deref());
+        let mut guess = None;
+        let endpoints = endpoint::find(fs, &survey.proc, option, environment, |known| {
+            guess = cri::connect(fs, known, GUESS.min(options.timeout)).ok().and_then(|runtime| {
+                let lists = runtime.lists().ok()?;
+                Some((known.clone(), runtime, lists))
+            });
+        });
+        if let Some((known, mut runtime, lists)) = guess
+            && known == endpoints
+        {
+            runtime.extend(options.timeout);
+            survey.endpoint = Some(runtime.endpoint.clone());
+            (survey.runtime, survey.lists) = (Some(runtime), Some(lists));
+            return Ok(survey);
+        }
         match cri::connect(fs, &endpoints, options.timeout) {
             Ok(runtime) => {
                 survey.endpoint = Some(runtime.endpoint.clone());
@@ -105,7 +127,7 @@ impl<'a> Survey<'a> {
     /// Every pod of the node, dead ones too. The runtime gives names and states only; from disk comes all.
     pub(super) fn pods(&mut self) -> Result<Vec<Pod>, ListError> {
         if let Some(runtime) = &self.runtime {
-            match runtime.lists() {
+            match self.lists.take().map_or_else(|| runtime.lists(), Ok) {
                 Ok((sandboxes, containers)) => {
                     self.source = ListSource::Cri;
                     return Ok(assemble::from_lists(sandboxes, containers));

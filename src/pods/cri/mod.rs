@@ -11,7 +11,7 @@ use crate::facts::{Degraded, DegradedReason};
 use messages as m;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -85,9 +85,18 @@ pub(super) struct VerboseInfo {
     pub(super) netns: Option<String>,
 }
 
+/// Every sandbox and every container.
+pub(super) type Lists = (Vec<m::PodSandbox>, Vec<m::Container>);
+
 impl Runtime {
+    /// Gives the calls that follow so long from now.
+    pub(super) fn extend(&mut self, timeout: Duration) {
+        self.deadline = Instant::now() + timeout;
+        self.timeout_ms = timeout.as_millis();
+    }
+
     /// Every sandbox and every container, dead ones too.
-    pub(super) fn lists(&self) -> Result<(Vec<m::PodSandbox>, Vec<m::Container>), CallError> {
+    pub(super) fn lists(&self) -> Result<Lists, CallError> {
         self.before_deadline(async {
             let sandboxes = self.call("ListPodSandbox", m::ListRequest {});
             let containers = self.call("ListContainers", m::ListRequest {});
