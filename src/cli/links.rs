@@ -1,10 +1,12 @@
 //! `nsprobe links`: every interface's MTU, the chain of each pod, and what does not fit together.
 
 use super::{Context, Exit, Failure};
+use crate::diagnose::kernel::{KernelView, Role, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::runtime::check_runtime;
+use crate::facts::{Finding, Namespace, Severity};
 use crate::netns::NetNs;
-use crate::observe::{ReadOptions, read_namespaces};
+use crate::observe::{ReadOptions, read_kernel_state, read_namespaces};
 use crate::report::{LinksDocument, LinksView, render_links};
 use clap::Args;
 
@@ -27,6 +29,22 @@ fn add(targets: &mut Vec<Target>, subject: String, netns: NetNs) {
     if !targets.iter().any(|t| t.netns.inode() == netns.inode()) {
         targets.push(Target { subject, netns });
     }
+}
+
+/// What the node's own settings and tables do to the packets of its pods; notes on what is no fault stay with
+/// `diagnose`.
+fn check_host(targets: &[Target], namespaces: &[Namespace], host: u64) -> Vec<Finding> {
+    let of = |netns: &NetNs| netns.inode() == host;
+    let Some(target) = targets.iter().find(|t| of(&t.netns)) else { return Vec::new() };
+    let now = match read_kernel_state(&target.subject, &target.netns) {
+        Ok(now) => now,
+        Err(error) => return vec![check_unread(&target.subject, &error.to_string())],
+    };
+    let namespace = namespaces.iter().find(|n| n.netns_inode == host);
+    let view = KernelView { role: Role::Node, now: &now, before: None, namespace };
+    let mut findings = check_kernel(view).findings;
+    findings.retain(|f| f.severity > Severity::Info);
+    findings
 }
 
 pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
@@ -72,6 +90,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         }
     }
     findings.extend(check_links(&namespaces, host));
+    findings.extend(check_host(&targets, &namespaces, host));
     let report = LinksDocument { namespaces, findings };
     let verbose = context.global.verbose;
     context.report("nsprobe.links/v1", &report, |out| {

@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod chain;
+pub mod kernel;
 mod link_fixes;
 pub mod links;
 pub mod path;
@@ -49,7 +50,7 @@ impl Rule {
 
 /// Every rule of every family.
 pub fn rules() -> Vec<&'static Rule> {
-    [capture::RULES, links::RULES, path::RULES, runtime::RULES, sockets::RULES]
+    [capture::RULES, kernel::RULES, links::RULES, path::RULES, runtime::RULES, sockets::RULES]
         .into_iter()
         .flatten()
         .collect()

@@ -6,6 +6,7 @@
 mod capture;
 mod check;
 mod finding;
+mod kernel;
 mod link;
 mod path;
 mod pod;
@@ -15,6 +16,10 @@ mod time;
 pub use capture::CapturePoint;
 pub use check::{Check, Health, Outcome};
 pub use finding::{Evidence, Finding, Severity};
+pub use kernel::{
+    Conntrack, ForwardingEntry, InterfaceSettings, KernelCounters, KernelSettings, KernelState, KernelTables,
+    NeighbourEntry, NeighbourState, RememberedMtu, Seen, TableUsage,
+};
 pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
 pub use path::{
     Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,

@@ -131,7 +131,7 @@ fn read(subject: &str, netns: &NetNs, buffer: &mut Vec<u8>) -> Result<Space, Obs
 }
 
 /// A value of /proc/net/snmp: a line of names and a line of values, both beginning with the protocol.
-fn snmp(text: &str, protocol: &str, name: &str) -> Option<u64> {
+pub(super) fn snmp(text: &str, protocol: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.split_ascii_whitespace().next() == Some(protocol));
     let names = lines.next()?.split_ascii_whitespace();
     let values = lines.next()?.split_ascii_whitespace();
@@ -139,7 +139,7 @@ fn snmp(text: &str, protocol: &str, name: &str) -> Option<u64> {
 }
 
 /// A value of /proc/net/snmp6: a name and a value a line.
-fn snmp6(text: &str, name: &str) -> Option<u64> {
+pub(super) fn snmp6(text: &str, name: &str) -> Option<u64> {
     text.lines()
         .filter_map(|line| line.split_once(char::is_whitespace))
         .find(|(n, _)| *n == name)?

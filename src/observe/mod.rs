@@ -7,6 +7,7 @@
 mod counters;
 mod egress;
 mod error;
+mod kernel;
 mod link;
 mod namespace;
 mod neighbour;
@@ -25,6 +26,7 @@ mod wireguard;
 
 pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
+pub use kernel::read_kernel_state;
 pub use namespace::{ReadOptions, read_namespaces};
 pub use neighbour::{Neighbour, read_neighbour};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, cached_mtu, route_get};

@@ -1,0 +1,194 @@
+//! sysctls that stop packets, or that explain what looks like a fault.
+
+use super::rules::{
+    BRIDGE_FILTER_OFF, ECHO_IGNORED, FORWARD_USES_PMTU, FORWARDING_OFF, VXLAN_CHECKSUM_OFFLOAD,
+};
+use super::{KernelView, Role, no_namespace};
+use crate::facts::{Evidence, Finding, Link, Namespace};
+use std::net::IpAddr;
+
+type Answer = (Vec<Finding>, Option<String>);
+
+fn sysctl(name: &str, value: i64) -> Evidence {
+    Evidence::text(name.to_owned(), value, format!("/proc/sys/{}", name.replace('.', "/")))
+}
+
+/// Interfaces of the node behind which its pods are: bridges with pods, and their veths where there is none.
+fn pod_side(node: &Namespace) -> Vec<&Link> {
+    let own = Some(node.netns_inode);
+    let ends = node.links.iter().filter(|l| {
+        matches!(l.kind.as_deref(), Some("veth" | "netkit"))
+            && l.peer.as_ref().is_some_and(|p| p.netns_inode != own)
+    });
+    let mut found: Vec<&Link> = ends
+        .filter_map(|end| match end.master.as_deref() {
+            None => Some(end),
+            Some(master) => {
+                node.links.iter().find(|l| l.name == master && l.kind.as_deref() == Some("bridge"))
+            }
+        })
+        .filter(|l| is_gateway(node, l))
+        .collect();
+    found.dedup_by_key(|l| l.index);
+    found
+}
+
+/// Whether the node is on that side too: it has an address there, or a route leads there.
+fn is_gateway(node: &Namespace, link: &Link) -> bool {
+    let routed = |r: &crate::facts::Route| {
+        r.interface.as_deref() == Some(link.name.as_str())
+            && r.destination != "default"
+            && !r.destination.starts_with("fe80:")
+            && !r.destination.starts_with("multicast")
+    };
+    node.routes.iter().any(routed) || link.addresses.iter().any(|(a, _)| is_global(a))
+}
+
+fn is_global(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 != 0xfe80,
+    }
+}
+
+/// Whether IPv6 is spoken on that side.
+fn speaks_v6(node: &Namespace, link: &Link) -> bool {
+    link.addresses.iter().any(|(a, _)| a.is_ipv6() && is_global(a))
+        || node.routes.iter().any(|r| {
+            r.interface.as_deref() == Some(link.name.as_str())
+                && r.destination.contains(':')
+                && !r.destination.contains("fe80:")
+                && !r.destination.contains("ff00:")
+        })
+}
+
+pub(super) fn check_forwarding(view: KernelView<'_>) -> Answer {
+    let settings = &view.now.settings;
+    let unread = settings.unreadable.clone().or_else(|| no_namespace(view));
+    let Some(node) = view.namespace else { return (Vec::new(), unread) };
+    // The uplink to the wire alone makes no worker: pods hang on it.
+    let uplink = super::super::chain::uplink(node).map(|l| l.index);
+    let sides: Vec<&Link> = pod_side(node).into_iter().filter(|l| Some(l.index) != uplink).collect();
+    let Some(first) = sides.first() else { return (Vec::new(), unread) };
+    let mut evidence = Vec::new();
+    let mut commands = Vec::new();
+    if let Some(0) = settings.get("net.ipv4.ip_forward") {
+        evidence.push(sysctl("net.ipv4.ip_forward", 0));
+        commands.push("net.ipv4.ip_forward=1".to_owned());
+    } else {
+        // Set back for one interface: packets that come in there go no further.
+        for link in &sides {
+            if settings.interfaces.get(&link.name).and_then(|s| s.forwarding) == Some(false) {
+                evidence.push(sysctl(&format!("net.ipv4.conf.{}.forwarding", link.name), 0));
+                commands.push(format!("net.ipv4.conf.{}.forwarding=1", link.name));
+            }
+        }
+    }
+    if settings.get("net.ipv6.conf.all.forwarding") == Some(0) && sides.iter().any(|l| speaks_v6(node, l)) {
+        evidence.push(sysctl("net.ipv6.conf.all.forwarding", 0));
+        commands.push("net.ipv6.conf.all.forwarding=1".to_owned());
+    }
+    if evidence.is_empty() {
+        return (Vec::new(), unread);
+    }
+    evidence.truncate(8);
+    commands.truncate(8);
+    let what = evidence.iter().map(|e| format!("{} is 0", e.what)).collect::<Vec<_>>().join(", ");
+    let finding = FORWARDING_OFF.finding(
+        view.now.subject.as_str(),
+        format!("{what}, and pods hang on {}: they reach this node and nothing behind it", first.name),
+        evidence,
+        format!("sysctl -w {}; to last, in a file under /etc/sysctl.d", commands.join(" ")),
+    );
+    (vec![finding], unread)
+}
+
+pub(super) fn check_bridge_filter(view: KernelView<'_>) -> Answer {
+    let settings = &view.now.settings;
+    let unread = settings.unreadable.clone().or_else(|| no_namespace(view));
+    let Some(node) = view.namespace.filter(|_| unread.is_none()) else { return (Vec::new(), unread) };
+    let bridges: Vec<&Link> =
+        pod_side(node).into_iter().filter(|l| l.kind.as_deref() == Some("bridge")).collect();
+    let Some(bridge) = bridges.first() else { return (Vec::new(), None) };
+    let six = bridges.iter().any(|l| speaks_v6(node, l));
+    let wanted = [("net.bridge.bridge-nf-call-iptables", true), ("net.bridge.bridge-nf-call-ip6tables", six)];
+    let mut evidence = Vec::new();
+    for (name, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
+        match settings.get(name) {
+            Some(0) => evidence.push(sysctl(name, 0)),
+            Some(_) => {}
+            None => evidence.push(Evidence::text(
+                *name,
+                "no such setting: br_netfilter is not loaded",
+                format!("/proc/sys/{}", name.replace('.', "/")),
+            )),
+        }
+    }
+    if evidence.is_empty() {
+        return (Vec::new(), None);
+    }
+    let missing = settings.get("net.bridge.bridge-nf-call-iptables").is_none();
+    let load = if missing { "modprobe br_netfilter; " } else { "" };
+    let names: Vec<String> = evidence.iter().map(|e| e.what.to_string()).collect();
+    let finding = BRIDGE_FILTER_OFF.finding(
+        view.now.subject.as_str(),
+        format!(
+            "{} off: packets between pods of {} pass kube-proxy's rules by, Services with a backend on this node fail",
+            names.join(" and ") + if names.len() > 1 { " are" } else { " is" },
+            bridge.name
+        ),
+        evidence,
+        format!("{load}sysctl -w {}=1; to last, in /etc/modules-load.d and /etc/sysctl.d", names.join("=1 ")),
+    );
+    (vec![finding], None)
+}
+
+/// What is no fault and looks like one.
+pub(super) fn check_notes(view: KernelView<'_>) -> Vec<Finding> {
+    let settings = &view.now.settings;
+    let subject = view.now.subject.as_str();
+    let mut notes = Vec::new();
+    let ignored: Vec<Evidence> = ["net.ipv4.icmp_echo_ignore_all", "net.ipv6.icmp.echo_ignore_all"]
+        .into_iter()
+        .filter(|name| settings.get(name).is_some_and(|v| v != 0))
+        .map(|name| sysctl(name, 1))
+        .collect();
+    if !ignored.is_empty() {
+        notes.push(ECHO_IGNORED.finding(
+            subject,
+            format!("{subject} answers no ping: silence to echo requests says nothing about the path to it"),
+            ignored,
+            ECHO_IGNORED.fix,
+        ));
+    }
+    if view.role == Role::Node && settings.get("net.ipv4.ip_forward_use_pmtu").is_some_and(|v| v != 0) {
+        notes.push(FORWARD_USES_PMTU.finding(
+            subject,
+            "what PTBs told this node limits the packets that it forwards for its pods",
+            vec![sysctl("net.ipv4.ip_forward_use_pmtu", 1)],
+            FORWARD_USES_PMTU.fix,
+        ));
+    }
+    notes.extend(check_offload(view));
+    notes
+}
+
+/// netfilter spoiled checksums of zero until Linux 5.7 (kubernetes issue 88986).
+fn check_offload(view: KernelView<'_>) -> Option<Finding> {
+    /// The first without the fault; distributions have carried the fix back.
+    const MENDED: (u32, u32) = (5, 7);
+    let (major, minor) = view.now.release.filter(|&release| release < MENDED)?;
+    let spoils =
+        |l: &&Link| l.up && l.kind.as_deref() == Some("vxlan") && l.offloads.is_some_and(|o| o.tx_checksum);
+    let tunnel = view.namespace?.links.iter().find(spoils)?;
+    let name = &tunnel.name;
+    Some(VXLAN_CHECKSUM_OFFLOAD.finding(
+        view.now.subject.as_str(),
+        format!("{name} leaves checksums to the hardware, on kernel {major}.{minor}: Services that answer after 1, 3 or 63 seconds are this, not the MTU"),
+        vec![
+            Evidence::text(format!("tx checksum offload of {name}"), true, "SIOCETHTOOL ETHTOOL_GTXCSUM"),
+            Evidence::text("kernel", format!("{major}.{minor}"), "/proc/sys/kernel/osrelease"),
+        ],
+        format!("ethtool -K {name} tx-checksum-ip-generic off, or a newer kernel"),
+    ))
+}

@@ -1,0 +1,461 @@
+//! Each rule fires on what it is for, and is silent on its healthy twin.
+
+use super::*;
+use crate::facts::{
+    Conntrack, Counters, Egress, ForwardingEntry, InterfaceSettings, KernelCounters, KernelSettings,
+    KernelTables, LinkRef, NeighbourEntry, NeighbourState, Offloads, Outcome, RememberedMtu, Route, Severity,
+    TableUsage, Tunnel,
+};
+use std::collections::BTreeMap;
+
+#[path = "tests_counted.rs"]
+mod counted;
+
+const MAC: [u8; 6] = [14, 241, 0, 0, 0, 2];
+
+fn link(index: u32, name: &str, kind: &str) -> Link {
+    Link {
+        index,
+        name: name.into(),
+        kind: (!kind.is_empty()).then(|| kind.into()),
+        mtu_bytes: 1500,
+        state: "up".into(),
+        up: true,
+        ..Link::default()
+    }
+}
+
+fn route(to: &str, via: Option<&str>, interface: &str) -> Route {
+    Route {
+        destination: to.into(),
+        via: via.map(|v| v.parse().unwrap()),
+        interface: Some(interface.into()),
+        mtu_bytes: None,
+        advmss_bytes: None,
+    }
+}
+
+/// A flannel node in good health, with one pod; dual stack.
+fn node() -> (Namespace, KernelState) {
+    let vxlan = Link {
+        mtu_bytes: 1450,
+        overhead_bytes: Some(50),
+        underlay: Some("eth0".into()),
+        tunnel: Some(Tunnel { outer_ipv6: Some(false), port: Some(8472), ..Tunnel::default() }),
+        offloads: Some(Offloads { tx_checksum: true, tso: true, gso: true, gro: true }),
+        ..link(3, "flannel.1", "vxlan")
+    };
+    let veth = Link {
+        peer: Some(LinkRef { netns_inode: Some(9), index: 2, name: None, mtu_bytes: None }),
+        master: Some("cni0".into()),
+        ..link(5, "veth0", "veth")
+    };
+    let namespace = Namespace {
+        subject: "host".into(),
+        netns_inode: 1,
+        links: vec![link(2, "eth0", ""), vxlan, link(4, "cni0", "bridge"), veth],
+        routes: vec![
+            route("default", Some("10.0.0.254"), "eth0"),
+            route("10.244.1.0/24", None, "cni0"),
+            route("fd00:244:1::/64", None, "cni0"),
+            route("10.244.2.0/24", Some("10.244.2.0"), "flannel.1"),
+        ],
+        unreadable: 0,
+    };
+    (namespace, healthy("host"))
+}
+
+fn healthy(subject: &str) -> KernelState {
+    let neighbour = |address: &str, interface: &str, state, mac| NeighbourEntry {
+        address: address.parse().unwrap(),
+        interface: interface.into(),
+        state,
+        mac: Some(mac),
+    };
+    let forwards =
+        InterfaceSettings { forwarding: Some(true), forwarding_v6: Some(true), rp_filter: Some(2) };
+    let counters = |tx, rx| Counters { tx_packets: tx, rx_packets: rx, ..Counters::default() };
+    KernelState {
+        subject: subject.into(),
+        netns_inode: 1,
+        release: Some((6, 1)),
+        settings: KernelSettings {
+            values: BTreeMap::from([
+                ("net.ipv4.ip_forward", 1),
+                ("net.ipv4.ip_forward_use_pmtu", 0),
+                ("net.ipv4.tcp_mtu_probing", 0),
+                ("net.ipv4.icmp_echo_ignore_all", 0),
+                ("net.ipv4.conf.all.rp_filter", 0),
+                ("net.ipv6.conf.all.forwarding", 1),
+                ("net.bridge.bridge-nf-call-iptables", 1),
+                ("net.bridge.bridge-nf-call-ip6tables", 1),
+                ("net.netfilter.nf_conntrack_tcp_be_liberal", 0),
+            ]),
+            unreadable: None,
+            interfaces: ["eth0", "cni0", "flannel.1"].map(|n| (n.to_owned(), forwards)).into(),
+        },
+        counters: KernelCounters {
+            protocols: Ok(BTreeMap::from([
+                ("UdpInCsumErrors", 0),
+                ("IpReasmFails", 0),
+                ("Ip6ReasmFails", 0),
+                ("UdpRcvbufErrors", 0),
+                ("TcpExtListenOverflows", 0),
+                ("TcpExtIPReversePathFilter", 0),
+                ("TcpExtTCPMTUPFail", 0),
+                ("TcpExtTCPMTUPSuccess", 0),
+                ("IpFragFails", 0),
+            ])),
+            links: Ok([("eth0", counters(500, 500)), ("flannel.1", counters(200, 3))]
+                .map(|(n, c)| (n.to_owned(), c))
+                .into()),
+            softnet_dropped: Ok(0),
+        },
+        conntrack: Ok(Conntrack {
+            count: 100,
+            max: 1000,
+            drop: Some(0),
+            early_drop: Some(0),
+            insert_failed: Some(0),
+            invalid: Some(0),
+        }),
+        tables: KernelTables {
+            neighbours: Ok(vec![
+                neighbour("10.0.0.254", "eth0", NeighbourState::Known, [2; 6]),
+                neighbour("10.0.0.2", "eth0", NeighbourState::Known, [3; 6]),
+                neighbour("10.244.2.0", "flannel.1", NeighbourState::Permanent, MAC),
+                // A pod that has just ended is nobody's gateway.
+                neighbour("10.244.1.77", "cni0", NeighbourState::Failed, [4; 6]),
+            ]),
+            forwarding: Ok(vec![ForwardingEntry {
+                interface: "flannel.1".into(),
+                mac: MAC,
+                remote: Some("10.0.0.2".parse().unwrap()),
+            }]),
+            remembered: Ok(Vec::new()),
+            arp_usage: Ok(TableUsage { entries: 10, limit: 1024, refused: Some(0) }),
+        },
+        classifiers: Ok(Vec::new()),
+    }
+}
+
+fn look(namespace: &Namespace, before: Option<&KernelState>, now: &KernelState, role: Role) -> Looked {
+    let looked = check_kernel(KernelView { role, now, before, namespace: Some(namespace) });
+    assert!(looked.findings.iter().all(|f| !f.evidence.is_empty() && !f.fix.is_empty()));
+    assert!(looked.findings.iter().all(|f| RULES.iter().any(|r| r.id == f.id)));
+    looked
+}
+
+/// Spoils a healthy node between two looks, and wants exactly this finding.
+#[track_caller]
+fn only(id: &str, spoil: impl FnOnce(&mut Namespace, &mut KernelState)) -> Finding {
+    let (mut namespace, before) = node();
+    let mut now = before.clone();
+    spoil(&mut namespace, &mut now);
+    let mut findings = look(&namespace, Some(&before), &now, Role::Node).findings;
+    let ids: Vec<_> = findings.iter().map(|f| f.id).collect();
+    assert_eq!(ids, [id], "{findings:#?}");
+    findings.remove(0)
+}
+
+/// A change that is no fault.
+#[track_caller]
+fn silent(change: impl FnOnce(&mut Namespace, &mut KernelState)) {
+    let (mut namespace, before) = node();
+    let mut now = before.clone();
+    change(&mut namespace, &mut now);
+    assert_eq!(look(&namespace, Some(&before), &now, Role::Node).findings, []);
+}
+
+fn outcome(looked: &Looked, id: &str) -> Outcome {
+    looked.checks.iter().find(|c| c.id == id).unwrap_or_else(|| panic!("no check {id}")).outcome
+}
+
+fn counter(now: &mut KernelState, name: &'static str, value: u64) {
+    now.counters.protocols.as_mut().unwrap().insert(name, value);
+}
+
+#[test]
+fn a_healthy_node_has_no_finding_and_its_checks_pass() {
+    silent(|_, _| {});
+    let (namespace, now) = node();
+    let looked = look(&namespace, Some(&now), &now, Role::Node);
+    for check in &looked.checks {
+        let expected = if check.id == "net.firewall" { Outcome::NotChecked } else { Outcome::Passed };
+        assert_eq!(check.outcome, expected, "{check:?}");
+        assert!(!check.why.is_empty(), "{check:?}");
+    }
+}
+
+#[test]
+fn what_was_read_once_only_is_not_checked_for_rises() {
+    let (namespace, now) = node();
+    let looked = look(&namespace, None, &now, Role::Node);
+    for id in ["net.losses", "net.interfaces", "node.backlog"] {
+        assert_eq!(outcome(&looked, id), Outcome::NotChecked, "{id}");
+    }
+    assert_eq!(looked.findings, []);
+}
+
+#[test]
+fn nothing_read_is_nothing_checked_and_nothing_found() {
+    let why = || "no such file".to_owned();
+    let (_, mut now) = node();
+    now.settings = KernelSettings { unreadable: Some(why()), ..KernelSettings::default() };
+    now.counters = KernelCounters { protocols: Err(why()), links: Err(why()), softnet_dropped: Err(why()) };
+    now.conntrack = Err(why());
+    now.tables = KernelTables {
+        neighbours: Err(why()),
+        forwarding: Err(why()),
+        remembered: Err(why()),
+        arp_usage: Err(why()),
+    };
+    now.classifiers = Err(why());
+    let (namespace, _) = node();
+    for namespace in [None, Some(&namespace)] {
+        let looked = check_kernel(KernelView { role: Role::Node, now: &now, before: Some(&now), namespace });
+        assert_eq!(looked.findings, []);
+        assert!(looked.checks.iter().all(|c| c.outcome == Outcome::NotChecked), "{:#?}", looked.checks);
+    }
+}
+
+#[test]
+fn a_node_with_pods_forwards() {
+    let off = |now: &mut KernelState, name: &'static str| now.settings.values.insert(name, 0);
+    let four = only("net.forwarding_off", |_, now| {
+        off(now, "net.ipv4.ip_forward");
+    });
+    assert!(four.summary.contains("cni0") && four.fix.contains("net.ipv4.ip_forward=1"), "{four:?}");
+    assert_eq!(four.severity, Severity::Critical);
+    let six = only("net.forwarding_off", |_, now| {
+        off(now, "net.ipv6.conf.all.forwarding");
+    });
+    assert!(six.fix.contains("net.ipv6.conf.all.forwarding=1") && !six.fix.contains("ip_forward"), "{six:?}");
+    let one = only("net.forwarding_off", |_, now| {
+        now.settings.interfaces.get_mut("cni0").unwrap().forwarding = Some(false);
+    });
+    assert!(one.fix.contains("net.ipv4.conf.cni0.forwarding=1"), "{one:?}");
+    // IPv4 only pods; no pods at all; a veth that is this namespace's own uplink; unknown is not off.
+    silent(|namespace, now| {
+        namespace.routes.remove(2);
+        off(now, "net.ipv6.conf.all.forwarding");
+    });
+    silent(|namespace, now| {
+        namespace.links.pop();
+        off(now, "net.ipv4.ip_forward");
+    });
+    silent(|_, now| {
+        now.settings.values.remove("net.ipv4.ip_forward");
+    });
+    silent(|namespace, now| {
+        namespace.links.pop();
+        namespace.links[0].kind = Some("veth".into());
+        namespace.links[0].peer = Some(LinkRef { netns_inode: None, index: 7, name: None, mtu_bytes: None });
+        off(now, "net.ipv4.ip_forward");
+    });
+    let (namespace, mut now) = node();
+    off(&mut now, "net.ipv4.ip_forward");
+    assert_eq!(look(&namespace, None, &now, Role::Pod).findings, [], "a pod need not forward");
+}
+
+#[test]
+fn packets_in_a_bridge_of_pods_meet_the_service_rules() {
+    let off = only("net.bridge_filter_off", |_, now| {
+        now.settings.values.insert("net.bridge.bridge-nf-call-iptables", 0);
+    });
+    assert!(off.fix.starts_with("sysctl -w net.bridge.bridge-nf-call-iptables=1;"), "{off:?}");
+    let missing = only("net.bridge_filter_off", |_, now| {
+        now.settings.values.retain(|name, _| !name.contains("bridge"));
+    });
+    assert!(missing.fix.starts_with("modprobe br_netfilter;"), "{missing:?}");
+    assert_eq!(missing.evidence.len(), 2);
+    // No bridge: routed pods.
+    silent(|namespace, now| {
+        now.settings.values.insert("net.bridge.bridge-nf-call-iptables", 0);
+        namespace.links[3].master = None;
+    });
+}
+
+#[test]
+fn conntrack_is_full_or_nearly() {
+    let set = |count, drop| {
+        move |_: &mut Namespace, now: &mut KernelState| {
+            let conntrack = now.conntrack.as_mut().unwrap();
+            (conntrack.count, conntrack.drop) = (count, Some(drop));
+        }
+    };
+    let full = only("net.conntrack_full", set(1000, 0));
+    assert!(full.fix.contains("nf_conntrack_max=2000"), "{full:?}");
+    only("net.conntrack_nearly_full", set(800, 0));
+    silent(set(799, 0));
+    silent(|_, now| now.conntrack.as_mut().unwrap().max = 0);
+    // Dropped while it was watched: full, whatever the count says a moment later.
+    let (namespace, before) = node();
+    let mut now = before.clone();
+    set(700, 4)(&mut namespace.clone(), &mut now);
+    let ids: Vec<_> =
+        look(&namespace, Some(&before), &now, Role::Node).findings.iter().map(|f| f.id).collect();
+    assert_eq!(ids, ["net.conntrack_full", "net.counted_before"]);
+    // Counted before: no alarm.
+    let ids: Vec<_> = look(&namespace, Some(&now), &now, Role::Node).findings.iter().map(|f| f.id).collect();
+    assert_eq!(ids, ["net.counted_before"]);
+}
+
+#[test]
+fn collisions_and_strays_of_conntrack_are_told_apart() {
+    let (namespace, before) = node();
+    let mut now = before.clone();
+    now.conntrack.as_mut().unwrap().insert_failed = Some(3);
+    let found = look(&namespace, Some(&before), &now, Role::Node).findings;
+    assert_eq!(found[0].id, "net.conntrack_race");
+    assert!(found[0].summary.contains("3 connections"), "{found:?}");
+    let invalid = only("net.conntrack_invalid", |_, now| now.conntrack.as_mut().unwrap().invalid = Some(5));
+    assert_eq!((invalid.severity, invalid.evidence.len()), (Severity::Info, 2));
+    silent(|_, now| now.conntrack.as_mut().unwrap().invalid = None);
+}
+
+#[test]
+fn a_silent_gateway_is_found_for_the_route_that_needs_it() {
+    let gateway = only("net.gateway_silent", |_, now| {
+        now.tables.neighbours.as_mut().unwrap()[0].state = NeighbourState::Failed;
+    });
+    assert!(
+        gateway.summary.contains("10.0.0.254 on eth0") && gateway.summary.contains("default"),
+        "{gateway:?}"
+    );
+    only("net.gateway_silent", |_, now| {
+        now.tables.neighbours.as_mut().unwrap()[0].state = NeighbourState::Incomplete;
+    });
+    // The same address on another interface is another neighbour.
+    silent(|_, now| {
+        let entry = &mut now.tables.neighbours.as_mut().unwrap()[3];
+        entry.address = "10.0.0.254".parse().unwrap();
+    });
+}
+
+#[test]
+fn a_silent_node_behind_a_tunnel_is_named_with_its_tunnel() {
+    let remote = only("net.tunnel_remote_silent", |_, now| {
+        now.tables.neighbours.as_mut().unwrap()[1].state = NeighbourState::Failed;
+    });
+    assert!(remote.summary.contains("10.0.0.2, the other end of flannel.1"), "{remote:?}");
+    // Known from the way of its outer packets alone, as that of a Geneve or WireGuard.
+    only("net.tunnel_remote_silent", |namespace, now| {
+        namespace.links[1].egress = vec![Egress {
+            interface: None,
+            mtu_bytes: None,
+            cached_path_mtu_bytes: None,
+            remotes: vec!["10.0.0.9".parse().unwrap()],
+        }];
+        let entry = &mut now.tables.neighbours.as_mut().unwrap()[1];
+        (entry.address, entry.state) = ("10.0.0.9".parse().unwrap(), NeighbourState::Failed);
+    });
+    silent(|_, now| now.tables.neighbours.as_mut().unwrap()[1].state = NeighbourState::Permanent);
+}
+
+#[test]
+fn a_vxlan_knows_the_peer_of_every_route_into_it() {
+    let stale = only("net.tunnel_peer_unknown", |_, now| {
+        now.tables.forwarding.as_mut().unwrap()[0].mac = [9; 6];
+    });
+    assert!(
+        stale.summary.contains("10.244.2.0/24")
+            && stale.evidence[0].value.as_str().unwrap().contains("0e:f1")
+    );
+    let missing =
+        only("net.tunnel_peer_unknown", |_, now| drop(now.tables.neighbours.as_mut().unwrap().remove(2)));
+    assert!(missing.evidence[0].value.as_str().unwrap().contains("no neighbour entry"));
+    // A default peer gets everything; an external VXLAN has no table; one that was not read is unknown.
+    silent(|_, now| now.tables.forwarding.as_mut().unwrap()[0].mac = [0; 6]);
+    silent(|namespace, now| {
+        now.tables.forwarding = Ok(Vec::new());
+        namespace.links[1].tunnel.as_mut().unwrap().external = true;
+    });
+    silent(|_, now| now.tables.forwarding = Err("no".into()));
+}
+
+#[test]
+fn a_tunnel_that_only_sends_is_filtered() {
+    let set = |tx, rx| {
+        move |_: &mut Namespace, now: &mut KernelState| {
+            let counters = now.counters.links.as_mut().unwrap().get_mut("flannel.1").unwrap();
+            (counters.tx_packets, counters.rx_packets) = (tx, rx);
+        }
+    };
+    let filtered = only("net.tunnel_one_way", set(10, 0));
+    assert!(filtered.fix.contains("UDP 8472") && filtered.fix.contains("-i eth0"), "{filtered:?}");
+    silent(set(9, 0));
+    silent(set(5000, 1));
+    silent(set(0, 0));
+}
+
+#[test]
+fn remembered_path_mtus_are_a_fault_for_tunnels_and_tiny_ones_only() {
+    let learn = |target: &str, mtu_bytes| {
+        let target = target.parse().unwrap();
+        move |_: &mut Namespace, now: &mut KernelState| {
+            now.tables.remembered = Ok(vec![RememberedMtu { target, mtu_bytes }]);
+        }
+    };
+    let tunnel = only("net.tunnel_path_remembered", learn("10.0.0.2", 1400));
+    assert!(tunnel.summary.contains("need 1500") && tunnel.fix.contains("mtu 1350"), "{tunnel:?}");
+    let plain = only("net.path_mtus_remembered", learn("10.0.0.2", 1500));
+    assert_eq!(plain.severity, Severity::Info);
+    only("net.path_mtus_remembered", learn("192.0.2.1", 1400));
+    only("net.path_mtus_remembered", learn("192.0.2.1", 576));
+    only("net.remembered_tiny", learn("192.0.2.1", 552));
+    only("net.path_mtus_remembered", learn("2001:db8::1", 1280));
+}
+
+#[test]
+fn the_arp_table_is_full_or_nearly() {
+    let set = |entries, refused| {
+        move |_: &mut Namespace, now: &mut KernelState| {
+            now.tables.arp_usage = Ok(TableUsage { entries, limit: 1000, refused: Some(refused) });
+        }
+    };
+    let full = only("node.neighbour_table_full", set(1000, 0));
+    assert!(full.fix.contains("gc_thresh3=4000"), "{full:?}");
+    only("node.neighbour_table_full", set(900, 1));
+    only("node.neighbour_table_nearly_full", set(800, 0));
+    silent(set(799, 0));
+}
+
+#[test]
+fn a_datapath_that_is_not_recognised_is_not_checked() {
+    let datapath = |change: fn(&mut Namespace, &mut KernelState)| {
+        let (mut namespace, mut now) = node();
+        change(&mut namespace, &mut now);
+        let looked = look(&namespace, Some(&now), &now, Role::Node);
+        let check = looked.checks.iter().find(|c| c.id == "net.datapath").unwrap().clone();
+        (check.outcome, check.why)
+    };
+    assert_eq!(datapath(|_, _| {}).0, Outcome::Passed);
+    for (name, kind, what) in [
+        ("cilium_host", "veth", "Cilium"),
+        ("lxc12ab", "veth", "Cilium"),
+        ("bpfin.cali", "veth", "Calico"),
+        ("nk0", "netkit", "program"),
+        ("ovs-system", "openvswitch", "Open vSwitch"),
+    ] {
+        let (mut namespace, now) = node();
+        namespace.links.push(link(30, name, kind));
+        let view = KernelView { role: Role::Node, now: &now, before: None, namespace: Some(&namespace) };
+        let check = check_datapath(view);
+        assert_eq!(check.outcome, Outcome::NotChecked, "{name}");
+        assert!(check.why.contains(what), "{check:?}");
+    }
+    let (outcome, why) = datapath(|_, now| now.classifiers = Ok(vec!["veth0".into()]));
+    assert_eq!(outcome, Outcome::NotChecked);
+    assert!(why.contains("veth0"), "{why}");
+    assert_eq!(datapath(|_, now| now.classifiers = Err("no".into())).0, Outcome::NotChecked);
+}
+
+#[test]
+fn a_failed_check_says_what_the_finding_says() {
+    let (namespace, mut now) = node();
+    now.conntrack.as_mut().unwrap().count = 1000;
+    let looked = look(&namespace, None, &now, Role::Node);
+    assert_eq!(outcome(&looked, "net.conntrack"), Outcome::Failed);
+    assert_eq!(outcome(&looked, "net.neighbours"), Outcome::Passed);
+}

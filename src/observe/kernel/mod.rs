@@ -1,0 +1,70 @@
+//! The kernel's state in one namespace: sysctls, counters, connection tracking, neighbours and remembered path
+//! MTUs. What cannot be read is said, and does not hinder the rest.
+//!
+//! Sources: kernel Documentation/networking/ip-sysctl.rst, nf_conntrack-sysctl.rst, snmp_counter.rst; proc_net(5);
+//! rtnetlink(7).
+
+mod files;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use super::ObserveError;
+use super::namespace::dump_links;
+use super::socket::Netlink;
+use crate::facts::{KernelCounters, KernelState, KernelTables, Seen};
+use crate::netns::NetNs;
+use std::collections::BTreeMap;
+
+/// Interfaces by index, as the other tables name them.
+type Names = BTreeMap<u32, String>;
+
+/// Reads the kernel's state inside the namespace, on a thread that then dies. About 1 ms, and 30 µs an interface.
+///
+/// # Errors
+/// [`ObserveError::NetNs`] when the namespace cannot be entered; everything else is said in the state itself.
+pub fn read_kernel_state(subject: &str, netns: &NetNs) -> Result<KernelState, ObserveError> {
+    Ok(netns.run(|| read(subject, netns.inode()))?)
+}
+
+fn read(subject: &str, netns_inode: u64) -> KernelState {
+    let mut netlink = Netlink::route(Vec::new()).map_err(told);
+    let links = with(&mut netlink, |netlink| dump_links(netlink, true).map(|dump| dump.items));
+    let names: Names = links.iter().flatten().map(|link| (link.index, link.name.clone())).collect();
+    let settings = files::settings(names.values().map(String::as_str));
+    KernelState {
+        subject: subject.to_owned(),
+        netns_inode,
+        release: files::release(),
+        settings,
+        counters: KernelCounters {
+            protocols: files::protocols(),
+            links: links.map(|links| links.into_iter().filter_map(|l| Some((l.name, l.counters?))).collect()),
+            softnet_dropped: files::softnet_dropped(),
+        },
+        conntrack: files::conntrack(),
+        tables: KernelTables {
+            neighbours: with(&mut netlink, |netlink| tables::neighbours(netlink, &names)),
+            forwarding: with(&mut netlink, |netlink| tables::forwarding(netlink, &names)),
+            remembered: with(&mut netlink, tables::remembered),
+            arp_usage: files::arp_usage(),
+        },
+        classifiers: with(&mut netlink, |netlink| tables::classifiers(netlink, &names)),
+    }
+}
+
+/// Asks over the socket, if there is one.
+fn with<T>(
+    netlink: &mut Seen<Netlink>,
+    ask: impl FnOnce(&mut Netlink) -> Result<T, ObserveError>,
+) -> Seen<T> {
+    match netlink {
+        Ok(netlink) => ask(netlink).map_err(told),
+        Err(why) => Err(why.clone()),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+fn told(error: ObserveError) -> String {
+    error.to_string()
+}
