@@ -10,99 +10,18 @@
 
 mod support;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
+use support::capture::{
+    Pair, assert_code, capinfos, capture, label, signal, size, start, tshark, wait_until,
+};
 use support::schema::valid;
-use support::{Netns, Running, nsprobe, run, stderr, stdout};
-
-/// Two namespaces joined by a veth that is eth0, MTU 1450, on both sides: 10.9.0.1 and 10.9.0.2.
-struct Pair {
-    a: Netns,
-    b: Netns,
-}
-
-impl Pair {
-    fn new() -> Self {
-        let (a, b) = (Netns::new(), Netns::new());
-        a.ip(&format!("link add eth0 mtu 1450 type veth peer name eth0 mtu 1450 netns {}", b.name()));
-        for (netns, address) in [(&a, "10.9.0.1/24"), (&b, "10.9.0.2/24")] {
-            netns.ip(&format!("addr add {address} dev eth0"));
-            netns.ip("link set eth0 up");
-        }
-        Self { a, b }
-    }
-
-    /// `ping` from the first to the second namespace, in the background.
-    fn ping(&self, words: &str) -> Running {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", self.a.name(), "ping", "-q", "-n"]).args(words.split_whitespace());
-        Running(command.arg("10.9.0.2").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-/// `nsprobe capture` in the background.
-fn start(arguments: &[&str]) -> Child {
-    let mut command = nsprobe();
-    command.arg("capture").args(arguments).env_remove("SSH_CONNECTION");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// `nsprobe capture` to its end.
-fn capture(arguments: &[&str]) -> Output {
-    start(arguments).wait_with_output().unwrap()
-}
-
-/// Waits until `happened`, or fails.
-#[track_caller]
-fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !happened() {
-        assert!(Instant::now() < end, "{what}: not within 10 s");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// How nsprobe names a namespace.
-fn label(netns: &Netns) -> String {
-    format!("netns:{}", netns.path().display())
-}
-
-fn size(path: &Path) -> u64 {
-    path.metadata().map_or(0, |m| m.len())
-}
-
-fn signal(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-}
-
-/// Fields of each packet by tshark, which fails on a file that is cut or damaged.
-#[track_caller]
-fn tshark(file: &Path, fields: &[&str]) -> Vec<String> {
-    let mut command = Command::new("tshark");
-    command.args(["-n", "-T", "fields", "-r"]).arg(file);
-    fields.iter().for_each(|f| {
-        command.args(["-e", f]);
-    });
-    let output = command.output().unwrap();
-    assert!(output.status.success() && !stderr(&output).contains("cut short"), "{}", stderr(&output));
-    stdout(&output).lines().map(str::to_owned).collect()
-}
-
-/// What capinfos says, one line a fact.
-fn capinfos(file: &Path) -> String {
-    run("capinfos", &["-M".as_ref(), file.as_os_str()])
-}
-
-#[track_caller]
-fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}{}", stdout(output), stderr(output));
-}
+use support::{Netns, nsprobe, run, stderr, stdout};
 
 #[test]
 fn a_file_size_limit_ends_it_as_a_full_disk_does() {
@@ -199,7 +118,7 @@ fn a_full_disk_leaves_a_file_that_is_valid_to_its_last_packet() {
     }
     let _unmount = Unmount(disk);
     let file = folder.path().join("full.pcapng");
-    let child = start(&[&pair.a.source(), "-w", file.to_str().unwrap(), "-o", "json"]);
+    let child = start(&[&pair.a.source(), "-w", file.to_str().unwrap(), "-o", "json", "--min-free", "0"]);
     wait_until("the file's header", || size(&file) > 0);
     let _ping = pair.ping("-c 2000 -i 0.002 -s 1300");
     let output = child.wait_with_output().unwrap();

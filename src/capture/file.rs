@@ -37,18 +37,49 @@ pub enum FileError {
     },
 }
 
-/// Creates `path` with mode 0600, owned by the user who called sudo. With `force` an existing plain file is
-/// emptied instead. Devices and pipes are written to as they are; a symbolic link is never followed.
+/// Whom a new file is given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group; `None`: as the kernel sets it.
+    pub gid: Option<u32>,
+}
+
+impl Owner {
+    /// The user behind sudo, who has to copy the file away (`SUDO_UID` and `SUDO_GID`, sudo(8)).
+    pub fn behind_sudo() -> Option<Self> {
+        let id = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+        Some(Self { uid: id("SUDO_UID")?, gid: id("SUDO_GID") })
+    }
+
+    /// `1000`, `1000:1000`, or a name of `passwd`, the text of passwd(5): its user and group. No name service
+    /// is asked.
+    pub fn parse(text: &str, passwd: &str) -> Option<Self> {
+        if let Some((uid, gid)) = text.split_once(':') {
+            return Some(Self { uid: uid.parse().ok()?, gid: Some(gid.parse().ok()?) });
+        }
+        if let Ok(uid) = text.parse() {
+            return Some(Self { uid, gid: None });
+        }
+        let mut fields =
+            passwd.lines().find_map(|l| l.strip_prefix(text)?.strip_prefix(':'))?.split(':').skip(1);
+        Some(Self { uid: fields.next()?.parse().ok()?, gid: Some(fields.next()?.parse().ok()?) })
+    }
+}
+
+/// Creates `path` with mode 0600 and gives it to `owner`. With `force` an existing plain file is emptied
+/// instead. Devices and pipes are written to as they are; a symbolic link is never followed.
 ///
 /// # Errors
 /// [`FileError`].
-pub fn open_capture_file(path: &Path, force: bool) -> Result<File, FileError> {
+pub fn open_capture_file(path: &Path, force: bool, owner: Option<Owner>) -> Result<File, FileError> {
     let other = |source: io::Error| FileError::Io { file: path.to_owned(), source };
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY;
     let created = File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path);
     match created {
         Ok(file) => {
-            hand_over(&file);
+            hand_over(&file, owner);
             return Ok(file);
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -95,14 +126,10 @@ fn create_error(path: &Path, error: io::Error) -> FileError {
     }
 }
 
-/// Gives a file made by root to the user behind sudo, who has to copy it away. It stays root's if that fails.
-fn hand_over(file: &File) {
-    if !Uid::effective().is_root() {
-        return;
-    }
-    let id = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-    if let Some(uid) = id("SUDO_UID") {
-        let _ = nix::unistd::fchown(file, Some(Uid::from_raw(uid)), id("SUDO_GID").map(Gid::from_raw));
+/// Gives a file made by root to somebody else. It stays root's if that fails.
+pub(super) fn hand_over(file: &File, owner: Option<Owner>) {
+    if let Some(owner) = owner.filter(|_| Uid::effective().is_root()) {
+        let _ = nix::unistd::fchown(file, Some(Uid::from_raw(owner.uid)), owner.gid.map(Gid::from_raw));
     }
 }
 
@@ -116,8 +143,22 @@ mod tests {
     fn a_new_file_is_readable_by_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pcapng");
-        let file = open_capture_file(&path, false).unwrap();
+        let file = open_capture_file(&path, false, None).unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_owner_is_given_by_number_or_by_a_name_of_this_node() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\nadmin2:x:7:8::/:/bin/sh\nadmin:x:1000:1001::/:/bin/sh\n";
+        let parse = |text| Owner::parse(text, passwd).map(|o| (o.uid, o.gid));
+        assert_eq!(parse("1000"), Some((1000, None)));
+        assert_eq!(parse("1000:100"), Some((1000, Some(100))));
+        assert_eq!(parse("admin"), Some((1000, Some(1001))));
+        assert_eq!(parse("root"), Some((0, Some(0))));
+        for wrong in ["", "adm", "nobody", "1000:", ":1", "-1", "admin:x"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -125,9 +166,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pcapng");
         std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(open_capture_file(&path, false), Err(FileError::Exists(p)) if p == path));
+        assert!(matches!(open_capture_file(&path, false, None), Err(FileError::Exists(p)) if p == path));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
-        open_capture_file(&path, true).unwrap().write_all(b"new").unwrap();
+        open_capture_file(&path, true, None).unwrap().write_all(b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }
 
@@ -137,7 +178,7 @@ mod tests {
         let (target, link) = (folder.path().join("target"), folder.path().join("link"));
         std::fs::write(&target, "precious").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert!(matches!(open_capture_file(&link, true), Err(FileError::IsLink(_))));
+        assert!(matches!(open_capture_file(&link, true, None), Err(FileError::IsLink(_))));
         assert_eq!(std::fs::read(&target).unwrap(), b"precious");
     }
 
@@ -146,17 +187,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("no/a.pcapng");
         assert!(
-            matches!(open_capture_file(&missing, false), Err(FileError::NoFolder { folder, .. }) if folder.ends_with("no"))
+            matches!(open_capture_file(&missing, false, None), Err(FileError::NoFolder { folder, .. }) if folder.ends_with("no"))
         );
-        assert!(matches!(open_capture_file(folder.path(), true), Err(FileError::IsFolder(_))));
+        assert!(matches!(open_capture_file(folder.path(), true, None), Err(FileError::IsFolder(_))));
     }
 
     #[test]
     fn a_device_is_written_to_and_a_pipe_without_reader_is_an_error() {
-        open_capture_file(Path::new("/dev/null"), false).unwrap();
+        open_capture_file(Path::new("/dev/null"), false, None).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(open_capture_file(&pipe, false), Err(FileError::Io { .. })));
+        assert!(matches!(open_capture_file(&pipe, false, None), Err(FileError::Io { .. })));
     }
 }

@@ -6,29 +6,43 @@
 //!               netns                   or lines  socket
 //! ```
 //! Handles are opened inside the namespace and used outside of it. Nothing on the node is changed: interfaces
-//! are not put into promiscuous mode, and every privilege is given up before the first packet is looked at.
+//! are not put into promiscuous mode, and every privilege is given up before the first packet is looked at. What
+//! a ring needs later, its next file, comes from a small process beside it ([`split`]) that never sees a packet.
 
 mod decode;
 mod error;
 mod file;
 mod filter;
 mod interfaces;
+mod keeper;
+mod layers;
 mod lines;
 mod open;
 mod order;
 mod output;
 mod pcapng;
 mod privileges;
+mod ring;
+mod ring_files;
+mod room;
 mod run;
+mod segments;
 mod sink;
 mod ssh;
+mod watch;
 
 pub use error::CaptureError;
-pub use file::{FileError, open_capture_file};
+pub use file::{FileError, Owner, open_capture_file};
 pub use filter::{FilterError, check_filter};
+pub use keeper::{Ended, Files, Role, split};
+pub use lines::{Stamp, View};
 pub use open::{Place, Point, Settings, open_points};
-pub use output::Output;
+pub use output::{Output, Seen};
 pub use privileges::drop_privileges;
+pub use ring::{FileFacts, Ring, Supply};
+pub use ring_files::RingFiles;
+pub use room::{Leave, Room};
 pub use run::{End, Limits, Progress, Summary, run};
 pub use sink::{Sink, SinkError};
 pub use ssh::{SshConnection, find_ssh_connection};
+pub use watch::Until;

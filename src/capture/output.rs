@@ -1,12 +1,16 @@
 //! What becomes of a packet: a pcapng block, a decoded line, or a count.
 
-use super::lines::Lines;
+use super::decode::decode;
+use super::lines::{Lines, View};
 use super::open::Point;
 use super::pcapng::{
     InterfaceDescription, Section, Statistics, link_type, put_interface, put_packet, put_section,
     put_statistics,
 };
+use super::ring::Ring;
+use super::room::{Leave, Room};
 use super::sink::{Halt, Sink, SinkError};
+use super::watch::{Until, Watch};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,6 +34,21 @@ enum Format {
     Count,
 }
 
+/// What was waited for, and seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Which of the things that were waited for.
+    pub until: Until,
+    /// Number of the point that saw it.
+    pub point: usize,
+    /// When, nanoseconds since 1970.
+    pub time_ns: u64,
+    /// The packet, decoded.
+    pub packet: String,
+    /// Path of the file of a ring that holds it.
+    pub file: Option<String>,
+}
+
 /// Where packets go and in which form.
 #[derive(Debug)]
 pub struct Output {
@@ -37,22 +56,93 @@ pub struct Output {
     sink: Option<Sink>,
     /// Packets handed over so far.
     pub(super) packets: u64,
+    ring: Option<Ring>,
+    watch: Option<Watch>,
+    seen: Option<Seen>,
+    leave: Option<Leave>,
+    low: Option<Room>,
+    /// What a file of the ring begins with.
+    head: Vec<u8>,
+    /// What a file of the ring ends with, as far as it was known a second ago.
+    tail: Vec<Statistics>,
+    /// Bytes of that.
+    tail_len: usize,
 }
 
 impl Output {
+    fn new(format: Format, sink: Option<Sink>) -> Self {
+        Self {
+            format,
+            sink,
+            packets: 0,
+            ring: None,
+            watch: None,
+            seen: None,
+            leave: None,
+            low: None,
+            head: Vec::new(),
+            tail: Vec::new(),
+            tail_len: 0,
+        }
+    }
+
     /// A pcapng file or stream.
     pub fn pcapng(sink: Sink) -> Self {
-        Self { format: Format::Pcapng, sink: Some(sink), packets: 0 }
+        Self::new(Format::Pcapng, Some(sink))
+    }
+
+    /// One pcapng file after another.
+    ///
+    /// # Errors
+    /// The first file's.
+    pub fn ring(mut ring: Ring) -> std::io::Result<Self> {
+        let sink = Sink::file(ring.next()?)?;
+        Ok(Self { ring: Some(ring), ..Self::pcapng(sink) })
     }
 
     /// One decoded line a packet.
-    pub fn lines(sink: Sink) -> Self {
-        Self { format: Format::Lines(Box::default()), sink: Some(sink), packets: 0 }
+    pub fn lines(sink: Sink, view: View) -> Self {
+        Self::new(Format::Lines(Box::new(Lines::new(view))), Some(sink))
     }
 
     /// Nothing but numbers.
     pub fn count() -> Self {
-        Self { format: Format::Count, sink: None, packets: 0 }
+        Self::new(Format::Count, None)
+    }
+
+    /// Looks for something to end at, beside writing.
+    #[must_use]
+    pub fn watching(mut self, wanted: Vec<Until>) -> Self {
+        self.watch = (!wanted.is_empty()).then(|| Watch::new(wanted));
+        self
+    }
+
+    /// Wishes to end before the disk is full.
+    #[must_use]
+    pub fn leaving(mut self, leave: Leave) -> Self {
+        self.leave = Some(leave);
+        self
+    }
+
+    /// What the file system of the file has and is to keep; `None` for what is no file.
+    pub fn room(&self) -> Option<Room> {
+        let sink = self.sink.as_ref().filter(|s| !s.is_stream())?;
+        Room::of(sink, self.leave?).ok()
+    }
+
+    /// The disk has no more room for us.
+    pub(super) fn low(&self) -> Option<Room> {
+        self.low
+    }
+
+    /// What was waited for, once it was seen.
+    pub(super) fn seen(&self) -> Option<&Seen> {
+        self.seen.as_ref()
+    }
+
+    /// Paths of the files of a ring that are there.
+    pub(super) fn files(&self) -> Vec<String> {
+        self.ring.as_ref().map(|r| r.names().to_vec()).unwrap_or_default()
     }
 
     /// The stream whose reader may go away.
@@ -70,15 +160,25 @@ impl Output {
     /// # Errors
     /// The sink's.
     pub(super) fn begin(&mut self, points: &[Point], halt: Halt<'_>) -> Result<(), SinkError> {
+        if let Some(watch) = &mut self.watch {
+            let links = points.iter().map(|p| (link_type(p.datalink), p.datalink));
+            watch.begin(links).map_err(|e| SinkError::from(std::io::Error::other(e)))?;
+        }
         match (&mut self.format, &mut self.sink) {
             (Format::Lines(lines), _) => {
                 lines.begin(points.iter().map(|p| (p.label(), p.mac, link_type(p.datalink))));
                 Ok(())
             }
             (Format::Pcapng, Some(sink)) => {
-                put_section(sink.buffer(), &section(points));
-                points.iter().for_each(|p| put_interface(sink.buffer(), &describe(p)));
-                sink.flush(halt)
+                self.head.clear();
+                put_section(&mut self.head, &section(points));
+                points.iter().for_each(|p| put_interface(&mut self.head, &describe(p)));
+                sink.buffer().extend_from_slice(&self.head);
+                if let Some(ring) = &mut self.ring {
+                    ring.wrote(self.head.len());
+                }
+                self.note(points);
+                self.flush(halt)
             }
             _ => Ok(()),
         }
@@ -90,17 +190,97 @@ impl Output {
     /// The sink's, when the buffer was full.
     #[inline]
     pub(super) fn packet(&mut self, packet: &Packet<'_>, halt: Halt<'_>) -> Result<(), SinkError> {
+        if self.ring.as_ref().is_some_and(|r| !r.takes(packet.data.len(), self.tail_len)) {
+            self.change_file(halt)?;
+        }
         self.packets += 1;
+        if self.watch.is_some() {
+            self.look(packet);
+        }
         let Some(sink) = &mut self.sink else { return Ok(()) };
         match &mut self.format {
             Format::Pcapng => {
                 let point = u32::try_from(packet.point).unwrap_or(u32::MAX);
+                let before = sink.buffer().len();
                 put_packet(sink.buffer(), point, packet.time_ns, packet.wire_len, packet.data);
+                if let Some(ring) = &mut self.ring {
+                    ring.packet(packet.time_ns, sink.buffer().len() - before);
+                    if let Some(statistics) = self.tail.get_mut(packet.point) {
+                        statistics.delivered += 1;
+                    }
+                }
             }
             Format::Lines(lines) => lines.put(sink.buffer(), packet),
             Format::Count => {}
         }
-        if sink.is_full() { sink.flush(halt) } else { Ok(()) }
+        if sink.is_full() { self.flush(halt) } else { Ok(()) }
+    }
+
+    /// Remembers the first packet that was waited for.
+    fn look(&mut self, packet: &Packet<'_>) {
+        let (Some(watch), None) = (&mut self.watch, &self.seen) else { return };
+        let link_type = watch.link(packet.point);
+        let Some(until) = watch.look(packet.point, packet.data).cloned() else { return };
+        let mut line = String::new();
+        // Writing to a String cannot fail.
+        let _ = decode(&mut line, link_type, packet.data, packet.wire_len, false);
+        self.seen = Some(Seen {
+            until,
+            point: packet.point,
+            time_ns: packet.time_ns,
+            packet: line,
+            file: self.ring.as_ref().and_then(Ring::current).map(str::to_owned),
+        });
+    }
+
+    /// Completes the file of a ring and goes on in the next.
+    fn change_file(&mut self, halt: Halt<'_>) -> Result<(), SinkError> {
+        self.close(halt)?;
+        if let Some(ring) = &mut self.ring {
+            let mut sink = ring.next().and_then(Sink::file).map_err(SinkError::from)?;
+            sink.buffer().extend_from_slice(&self.head);
+            ring.wrote(self.head.len());
+            self.sink = Some(sink);
+        }
+        Ok(())
+    }
+
+    /// Writes the statistics as they are known, and everything that waits.
+    fn close(&mut self, halt: Halt<'_>) -> Result<(), SinkError> {
+        if let (Format::Pcapng, Some(sink)) = (&self.format, &mut self.sink) {
+            let before = sink.buffer().len();
+            let end_ns = since_1970(SystemTime::now());
+            for statistics in &self.tail {
+                put_statistics(sink.buffer(), &Statistics { end_ns, ..*statistics });
+            }
+            if let Some(ring) = &mut self.ring {
+                ring.wrote(sink.buffer().len() - before);
+            }
+        }
+        self.flush(halt)
+    }
+
+    /// Takes over what the kernel has counted: a file of a ring may have to end at any packet.
+    pub(super) fn note(&mut self, points: &[Point]) {
+        if self.sink.is_none() || !matches!(self.format, Format::Pcapng) {
+            return;
+        }
+        let waiting = self.ring.is_some();
+        self.tail.resize(points.len(), Statistics::default());
+        for ((number, point), tail) in points.iter().enumerate().zip(&mut self.tail) {
+            *tail = Statistics {
+                interface: u32::try_from(number).unwrap_or(u32::MAX),
+                start_ns: since_1970(point.opened),
+                end_ns: 0,
+                received: point.facts.received,
+                dropped: point.facts.dropped,
+                // A ring counts what is in its files; packets may still wait for older ones.
+                delivered: if waiting { tail.delivered } else { point.facts.captured },
+            };
+        }
+        let mut bytes = Vec::new();
+        self.tail.iter().for_each(|s| put_statistics(&mut bytes, s));
+        self.tail_len = bytes.len();
     }
 
     /// Writes what waits.
@@ -108,7 +288,16 @@ impl Output {
     /// # Errors
     /// The sink's.
     pub(super) fn flush(&mut self, halt: Halt<'_>) -> Result<(), SinkError> {
-        self.sink.as_mut().map_or(Ok(()), |sink| sink.flush(halt))
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        let waited = !sink.buffer().is_empty();
+        let result = sink.flush(halt);
+        if let (Err(SinkError::Io { lost_packets, .. }), Some(ring)) = (&result, &mut self.ring) {
+            ring.lost(*lost_packets);
+        }
+        if waited && self.leave.is_some() && self.low.is_none() {
+            self.low = self.room().filter(Room::is_used_up);
+        }
+        result
     }
 
     /// Writes the statistics of every point and everything that waits.
@@ -116,20 +305,12 @@ impl Output {
     /// # Errors
     /// The sink's.
     pub(super) fn end(&mut self, points: &[Point], halt: Halt<'_>) -> Result<(), SinkError> {
-        if let (Format::Pcapng, Some(sink)) = (&self.format, &mut self.sink) {
-            for (number, point) in points.iter().enumerate() {
-                let statistics = Statistics {
-                    interface: u32::try_from(number).unwrap_or(u32::MAX),
-                    start_ns: since_1970(point.opened),
-                    end_ns: since_1970(SystemTime::now()),
-                    received: point.facts.received,
-                    dropped: point.facts.dropped,
-                    delivered: point.facts.captured,
-                };
-                put_statistics(sink.buffer(), &statistics);
-            }
+        self.note(points);
+        let closed = self.close(halt);
+        if let Some(ring) = &mut self.ring {
+            ring.end();
         }
-        self.flush(halt)
+        closed
     }
 }
 

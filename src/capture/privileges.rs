@@ -1,6 +1,6 @@
 //! Giving up every privilege once handles and files are open.
 
-use caps::{CapSet, errors::CapsError};
+use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
 /// Takes every capability from the calling thread and forbids it to gain any by `execve`.
 ///
@@ -10,15 +10,28 @@ use caps::{CapSet, errors::CapsError};
 /// # Errors
 /// The kernel's refusal of the effective, permitted or inheritable set; it does not refuse in practice.
 pub fn drop_privileges() -> Result<(), CapsError> {
-    // The bounding set needs CAP_SETPCAP and the ambient set Linux 4.3; with the other sets empty and
+    keep(&[])
+}
+
+/// Leaves what it takes to create files in anybody's folder, to delete them and to give them away.
+///
+/// # Errors
+/// As [`drop_privileges`].
+pub(super) fn keep_for_files() -> Result<(), CapsError> {
+    keep(&[Capability::CAP_CHOWN, Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER])
+}
+
+fn keep(wanted: &[Capability]) -> Result<(), CapsError> {
+    // The bounding set needs CAP_SETPCAP and the ambient set Linux 4.3; with the inheritable set empty and
     // no_new_privs set, neither can give anything back.
     let _ = caps::clear(None, CapSet::Bounding);
     let _ = caps::clear(None, CapSet::Ambient);
     let _ = nix::sys::prctl::set_no_new_privs();
-    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::clear(None, set)?;
-    }
-    Ok(())
+    let had = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet = wanted.iter().copied().filter(|c| had.contains(c)).collect();
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
 }
 
 #[cfg(test)]
@@ -34,6 +47,20 @@ mod tests {
                 assert!(caps::read(None, set).unwrap().is_empty(), "{set:?}");
             }
             assert!(nix::sys::prctl::get_no_new_privs().unwrap());
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn who_keeps_files_can_do_nothing_else() {
+        std::thread::spawn(|| {
+            let before = caps::read(None, CapSet::Permitted).unwrap();
+            keep_for_files().unwrap();
+            let left = caps::read(None, CapSet::Effective).unwrap();
+            let files = [Capability::CAP_CHOWN, Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER];
+            assert_eq!(left, files.into_iter().filter(|c| before.contains(c)).collect());
+            assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), left);
         })
         .join()
         .unwrap();

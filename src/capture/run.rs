@@ -2,7 +2,8 @@
 
 use super::open::{LAST_BLOCK, Point, READ_TIMEOUT};
 use super::order::{Order, WINDOW_NS};
-use super::output::{Output, Packet, since_1970};
+use super::output::{Output, Packet, Seen, since_1970};
+use super::room::Room;
 use super::sink::{Halt, SinkError};
 use crate::facts::CapturePoint;
 use nix::errno::Errno;
@@ -24,6 +25,8 @@ pub struct Limits {
     pub count: Option<u64>,
     /// After so long.
     pub duration: Option<Duration>,
+    /// How long it goes on after what was waited for was seen.
+    pub tail: Duration,
 }
 
 /// What has been done so far, told once a second.
@@ -46,6 +49,10 @@ pub enum End {
     Duration,
     /// A signal came.
     Stopped,
+    /// What was waited for was seen.
+    Seen(Seen),
+    /// The disk has no more room than is to stay free.
+    DiskLow(Room),
     /// No interface is left.
     InterfacesGone,
     /// The output failed.
@@ -59,6 +66,8 @@ pub struct Summary {
     pub packets: u64,
     /// Each point.
     pub points: Vec<CapturePoint>,
+    /// Files of a ring that are there.
+    pub files: Vec<String>,
     /// How long it took.
     pub elapsed: Duration,
     /// Why it ended.
@@ -81,6 +90,8 @@ pub fn run(
         halt: Halt { stop, deadline },
         left: limits.count.unwrap_or(u64::MAX),
         cutoff_ns: u64::MAX,
+        tail: limits.tail,
+        seen_ends: None,
         start,
         ticked: start,
         released: start,
@@ -89,7 +100,7 @@ pub fn run(
         Ok(end) => end,
         Err(error) => End::Output(error),
     };
-    if !matches!(end, End::Duration | End::Stopped) {
+    if !is_drained(&end) {
         points.iter_mut().for_each(Point::count);
     }
     let mut packets = output.packets;
@@ -103,7 +114,19 @@ pub fn run(
     if let End::Output(SinkError::Io { lost_packets, .. }) = &end {
         packets = packets.saturating_sub(*lost_packets);
     }
-    Summary { packets, points: points.into_iter().map(|p| p.facts).collect(), elapsed: start.elapsed(), end }
+    let files = output.files();
+    Summary {
+        files,
+        packets,
+        points: points.into_iter().map(|p| p.facts).collect(),
+        elapsed: start.elapsed(),
+        end,
+    }
+}
+
+/// Whether what is still in the kernel belongs to the capture, up to the moment of its end.
+fn is_drained(end: &End) -> bool {
+    matches!(end, End::Duration | End::Stopped | End::Seen(_) | End::DiskLow(_))
 }
 
 struct Loop<'a> {
@@ -114,6 +137,10 @@ struct Loop<'a> {
     left: u64,
     /// Packets after this time came too late.
     cutoff_ns: u64,
+    /// How long it goes on after what was waited for was seen.
+    tail: Duration,
+    /// Until then it goes on because of that.
+    seen_ends: Option<Instant>,
     start: Instant,
     ticked: Instant,
     released: Instant,
@@ -138,7 +165,7 @@ impl Loop<'_> {
         let mut more = false;
         let end = loop {
             match self.wait(points, output, more) {
-                Woken::Stop => break if self.timed_out() { End::Duration } else { End::Stopped },
+                Woken::Stop => break self.stopped(output),
                 Woken::ReaderGone => return Err(SinkError::ReaderGone),
                 Woken::Look => {}
             }
@@ -152,6 +179,7 @@ impl Loop<'_> {
             if tick {
                 self.ticked = now;
                 points.iter_mut().for_each(Point::count);
+                output.note(points);
                 let dropped = points.iter().filter_map(|p| p.facts.dropped).sum();
                 progress(Progress { packets: output.packets, dropped, elapsed: now - self.start });
             }
@@ -165,8 +193,16 @@ impl Loop<'_> {
             if tick || !turn.any || (!more && output.is_live()) {
                 output.flush(self.halt)?;
             }
+            if let Some(room) = output.low() {
+                break End::DiskLow(room);
+            }
+            if output.seen().is_some() && self.seen_ends.is_none() {
+                let end = now + self.tail;
+                self.seen_ends = Some(end);
+                self.halt.deadline = Some(self.halt.deadline.map_or(end, |d| d.min(end)));
+            }
         };
-        if matches!(end, End::Duration | End::Stopped) {
+        if is_drained(&end) {
             self.cutoff_ns = since_1970(SystemTime::now());
             // Now, not after the wait: what comes meanwhile is not the capture's.
             points.iter_mut().for_each(Point::count);
@@ -189,6 +225,15 @@ impl Loop<'_> {
             if !turn.more {
                 std::thread::sleep(Duration::from_millis(10));
             }
+        }
+    }
+
+    /// Why it is woken to end.
+    fn stopped(&self, output: &Output) -> End {
+        match output.seen() {
+            Some(seen) if self.seen_ends.is_some_and(|end| Instant::now() >= end) => End::Seen(seen.clone()),
+            _ if self.timed_out() => End::Duration,
+            _ => End::Stopped,
         }
     }
 

@@ -40,6 +40,13 @@ pub enum SinkError {
     },
 }
 
+impl From<io::Error> for SinkError {
+    /// An error before any packet was handed to the kernel.
+    fn from(source: io::Error) -> Self {
+        Self::Io { source, lost_packets: 0 }
+    }
+}
+
 /// What ends a capture from outside: a signal's file descriptor, and a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Halt<'a> {

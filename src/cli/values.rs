@@ -34,6 +34,14 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.and_then(|n| n.parse::<u64>().ok()).and_then(|n| n.checked_mul(scale)).ok_or_else(wrong)
 }
 
+/// `512 bytes`, `64.0 KiB`, `1.5 GiB`.
+pub(super) fn show_size(bytes: u64) -> String {
+    let scaled = [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|(shift, _)| bytes >> shift > 0);
+    let Some((shift, unit)) = scaled else { return format!("{bytes} bytes") };
+    let tenths = (bytes >> (shift - 4)) * 10 / 16;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +53,19 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["5", "", "s", "0s", "0ms", "-1s", "1e9s", "1..2s", "99999999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (10 << 20, "10.0 MiB"),
+            (3 << 29, "1.5 GiB"),
+        ] {
+            assert_eq!(show_size(bytes), text);
         }
     }
 

@@ -19,8 +19,66 @@ pub const INTERFACE_GONE: Rule = Rule {
     fix: "Usually the pod ended: nsprobe pods --all shows whether it did, and what replaced it.",
 };
 
+/// What was waited for was seen.
+pub const SEEN: Rule = Rule {
+    id: "capture.seen",
+    severity: Severity::Info,
+    meaning: "The capture ended because a packet it was told to wait for was seen (--ring-until).",
+    fix: "Look at the packets around that time: the last files hold what came before it.",
+};
+
+/// The disk had no more room to give.
+pub const DISK_LOW: Rule = Rule {
+    id: "capture.disk_low",
+    severity: Severity::Warning,
+    meaning: "The capture ended early: the disk had only as much room left as is to stay free (--min-free).",
+    fix: "Write to another disk, keep fewer bytes of each packet (-s), or bound the files (--max-size, --files).",
+};
+
 /// All of this family.
-pub const RULES: &[Rule] = &[DROPPED, INTERFACE_GONE];
+pub const RULES: &[Rule] = &[DROPPED, INTERFACE_GONE, SEEN, DISK_LOW];
+
+/// A packet that ended a capture.
+#[derive(Debug, Clone, Copy)]
+pub struct SeenPacket<'a> {
+    /// Whose interface saw it.
+    pub subject: &'a str,
+    /// What it was waited for as.
+    pub what: &'a str,
+    /// When, RFC 3339.
+    pub time: &'a str,
+    /// It, decoded.
+    pub packet: &'a str,
+    /// The file that holds it, if known.
+    pub file: Option<&'a str>,
+}
+
+/// What a capture ended at.
+pub fn seen(packet: SeenPacket<'_>) -> Finding {
+    let source = "the captured packet";
+    let mut evidence =
+        vec![Evidence::text("packet", packet.packet, source), Evidence::text("time", packet.time, source)];
+    let fix = match packet.file {
+        Some(file) => {
+            evidence.push(Evidence::text("file", file, "the capture's own"));
+            format!("look at the packets before it: wireshark {file}")
+        }
+        None => SEEN.fix.to_owned(),
+    };
+    let summary = format!("{} was seen at {}", packet.what, packet.time);
+    SEEN.finding(packet.subject.to_owned(), summary, evidence, fix)
+}
+
+/// A capture that ended for want of room.
+pub fn disk_low(file: &str, free_bytes: u64, leave_bytes: u64) -> Finding {
+    let source = "fstatvfs";
+    let evidence = vec![
+        Evidence::new("free on the disk", free_bytes, "bytes", source),
+        Evidence::new("to stay free", leave_bytes, "bytes", "--min-free"),
+    ];
+    let summary = format!("the capture ended before the disk of {file} was full: it is complete until then");
+    DISK_LOW.finding(file.to_owned(), summary, evidence, DISK_LOW.fix)
+}
 
 /// How the capture was set, for a fix that names values.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +137,24 @@ mod tests {
             captured: 93,
             ended: ended.map(Into::into),
         }
+    }
+
+    #[test]
+    fn what_was_waited_for_names_packet_time_and_file() {
+        let mut packet = SeenPacket {
+            subject: "default/web-0",
+            what: "TCP reset",
+            time: "2026-11-23T17:03:44Z",
+            packet: "IP 10.0.0.1.1 > 10.0.0.2.2: Flags [R]",
+            file: Some("a_00007.pcapng"),
+        };
+        let finding = seen(packet);
+        assert_eq!((finding.id, finding.evidence.len()), ("capture.seen", 3));
+        assert!(finding.fix.ends_with("wireshark a_00007.pcapng"), "{}", finding.fix);
+        packet.file = None;
+        assert_eq!(seen(packet).evidence.len(), 2);
+        let low = disk_low("a", 5, 7);
+        assert_eq!((low.severity, low.evidence.len()), (Severity::Warning, 2));
     }
 
     #[test]

@@ -8,6 +8,7 @@
     reason = "a test fails loudly; clippy sees only #[test] functions as tests"
 )]
 
+pub mod capture;
 pub mod lab;
 pub mod namespace_path;
 pub mod pty;

@@ -2,7 +2,8 @@
 //!
 //! Source: RFC 792, RFC 1191 §4, RFC 4443, RFC 4861.
 
-use super::{cut, quoted_destination};
+use super::super::layers::layer;
+use super::{cut, quoted};
 use std::fmt::{self, Write};
 use std::net::Ipv6Addr;
 
@@ -14,7 +15,7 @@ fn parts(data: &[u8]) -> Option<(u8, u8, [u8; 4], &[u8])> {
 
 /// ` 10.0.0.9`, the destination of the quoted packet, or nothing.
 fn about(line: &mut impl Write, quote: &[u8]) -> fmt::Result {
-    quoted_destination(quote).map_or(Ok(()), |address| write!(line, " {address}"))
+    layer(quote).map_or(Ok(()), |packet| write!(line, " {}", packet.destination))
 }
 
 /// An ICMP message of IPv4.
@@ -55,7 +56,9 @@ pub(super) fn v4(line: &mut impl Write, data: &[u8], length: u32) -> fmt::Result
         }
         (kind, code) => write!(line, " type {kind}, code {code}")?,
     }
-    write!(line, ", length {length}")
+    write!(line, ", length {length}")?;
+    // Unreachable, redirect, time exceeded, parameter problem.
+    if matches!(kind, 3 | 5 | 11 | 12) { quoted(line, rest) } else { Ok(()) }
 }
 
 /// An ICMPv6 message.
@@ -98,5 +101,7 @@ pub(super) fn v6(line: &mut impl Write, data: &[u8], length: u32) -> fmt::Result
         (143, _) => line.write_str(" multicast listener report v2")?,
         (kind, _) => write!(line, " type {kind}, code {code}")?,
     }
-    write!(line, ", length {length}")
+    write!(line, ", length {length}")?;
+    // The errors: unreachable, too big, time exceeded, parameter problem.
+    if matches!(kind, 1..=4) { quoted(line, rest) } else { Ok(()) }
 }

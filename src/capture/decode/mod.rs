@@ -4,28 +4,49 @@
 mod icmp;
 mod transport;
 
+use super::layers::layer;
 use etherparse::{
     ArpOperation, ArpPacketSlice, EtherType, IpNumber, LaxIpPayloadSlice, LaxLinkExtSlice, LaxNetSlice,
     LaxSlicedPacket, TransportSlice,
 };
 use std::fmt::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Encapsulations that are looked into: one.
-const DEPTH: u8 = 1;
+/// How far to look, and how much to say.
+#[derive(Debug, Clone, Copy)]
+struct Depth {
+    /// Encapsulations that are still looked into.
+    left: u8,
+    /// The fields of the IP header and all options of TCP too.
+    detail: bool,
+}
 
-/// Appends `data` decoded; `wire_len` is its length on the wire. Never fails for what the bytes are.
+impl Depth {
+    fn deeper(self) -> Self {
+        Self { left: self.left.saturating_sub(1), ..self }
+    }
+}
+
+/// Appends `data` decoded; `wire_len` is its length on the wire. With `detail` what `tcpdump -v` adds. Never fails
+/// for what the bytes are.
 ///
 /// # Errors
 /// `line`'s.
-pub(super) fn decode(line: &mut impl Write, link_type: u16, data: &[u8], wire_len: u32) -> fmt::Result {
+pub(super) fn decode(
+    line: &mut impl Write,
+    link_type: u16,
+    data: &[u8],
+    wire_len: u32,
+    detail: bool,
+) -> fmt::Result {
+    let depth = Depth { left: 1, detail };
     match link_type {
-        1 => ethernet(line, data, wire_len, DEPTH),
-        101 | 228 | 229 => network(line, data, wire_len, DEPTH),
+        1 => ethernet(line, data, wire_len, depth),
+        101 | 228 | 229 => network(line, data, wire_len, depth),
         113 => {
             let kind = data.get(14..16).and_then(|b| b.first_chunk::<2>()).map(|b| u16::from_be_bytes(*b));
             match (kind, data.get(16..)) {
-                (Some(kind), Some(rest)) => ether_type(line, kind, rest, wire_len, DEPTH),
+                (Some(kind), Some(rest)) => ether_type(line, kind, rest, wire_len, depth),
                 _ => cut(line, "cooked", wire_len),
             }
         }
@@ -39,7 +60,7 @@ fn cut(line: &mut impl Write, what: &str, length: impl fmt::Display) -> fmt::Res
 }
 
 /// An Ethernet frame.
-fn ethernet(line: &mut impl Write, data: &[u8], length: u32, depth: u8) -> fmt::Result {
+fn ethernet(line: &mut impl Write, data: &[u8], length: u32, depth: Depth) -> fmt::Result {
     let Some(kind) = data.get(12..14).and_then(|b| b.first_chunk::<2>()).map(|b| u16::from_be_bytes(*b))
     else {
         return cut(line, "Ethernet", length);
@@ -51,7 +72,7 @@ fn ethernet(line: &mut impl Write, data: &[u8], length: u32, depth: u8) -> fmt::
     ether_type(line, kind, data.get(14..).unwrap_or_default(), length, depth)
 }
 
-fn ether_type(line: &mut impl Write, kind: u16, data: &[u8], length: u32, depth: u8) -> fmt::Result {
+fn ether_type(line: &mut impl Write, kind: u16, data: &[u8], length: u32, depth: Depth) -> fmt::Result {
     let packet = LaxSlicedPacket::from_ether_type(EtherType(kind), data);
     let mut inner = kind;
     for extension in &packet.link_exts {
@@ -73,7 +94,7 @@ fn ether_type(line: &mut impl Write, kind: u16, data: &[u8], length: u32, depth:
 }
 
 /// A packet that begins with its IP header.
-fn network(line: &mut impl Write, data: &[u8], length: u32, depth: u8) -> fmt::Result {
+fn network(line: &mut impl Write, data: &[u8], length: u32, depth: Depth) -> fmt::Result {
     match LaxSlicedPacket::from_ip(data) {
         Ok(LaxSlicedPacket { net: Some(net), transport, .. }) => {
             ip(line, &net, transport.as_ref(), length, depth)
@@ -142,12 +163,21 @@ fn ip(
     net: &LaxNetSlice<'_>,
     transport: Option<&TransportSlice<'_>>,
     wire_len: u32,
-    depth: u8,
+    depth: Depth,
 ) -> fmt::Result {
     let (Some(head), Some(payload)) = (header(net, wire_len), net.ip_payload_ref()) else {
         return cut(line, "IP", wire_len);
     };
     let name = if head.source.is_ipv4() { "IP" } else { "IP6" };
+    let detailed: String;
+    let name = if depth.detail {
+        let mut text = name.to_owned();
+        fields(&mut text, net)?;
+        detailed = text;
+        &detailed
+    } else {
+        name
+    };
     if let Some((id, offset, more)) = head.fragment {
         if offset > 0 {
             return write!(
@@ -166,6 +196,46 @@ fn ip(
     above_ip(line, name, &head, payload, transport, depth)
 }
 
+/// The fields of the IP header, as `tcpdump -v` shows them.
+fn fields(line: &mut String, net: &LaxNetSlice<'_>) -> fmt::Result {
+    match net {
+        LaxNetSlice::Ipv4(packet) => {
+            let head = packet.header();
+            let flags = match (head.dont_fragment(), head.more_fragments()) {
+                (false, false) => "none",
+                (true, false) => "DF",
+                (false, true) => "+",
+                (true, true) => "+, DF",
+            };
+            write!(
+                line,
+                " (tos 0x{:x}, ttl {}, id {}, offset {}, flags [{flags}], proto {} ({}), length {})",
+                head.dcp().value() << 2 | head.ecn().value(),
+                head.ttl(),
+                head.identification(),
+                head.fragments_offset().value() * 8,
+                protocol(head.protocol()),
+                head.protocol().0,
+                head.total_len()
+            )
+        }
+        LaxNetSlice::Ipv6(packet) => {
+            let head = packet.header();
+            write!(
+                line,
+                " (class 0x{:02x}, flowlabel 0x{:05x}, hlim {}, next-header {} ({}), payload length {})",
+                head.traffic_class(),
+                head.flow_label().value(),
+                head.hop_limit(),
+                protocol(head.next_header()),
+                head.next_header().0,
+                head.payload_length()
+            )
+        }
+        LaxNetSlice::Arp(_) => Ok(()),
+    }
+}
+
 /// The addresses, and what IP carries.
 fn above_ip(
     line: &mut impl Write,
@@ -173,10 +243,10 @@ fn above_ip(
     head: &Header,
     payload: &LaxIpPayloadSlice<'_>,
     transport: Option<&TransportSlice<'_>>,
-    depth: u8,
+    depth: Depth,
 ) -> fmt::Result {
     match transport {
-        Some(TransportSlice::Tcp(tcp)) => return transport::tcp(line, name, head, tcp),
+        Some(TransportSlice::Tcp(tcp)) => return transport::tcp(line, name, head, tcp, depth.detail),
         Some(TransportSlice::Udp(udp)) => return transport::udp(line, name, head, udp, depth),
         _ => {}
     }
@@ -185,8 +255,8 @@ fn above_ip(
         IpNumber::ICMP => icmp::v4(line, payload.payload, head.payload_len),
         IpNumber::IPV6_ICMP => icmp::v6(line, payload.payload, head.payload_len),
         // IP in IP: what Calico and Flannel call ipip.
-        IpNumber::IPV4 | IpNumber::IPV6 if depth > 0 => {
-            network(line, payload.payload, head.payload_len, depth - 1)
+        IpNumber::IPV4 | IpNumber::IPV6 if depth.left > 0 => {
+            network(line, payload.payload, head.payload_len, depth.deeper())
         }
         IpNumber::TCP => cut(line, "TCP", head.payload_len),
         IpNumber::UDP => cut(line, "UDP", head.payload_len),
@@ -238,14 +308,25 @@ fn arp_line(line: &mut impl Write, arp: &ArpPacketSlice<'_>) -> fmt::Result {
     }
 }
 
-/// The destination of the packet that an ICMP error quotes.
-fn quoted_destination(quote: &[u8]) -> Option<IpAddr> {
-    let at = |from: usize| quote.get(from..);
-    match quote.first()? >> 4 {
-        4 => at(16)?.first_chunk::<4>().map(|b| Ipv4Addr::from(*b).into()),
-        6 => at(24)?.first_chunk::<16>().map(|b| Ipv6Addr::from(*b).into()),
-        _ => None,
+/// The packet that an ICMP error quotes: whose it is, and how large.
+fn quoted(line: &mut impl Write, quote: &[u8]) -> fmt::Result {
+    let Some(layer) = layer(quote) else { return Ok(()) };
+    write!(line, "; quotes {} ", protocol(IpNumber(layer.protocol)))?;
+    match (layer.protocol, layer.later_fragment, layer.body.first_chunk::<8>()) {
+        (6 | 17, false, Some(&[s0, s1, d0, d1, n0, n1, n2, n3])) => {
+            let (source, destination) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+            write!(line, "{}.{source} > {}.{destination}", layer.source, layer.destination)?;
+            if layer.protocol == 6 {
+                write!(line, " seq {}", u32::from_be_bytes([n0, n1, n2, n3]))?;
+            }
+        }
+        (1 | 58, false, Some(&[_, _, _, _, i0, i1, s0, s1])) => {
+            let (id, sequence) = (u16::from_be_bytes([i0, i1]), u16::from_be_bytes([s0, s1]));
+            write!(line, "{} > {} id {id} seq {sequence}", layer.source, layer.destination)?;
+        }
+        _ => write!(line, "{} > {}", layer.source, layer.destination)?,
     }
+    write!(line, ", {} bytes", layer.total_len)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use super::*;
 use etherparse::TcpOptionElement as TcpOption;
 use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, PacketBuilder, icmpv4, icmpv6};
 use proptest::prelude::*;
+use std::net::Ipv6Addr;
 
 fn ether() -> etherparse::PacketBuilderStep<etherparse::Ethernet2Header> {
     PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
@@ -35,7 +36,7 @@ macro_rules! bytes {
 
 fn line(data: &[u8]) -> String {
     let mut line = String::new();
-    decode(&mut line, 1, data, u32::try_from(data.len()).unwrap()).unwrap();
+    decode(&mut line, 1, data, u32::try_from(data.len()).unwrap(), false).unwrap();
     line
 }
 
@@ -83,7 +84,8 @@ fn an_icmp_error_names_mtu_and_whom_it_is_about() {
     });
     assert_eq!(
         line(&bytes!(v4().icmpv4(kind), &quote())),
-        "IP 10.244.1.5 > 10.244.2.7: ICMP 10.9.9.9 unreachable - need to frag (mtu 1450), length 44"
+        "IP 10.244.1.5 > 10.244.2.7: ICMP 10.9.9.9 unreachable - need to frag (mtu 1450), length 44; \
+         quotes UDP 10.244.1.5.1 > 10.9.9.9.2, 36 bytes"
     );
     let kind = Icmpv6Type::PacketTooBig { mtu: 1280 };
     assert_eq!(
@@ -94,6 +96,63 @@ fn an_icmp_error_names_mtu_and_whom_it_is_about() {
     assert!(line(&bytes!(v4().icmpv4(kind), &quote())).contains("ICMP 10.9.9.9 time exceeded in-transit"));
     let kind = Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port);
     assert!(line(&bytes!(v6().icmpv6(kind), &[])).contains("ICMP6, unreachable - port unreachable"));
+}
+
+#[test]
+fn an_icmp_error_says_of_which_connection_and_how_large_the_packet_was() {
+    let kind = Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::FragmentationNeeded {
+        next_hop_mtu: 1400,
+    });
+    let segment = bytes!(
+        PacketBuilder::ipv4([10, 244, 1, 5], [10, 9, 9, 9], 64).tcp(40000, 443, 4_000_000_000, 500).ack(1),
+        &[0; 1460]
+    );
+    let packet = bytes!(v4().icmpv4(kind.clone()), &segment[..28]);
+    assert!(
+        line(&packet).ends_with("; quotes TCP 10.244.1.5.40000 > 10.9.9.9.443 seq 4000000000, 1500 bytes"),
+        "{}",
+        line(&packet)
+    );
+    let echo =
+        bytes!(PacketBuilder::ipv4([10, 244, 1, 5], [10, 9, 9, 9], 64).icmpv4_echo_request(7, 8), &[0; 72]);
+    assert!(
+        line(&bytes!(v4().icmpv4(kind.clone()), &echo))
+            .ends_with("; quotes ICMP 10.244.1.5 > 10.9.9.9 id 7 seq 8, 100 bytes")
+    );
+    // Cut so short that only the addresses are there.
+    assert!(
+        line(&bytes!(v4().icmpv4(kind), &segment[..20]))
+            .ends_with("; quotes TCP 10.244.1.5 > 10.9.9.9, 1500 bytes")
+    );
+    let inner = bytes!(PacketBuilder::ipv6([0xfd; 16], [0xfe; 16], 64).udp(53, 4000), &[0; 1452]);
+    let packet = bytes!(v6().icmpv6(Icmpv6Type::PacketTooBig { mtu: 1280 }), &inner[..64]);
+    assert!(line(&packet).contains("too big, mtu 1280, length 72; quotes UDP fdfd:"), "{}", line(&packet));
+    assert!(line(&packet).ends_with(".4000, 1500 bytes"), "{}", line(&packet));
+}
+
+#[test]
+fn in_detail_it_shows_the_ip_header_and_every_option() {
+    let detail = |data: &[u8]| {
+        let mut text = String::new();
+        decode(&mut text, 1, data, u32::try_from(data.len()).unwrap(), true).unwrap();
+        text
+    };
+    let options = [
+        TcpOption::MaximumSegmentSize(1460),
+        TcpOption::SelectiveAcknowledgementPermitted,
+        TcpOption::Timestamp(5, 6),
+        TcpOption::WindowScale(7),
+    ];
+    assert_eq!(
+        detail(&bytes!(v4().tcp(40000, 80, 1000, 64240).syn().options(&options).unwrap(), &[])),
+        "IP (tos 0x0, ttl 64, id 0, offset 0, flags [DF], proto TCP (6), length 60) 10.244.1.5.40000 > \
+         10.244.2.7.80: Flags [S], seq 1000, win 64240, mss 1460, sackOK, TS val 5 ecr 6, wscale 7, length 0"
+    );
+    assert_eq!(
+        detail(&bytes!(v6().udp(1, 2), &[0; 4])),
+        "IP6 (class 0x00, flowlabel 0x00000, hlim 64, next-header UDP (17), payload length 12) \
+         fd00::5.1 > fd00::7.2: UDP, length 4"
+    );
 }
 
 #[test]
@@ -165,14 +224,14 @@ fn fragments_are_told_apart_from_datagrams() {
 #[test]
 fn other_links_and_protocols_are_named() {
     let mut text = String::new();
-    decode(&mut text, 101, &quote(), 36).unwrap();
+    decode(&mut text, 101, &quote(), 36, false).unwrap();
     assert_eq!(text, "IP 10.244.1.5.1 > 10.9.9.9.2: UDP, length 8");
     let cooked = [&[0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0], &quote()[..]].concat();
     text.clear();
-    decode(&mut text, 113, &cooked, 52).unwrap();
+    decode(&mut text, 113, &cooked, 52, false).unwrap();
     assert_eq!(text, "IP 10.244.1.5.1 > 10.9.9.9.2: UDP, length 8");
     text.clear();
-    decode(&mut text, 999, &[], 9).unwrap();
+    decode(&mut text, 999, &[], 9, false).unwrap();
     assert_eq!(text, "link type 999, length 9");
     assert_eq!(line(&[&[0; 12], &[0x88, 0xcc, 1, 2][..]].concat()), "ethertype 0x88cc, length 16");
     assert_eq!(line(&[0; 20]), "802.3, length 20");
@@ -206,23 +265,23 @@ fn samples() -> Vec<Vec<u8>> {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic_or_print_a_control_character(
-        data in proptest::collection::vec(any::<u8>(), 0..200), link in prop_oneof![Just(1u16), Just(101), Just(113), any::<u16>()],
+        data in proptest::collection::vec(any::<u8>(), 0..200), detail: bool, link in prop_oneof![Just(1u16), Just(101), Just(113), any::<u16>()],
         length: u32,
     ) {
         let mut text = String::new();
-        decode(&mut text, link, &data, length).unwrap();
+        decode(&mut text, link, &data, length, detail).unwrap();
         prop_assert!(plain(&text), "{}", text);
     }
 
     #[test]
     fn no_packet_cut_or_damaged_makes_it_panic(
-        which in 0usize..9, cut in 0usize..300, at in 0usize..200, to: u8, length: u32,
+        which in 0usize..9, cut in 0usize..300, at in 0usize..200, to: u8, length: u32, detail: bool,
     ) {
         let mut data = samples().swap_remove(which);
         if let Some(byte) = data.get_mut(at) { *byte = to; }
         data.truncate(cut);
         let mut text = String::new();
-        decode(&mut text, 1, &data, length).unwrap();
+        decode(&mut text, 1, &data, length, detail).unwrap();
         prop_assert!(plain(&text), "{}", text);
     }
 }

@@ -1,8 +1,9 @@
 //! TCP and UDP, and the tunnels of Kubernetes that ride on UDP.
 //!
-//! Source: RFC 9293, RFC 768, RFC 7348 (VXLAN), RFC 8926 (Geneve).
+//! Source: RFC 9293, RFC 7323 (window scale, timestamps), RFC 768.
 
-use super::{Header, ethernet};
+use super::super::layers::tunnel;
+use super::{Depth, Header, ethernet};
 use etherparse::{TcpOptionElement, TcpSlice, UdpSlice};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
@@ -13,8 +14,14 @@ fn ends(line: &mut impl Write, name: &str, head: &Header, source: u16, destinati
     write!(line, "{name} {from}.{source} > {to}.{destination}: ")
 }
 
-/// A TCP segment: flags, absolute sequence numbers, window, MSS, length.
-pub(super) fn tcp(line: &mut impl Write, name: &str, head: &Header, tcp: &TcpSlice<'_>) -> fmt::Result {
+/// A TCP segment: flags, absolute sequence numbers, window, MSS, length; in `detail` the other options too.
+pub(super) fn tcp(
+    line: &mut impl Write,
+    name: &str,
+    head: &Header,
+    tcp: &TcpSlice<'_>,
+    detail: bool,
+) -> fmt::Result {
     ends(line, name, head, tcp.source_port(), tcp.destination_port())?;
     let length = head.payload_len.saturating_sub(u32::from(tcp.data_offset()) * 4);
     line.write_str("Flags [")?;
@@ -53,6 +60,11 @@ pub(super) fn tcp(line: &mut impl Write, name: &str, head: &Header, tcp: &TcpSli
                     write!(line, " {from}:{to}")?;
                 }
             }
+            TcpOptionElement::WindowScale(shift) if detail => write!(line, ", wscale {shift}")?,
+            TcpOptionElement::SelectiveAcknowledgementPermitted if detail => line.write_str(", sackOK")?,
+            TcpOptionElement::Timestamp(value, echo) if detail => {
+                write!(line, ", TS val {value} ecr {echo}")?;
+            }
             _ => {}
         }
     }
@@ -65,7 +77,7 @@ pub(super) fn udp(
     name: &str,
     head: &Header,
     udp: &UdpSlice<'_>,
-    depth: u8,
+    depth: Depth,
 ) -> fmt::Result {
     ends(line, name, head, udp.source_port(), udp.destination_port())?;
     // A first fragment's UDP length is that of the whole datagram; 0 is a jumbogram's.
@@ -74,43 +86,9 @@ pub(super) fn udp(
         length => u32::from(length),
     }
     .saturating_sub(8);
-    let tunnel = match udp.destination_port() {
-        // 4789 is IANA's, 8472 is Linux's and Flannel's.
-        4789 | 8472 if depth > 0 => vxlan(udp.payload()),
-        6081 if depth > 0 => geneve(udp.payload()),
-        _ => None,
+    let (true, Some(tunnel)) = (depth.left > 0, tunnel(udp.destination_port(), udp.payload())) else {
+        return write!(line, "UDP, length {length}");
     };
-    let Some(tunnel) = tunnel else { return write!(line, "UDP, length {length}") };
     write!(line, "{} vni {}: ", tunnel.name, tunnel.vni)?;
-    ethernet(line, tunnel.frame, length.saturating_sub(tunnel.header_len), depth - 1)
-}
-
-/// What a tunnel's header says.
-struct Tunnel<'a> {
-    name: &'static str,
-    vni: u32,
-    header_len: u32,
-    frame: &'a [u8],
-}
-
-fn vxlan(data: &[u8]) -> Option<Tunnel<'_>> {
-    let [flags, _, _, _, a, b, c, _] = *data.first_chunk::<8>()?;
-    // The I flag: the VNI is valid.
-    (flags & 0x08 != 0).then_some(())?;
-    let vni = u32::from_be_bytes([0, a, b, c]);
-    Some(Tunnel { name: "VXLAN", vni, header_len: 8, frame: data.get(8..)? })
-}
-
-fn geneve(data: &[u8]) -> Option<Tunnel<'_>> {
-    let [first, _, kind_high, kind_low, a, b, c, _] = *data.first_chunk::<8>()?;
-    // Version 0, carrying Ethernet (0x6558).
-    (first >> 6 == 0 && [kind_high, kind_low] == [0x65, 0x58]).then_some(())?;
-    let header_len = 8 + usize::from(first & 0x3f) * 4;
-    let vni = u32::from_be_bytes([0, a, b, c]);
-    Some(Tunnel {
-        name: "Geneve",
-        vni,
-        header_len: u32::try_from(header_len).ok()?,
-        frame: data.get(header_len..)?,
-    })
+    ethernet(line, tunnel.frame, length.saturating_sub(tunnel.header_len), depth.deeper())
 }

@@ -4,7 +4,8 @@ use super::Target;
 use super::failures::output_failure;
 use crate::capture::{self, End, Settings, SinkError};
 use crate::cli::{Color, Context, Exit, Failure};
-use crate::diagnose::capture::{CaptureSettings, check_point};
+use crate::diagnose::capture::{CaptureSettings, SeenPacket, check_point, disk_low, seen};
+use crate::facts::{CapturePoint, Finding, rfc3339};
 use crate::report::{CaptureReport, Paint, document, render_capture};
 use std::io::{self, IsTerminal, Write};
 
@@ -20,14 +21,16 @@ pub(super) fn finish(
         snaplen_bytes: settings.snaplen_bytes,
     };
     let files = match target {
-        Target::File(path) => vec![path.display().to_string()],
-        _ => Vec::new(),
+        Target::File(path) if summary.files.is_empty() => vec![path.display().to_string()],
+        _ => summary.files,
     };
+    let mut findings: Vec<Finding> = summary.points.iter().flat_map(|p| check_point(p, limits)).collect();
+    findings.extend(finding_of(&summary.end, &files, &summary.points));
     let report = CaptureReport {
         files,
         packets: summary.packets,
         elapsed_ms: summary.elapsed.as_secs_f64() * 1000.0,
-        findings: summary.points.iter().flat_map(|p| check_point(p, limits)).collect(),
+        findings,
         points: summary.points,
     };
     match summary.end {
@@ -37,6 +40,26 @@ pub(super) fn finish(
             print(context, &report)?;
             Ok(Exit::of(&report.findings))
         }
+    }
+}
+
+/// What the end itself has to say.
+fn finding_of(end: &End, files: &[String], points: &[CapturePoint]) -> Option<Finding> {
+    match end {
+        End::Seen(found) => {
+            let time = rfc3339(i64::try_from(found.time_ns / 1_000_000_000).unwrap_or(0));
+            Some(seen(SeenPacket {
+                subject: points.get(found.point).map_or("", |p| &p.subject),
+                what: &found.until.to_string(),
+                time: &time,
+                packet: &found.packet,
+                file: found.file.as_deref().or(files.last().map(String::as_str)),
+            }))
+        }
+        End::DiskLow(room) => {
+            Some(disk_low(files.last().map_or("", String::as_str), room.free_bytes, room.leave_bytes))
+        }
+        _ => None,
     }
 }
 

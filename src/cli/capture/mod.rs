@@ -3,21 +3,25 @@
 mod end;
 mod failures;
 mod places;
+mod recording;
 mod status;
+mod view;
 
 use super::signals::Signals;
 use super::{Context, Exit, Failure, values};
-use crate::capture::{self, Limits, Output, Point, Settings, Sink};
+use crate::capture::{self, Limits, Output, Point, Ring, Settings, Sink};
 use clap::Args;
 use end::finish;
-use failures::{capture_failure, file_failure};
+use failures::capture_failure;
 use nix::sys::signal::{SigSet, Signal};
 use places::{find_sources, open_all};
+use recording::{Part, RecordingArgs};
 use status::Status;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use view::ViewArgs;
 
 /// libpcap's largest snap length, and tcpdump's default.
 const WHOLE: u32 = 262_144;
@@ -32,6 +36,8 @@ const HEADERS: u32 = 512;
 Examples:
   nsprobe capture web-0 -c 20 -- icmp or tcp port 80
   nsprobe capture web-0 -w web-0.pcapng --duration 30s
+  nsprobe capture web-0 -w /var/tmp/web-0.pcapng --max-size 50M --files 20
+  nsprobe capture web-0 -w /var/tmp/night.pcapng --ring-until ptb --ring-until rst
   ssh root@node nsprobe capture web-0 -w - | wireshark -k -i -
 
 It ends by -c, --duration, Ctrl-C, or when the pod's interface goes away; the file is valid in each case. \
@@ -65,6 +71,10 @@ pub(crate) struct CaptureArgs {
     /// Filter in libpcap's language, after --.
     #[arg(last = true, value_name = "FILTER")]
     filter: Vec<String>,
+    #[command(flatten)]
+    recording: RecordingArgs,
+    #[command(flatten)]
+    view: ViewArgs,
 }
 
 /// Where packets go.
@@ -98,17 +108,22 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
         .map_err(|e| Failure::stopped(format!("cannot catch signals: {e}")))?;
     let snaplen_bytes = args.snaplen.unwrap_or(match target {
         Target::File(_) | Target::Stream => WHOLE,
+        Target::Lines if args.view.shows_bytes() => WHOLE,
         Target::Lines | Target::Count => HEADERS,
     });
     let settings = Settings { snaplen_bytes, buffer_bytes: args.buffer, filter };
     let sources = find_sources(args, context)?;
+    let ring = match recording::part(&args.recording, target, args.force, signals.as_fd())? {
+        Part::Capture(ring) => ring,
+        Part::Over(exit) => return Ok(exit),
+    };
     let points = open_all(args, context, &sources, &settings, feeds_back(target))?;
-    let output = open_output(target, args.force)?;
+    let output = open_output(args, target, ring, context)?;
     // From here on nothing is opened, and packets of strangers are read.
     capture::drop_privileges()
         .map_err(|e| Failure::stopped(format!("cannot give up privileges before reading packets: {e}")))?;
     announce(context, &points, target);
-    let limits = Limits { count: args.count, duration: args.duration };
+    let limits = Limits { count: args.count, duration: args.duration, tail: args.recording.tail() };
     let mut status = Status::new(context, target);
     let summary = capture::run(points, output, limits, signals.as_fd(), &mut |p| status.show(p));
     status.clear();
@@ -121,15 +136,21 @@ fn feeds_back(target: Target<'_>) -> bool {
     matches!(target, Target::Stream | Target::Lines) && !plain().is_ok_and(|m| m.is_file())
 }
 
-fn open_output(target: Target<'_>, force: bool) -> Result<Output, Failure> {
+fn open_output(
+    args: &CaptureArgs,
+    target: Target<'_>,
+    ring: Option<Ring>,
+    context: &Context,
+) -> Result<Output, Failure> {
     let broken = |e: io::Error| Failure::stopped(format!("cannot use the output: {e}"));
+    let stream = |blocks| Sink::stream(io::stdout().as_fd(), blocks).map_err(broken);
     Ok(match target {
         Target::File(path) => {
-            let file = capture::open_capture_file(path, force).map_err(file_failure)?;
-            Output::pcapng(Sink::file(file).map_err(broken)?)
+            recording::announce_ring(&args.recording, context, path);
+            recording::open_file(&args.recording, path, ring, args.force)?
         }
-        Target::Stream => Output::pcapng(Sink::stream(io::stdout().as_fd(), true).map_err(broken)?),
-        Target::Lines => Output::lines(Sink::stream(io::stdout().as_fd(), false).map_err(broken)?),
+        Target::Stream => args.recording.watch(Output::pcapng(stream(true)?)),
+        Target::Lines => Output::lines(stream(false)?, args.view.view(context)),
         Target::Count => Output::count(),
     })
 }
