@@ -192,3 +192,50 @@ fn silence_is_a_verdict_only_where_an_answer_was_waited_for() {
     assert_eq!(result.verdict, Verdict::Inconclusive, "1 ms is no time for an answer: {result:?}");
     assert_eq!(starved(plan(1500), Duration::from_secs(60)).verdict, Verdict::Unreachable);
 }
+
+/// Round trips and the time on top of them, on a path over which nothing is lost.
+#[test]
+fn it_costs_as_few_round_trips_as_it_says() {
+    let hop = |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None };
+    let wide = || hop(1500, Ptb::Honest);
+    let mut wrong = Vec::new();
+    // (path, round trips for the size, round trips with the hop, milliseconds more)
+    let paths = [
+        ("clear", vec![wide(), wide()], 1.0, 1.0, 0.0),
+        ("a size of the flight", vec![wide(), hop(1450, Ptb::Honest), wide()], 1.0, 2.0, 0.0),
+        ("another size", vec![wide(), hop(1413, Ptb::Honest), wide()], 2.0, 3.0, 0.0),
+        ("black hole", vec![wide(), hop(1450, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
+        // Where no likely size is near, the flights are longer than a queue and paced.
+        ("black hole, odd", vec![wide(), hop(1331, Ptb::Silent), wide()], 3.0, 4.0, 24.0),
+        ("black hole, one byte", vec![wide(), hop(1499, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
+        ("black hole, minimum", vec![wide(), hop(1280, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
+        // Below what IPv6 asks of a link the ladder has wide gaps: one flight more.
+        ("black hole, small", vec![wide(), hop(1100, Ptb::Silent), wide()], 4.0, 5.0, 27.0),
+        ("black hole, tiny", vec![wide(), hop(300, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
+    ];
+    for (name, hops, sizes, located, more_ms) in paths {
+        for rtt in [0.1, 1.0, 10.0, 50.0, 150.0] {
+            for (locate, trips) in [(false, sizes), (true, located)] {
+                let scenario = path(hops.clone(), 0.0, rtt);
+                let (result, sent) = scenario.play_plan(3, Plan { locate, ..scenario.plan() });
+                let (verdict, mtu) = truth(&scenario.hop);
+                assert_eq!((result.verdict, result.path_mtu_bytes), (verdict, Some(mtu)), "{name}");
+                // An answer is up to a twentieth late; the hops' errors may wait for one that is lost.
+                let bound = trips * rtt * 1.05 + more_ms + f64::from(u8::from(locate)) * (rtt / 50.0 + 1.1);
+                println!(
+                    "{name}, {rtt} ms, locate {locate}: {:.2} of {bound:.2}, {} probes",
+                    result.elapsed_ms,
+                    sent.len()
+                );
+                if result.elapsed_ms > bound {
+                    wrong.push(format!(
+                        "{name}, {rtt} ms, locate {locate}: {:.2} ms > {bound:.2}, {} probes",
+                        result.elapsed_ms,
+                        sent.len()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -242,12 +242,24 @@ impl Scenario {
 
     /// Plays the search and returns its result with the sizes sent, in order.
     pub fn play(&self, seed: u64) -> (PathResult, Vec<Probe>) {
+        self.play_plan(seed, self.plan())
+    }
+
+    /// The same with another plan.
+    pub fn play_plan(&self, seed: u64, plan: Plan) -> (PathResult, Vec<Probe>) {
+        let (result, sent) = self.play_log(seed, plan);
+        (result, sent.into_iter().map(|(_, probe)| probe).collect())
+    }
+
+    /// The same, each probe with the millisecond in which it was sent.
+    pub fn play_log(&self, seed: u64, plan: Plan) -> (PathResult, Vec<(f64, Probe)>) {
         let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let mut search = Search::new(self.plan());
+        let mut search = Search::new(plan);
         let mut now = Duration::ZERO;
         let mut arrivals: BinaryHeap<Arrival> = BinaryHeap::new();
         let mut sent = Vec::new();
         let mut memory = Memory::new(self);
+        let mut latest = [Duration::ZERO; 2];
         let rtt = Duration::from_secs_f64(self.rtt_ms.max(0.1) / 1000.0);
         loop {
             while arrivals.peek().is_some_and(|a| a.0 <= now) {
@@ -258,7 +270,7 @@ impl Scenario {
             match search.poll(now) {
                 Step::Done => return (search.result(), sent),
                 Step::Send(probe) => {
-                    sent.push(probe);
+                    sent.push((now.as_secs_f64() * 1000.0, probe));
                     assert!(sent.len() < 2000, "it never ends: {}", self.about);
                     // Loss on the way there and on the way back.
                     if chance.next() < self.loss {
@@ -271,7 +283,10 @@ impl Scenario {
                     } else {
                         Duration::ZERO
                     };
-                    let at = now + rtt.mul_f64(share) + jitter + late;
+                    // What delays one answer delays those behind it: queues keep the order.
+                    let turn = &mut latest[usize::from(share < 1.0)];
+                    *turn = (*turn).max(now + rtt.mul_f64(share) + jitter);
+                    let at = *turn + late;
                     let event = Event { id: probe.id, answer };
                     arrivals.push(Arrival(at, sent.len() as u64, event));
                     if chance.next() < self.duplicate {

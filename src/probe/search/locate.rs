@@ -2,6 +2,7 @@
 //! time-exceeded (Linux: six, then one a second).
 
 use super::event::Answer;
+use super::outcome::chance_of_loss;
 use super::record::{Fate, Records};
 use crate::facts::Hop;
 
@@ -11,11 +12,14 @@ const FIRST_HOPS: u8 = 8;
 const MOST_HOPS: u8 = 30;
 /// Second looks at the hops around the narrowing.
 const LOOKS: u8 = 3;
+/// Doubt in a hop that is not worth another round trip.
+const ENOUGH: f64 = 0.05;
 
 /// The search for the narrowing hop.
 #[derive(Debug)]
 pub(super) struct Locate {
-    large: u32,
+    /// The smallest size that does not arrive.
+    pub(super) large: u32,
     small: u32,
     /// Probes before this one belong to the size search.
     first_record: usize,
@@ -65,11 +69,34 @@ impl Locate {
         // One lost answer must not blame a hop: the hops behind the last good one are asked again. Once is
         // enough when a router has said itself that it is too big.
         let told = records.0.iter().skip(self.first_record).any(|r| r.too_big().is_some());
-        if self.looks >= LOOKS || told || (reached.lost_at.is_none() && self.looks > 1) {
+        let enough = self.looks >= LOOKS || told || (reached.lost_at.is_none() && self.looks > 1);
+        if enough || self.doubt(&reached, &hops, records) < ENOUGH {
             return None;
         }
         let from = reached.good + 1;
         (from <= self.asked).then(|| self.flight(from, (from + 1).min(self.asked)))
+    }
+
+    /// How likely it is that chance took what a hop would have said, from the losses of sizes that pass.
+    fn doubt(&self, reached: &Reached, hops: &[Hop], records: &Records) -> f64 {
+        let losses = records.control_losses(self.large - 1);
+        let loss = chance_of_loss(losses);
+        match reached.lost_at {
+            // The hop is silent for small ones too: on a path that loses nothing it is meant.
+            None => {
+                if losses.1 == 0 {
+                    loss
+                } else {
+                    1.0
+                }
+            }
+            // That it does not reach the target is what the search for the size has found out.
+            Some(ttl) if hops.iter().any(|h| h.ttl == ttl && h.target) => 0.0,
+            Some(_) => {
+                let behind = |h: &&Hop| h.ttl > reached.good && !h.target && h.small && !h.large;
+                loss.powi(i32::try_from(hops.iter().filter(behind).count()).unwrap_or(i32::MAX))
+            }
+        }
     }
 
     fn flight(&self, from: u8, to: u8) -> Vec<(u32, Option<u8>)> {

@@ -9,24 +9,19 @@ mod locate;
 mod outcome;
 mod plan;
 mod record;
+mod sizes;
 
 pub use event::{Answer, Event, Probe, Step};
 pub use plan::{AnswerLimit, Plan};
 
 use crate::facts::{PathNote, PathResult, Verdict};
 use locate::Locate;
-use plan::between;
 use record::{Fate, Record, Records};
+use sizes::Next;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A verdict stands when chance explains it with less than this probability.
-const CHANCE: f64 = 5e-4;
-/// Silence is believed after this many losses of one size at the least.
-const LEAST_FAILURES: u32 = 3;
-/// Flights to a target that answers nothing at all.
-const SILENT_FLIGHTS: u16 = 3;
 /// How far slowing down goes: pauses of 20 ms · 2ⁿ.
 const SLOWEST: u32 = 5;
 
@@ -54,11 +49,10 @@ pub struct Search {
     verdict: Option<Verdict>,
     located: Option<Locate>,
     finished: Duration,
-}
-
-enum Next {
-    Flight(Vec<u32>),
-    Conclude(Verdict),
+    /// Something was answered or given up since the last look at it.
+    news: bool,
+    /// A verdict that stands unless an answer comes until then.
+    hold: Option<Duration>,
 }
 
 impl Search {
@@ -80,6 +74,8 @@ impl Search {
             verdict: None,
             located: None,
             finished: Duration::ZERO,
+            hold: None,
+            news: false,
         }
     }
 
@@ -109,8 +105,13 @@ impl Search {
             Fate::Lost => self.reorder = (self.reorder * 2).min(64),
             Fate::InFlight => {}
         }
+        let late = record.fate == Fate::Lost && record.ttl.is_none();
         record.fate = Fate::Answered { at: now, answer: event.answer };
+        self.news = true;
         let size = record.size;
+        if late && matches!(event.answer, Answer::Reply { .. }) {
+            self.doubt(size);
+        }
         match event.answer {
             Answer::TooBig { mtu, from } if mtu >= size || mtu < self.plan.floor => {
                 self.note(PathNote::PtbInvalid { mtu, size, from });
@@ -148,6 +149,10 @@ impl Search {
                 self.stop(PathNote::Deadline, now);
                 continue;
             }
+            let settled = std::mem::take(&mut self.news) && self.settled();
+            if settled {
+                self.queue.clear();
+            }
             if let Some(&(size, ttl)) = self.queue.front() {
                 if now < self.next_send {
                     return Step::Wait(self.next_send.min(self.plan.deadline));
@@ -168,7 +173,11 @@ impl Search {
                 self.queue.push_back((size, None));
                 continue;
             }
-            if let Some(until) = self.unsettled(now) {
+            if let Some(until) = self.unsettled(now).filter(|_| !settled) {
+                return Step::Wait(until.min(self.plan.deadline));
+            }
+            if let Some(until) = self.hold.take().filter(|until| now < *until) {
+                self.hold = Some(until);
                 return Step::Wait(until.min(self.plan.deadline));
             }
             self.advance(now);
@@ -188,6 +197,14 @@ impl Search {
     fn note(&mut self, note: PathNote) {
         if !self.notes.contains(&note) && self.notes.len() < 16 {
             self.notes.push(note);
+        }
+    }
+
+    /// An answer to a probe that was given up came while hops are looked for: a verdict that it belies is taken back.
+    fn doubt(&mut self, size: u32) {
+        if matches!(&self.phase, Phase::Hops(locate) if size >= locate.large) {
+            (self.phase, self.verdict) = (Phase::Sizes, None);
+            self.queue.clear();
         }
     }
 
@@ -251,10 +268,12 @@ impl Search {
     }
 
     /// How long a probe is waited for: (with a later one answered, as the last one). As RACK (RFC 8985)
-    /// does: shortly after later ones were answered, longer when nothing came after it.
+    /// does: shortly after later ones were answered, longer when nothing came after it. What is judged too early
+    /// costs packets and no truth: its answer still counts, and a verdict waits longer ([`Self::certain_at`]).
     fn patience(&self) -> (Duration, Duration) {
         let Some(rtt) = self.records.slowest_reply() else { return (self.plan.timeout, self.plan.timeout) };
-        let later = rtt + (rtt / 10 + Duration::from_millis(2)) * self.reorder;
+        let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);
+        let later = rtt + margin * self.reorder;
         let last = rtt * 2 + Duration::from_millis(10) * self.reorder;
         (later.min(self.plan.timeout), last.min(self.plan.timeout))
     }
@@ -272,6 +291,7 @@ impl Search {
     fn judge(&mut self, now: Duration) {
         let lost: Vec<usize> =
             self.in_flight().filter(|(_, until)| now >= *until).map(|(at, _)| at).collect();
+        self.news |= !lost.is_empty();
         for at in lost {
             if let Some(record) = self.records.0.get_mut(at) {
                 record.fate = Fate::Lost;
@@ -316,6 +336,9 @@ impl Search {
             Next::Flight(sizes) => {
                 let flight = sizes.into_iter().map(|size| (size, None)).collect();
                 self.start_flight(flight, now);
+            }
+            Next::Conclude(Verdict::BlackHole) if !self.plan.locate && now < self.certain_at() => {
+                self.hold = Some(self.certain_at());
             }
             Next::Conclude(verdict) => {
                 self.verdict = Some(verdict);
@@ -377,103 +400,5 @@ impl Search {
                 self.note(PathNote::LossNotBySize);
             }
         }
-    }
-
-    /// Probes that the next flight may hold.
-    fn room(&self) -> usize {
-        let window = self.records.fastest_reply().unwrap_or_default() / 4;
-        self.plan.flight_packets(self.plan.max, window)
-    }
-
-    /// The heart: what is known of the sizes, and what to ask next.
-    fn next_sizes(&mut self) -> Next {
-        let Some(lo) = self.records.passes() else { return self.silent_target() };
-        if lo == self.plan.max {
-            return Next::Conclude(Verdict::Clear);
-        }
-        let floor = self.plan.floor;
-        let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
-        let understated = self.records.too_bigs().find(understated);
-        if let Some((_, mtu, from)) = understated {
-            self.note(PathNote::PtbUnderstates { mtu, passes: lo, from });
-        }
-        let claim = self.claim(lo).filter(|m| *m >= lo);
-        if claim == Some(lo) {
-            return Next::Conclude(Verdict::Narrowed);
-        }
-        let Some(hi) = self.records.fails(lo) else {
-            // Whatever was lost was lost with its control: ask again, largest first.
-            let again = claim.unwrap_or(self.plan.max);
-            return Next::Flight(vec![again, lo, again, lo]);
-        };
-        if hi - lo > 1 {
-            return Next::Flight(self.refine(lo, hi));
-        }
-        if self.records.too_bigs().any(|(size, _, _)| size == hi) {
-            return Next::Conclude(Verdict::Narrowed);
-        }
-        let failures = self.records.failures(hi, lo);
-        let wanted = self.failures_wanted(lo);
-        if failures >= wanted {
-            return Next::Conclude(Verdict::BlackHole);
-        }
-        if self.rationed() {
-            return Next::Flight(vec![hi, hi, lo]);
-        }
-        let count = usize::try_from(wanted - failures).unwrap_or(1).clamp(1, (self.room() / 2).max(1));
-        Next::Flight([hi, lo].repeat(count))
-    }
-
-    /// Sizes between what passes and what fails, among controls. Where answers are rationed from large to
-    /// small: the largest that passes takes the answer, and tells of all the others.
-    fn refine(&self, lo: u32, hi: u32) -> Vec<u32> {
-        let mut flight = between(lo, hi, self.room().saturating_sub(2).max(1));
-        if self.rationed() {
-            flight.sort_unstable_by(|a, b| b.cmp(a));
-            flight.push(lo);
-            return flight;
-        }
-        flight.insert(0, lo);
-        // In the middle too: a burst of losses at one end must not void the whole flight.
-        if flight.len() > 5 {
-            flight.insert(flight.len() / 2, lo);
-        }
-        flight.push(lo);
-        flight
-    }
-
-    /// Losses of one size after which chance is out, given the loss seen among sizes that pass.
-    fn failures_wanted(&self, lo: u32) -> u32 {
-        let loss = outcome::chance_of_loss(self.records.control_losses(lo));
-        let mut wanted = LEAST_FAILURES;
-        while wanted < 40 && loss.powi(i32::try_from(wanted).unwrap_or(i32::MAX)) > CHANCE {
-            wanted += 1;
-        }
-        wanted
-    }
-
-    /// Nothing came from the target. Routers may have spoken all the same.
-    fn silent_target(&mut self) -> Next {
-        if let Some(m) = self.claim(0) {
-            // No PTB for three packets of the named size and one for a larger one: the named size is right,
-            // as far as the routers go.
-            let quiet = self.records.sent(m);
-            let loud = self.records.too_bigs().any(|(size, _, _)| size == m + 1);
-            if quiet >= 3 && loud {
-                self.note(PathNote::TargetSilent);
-                return Next::Conclude(Verdict::Narrowed);
-            }
-            if self.flight < 8 {
-                return Next::Flight(vec![m, m + 1, m]);
-            }
-            return Next::Conclude(Verdict::Inconclusive);
-        }
-        let control = self.plan.control;
-        if self.records.0.iter().any(|r| r.size == control && r.refused().is_some())
-            || self.flight >= SILENT_FLIGHTS
-        {
-            return Next::Conclude(Verdict::Unreachable);
-        }
-        Next::Flight(vec![control, self.plan.max, control])
     }
 }

@@ -60,7 +60,9 @@ fn contradiction(records: &Records, lo: u32) -> Option<u32> {
         records.0.iter().filter(|r| r.ttl.is_none() && r.size < lo).map(|r| r.size).collect();
     sizes.sort_unstable();
     sizes.dedup();
-    sizes.into_iter().find(|s| !records.replied(*s) && records.failures(*s, lo) >= super::LEAST_FAILURES)
+    sizes
+        .into_iter()
+        .find(|s| !records.replied(*s) && records.failures(*s, lo) >= super::sizes::LEAST_FAILURES)
 }
 
 fn confidence(search: &Search, verdict: Verdict, passes: Option<u32>, fails: Option<u32>) -> f64 {

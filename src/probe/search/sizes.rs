@@ -1,0 +1,175 @@
+//! The heart: what is known of the sizes, and which to ask next.
+
+use super::plan::between;
+use super::record::Fate;
+use super::{Phase, Search, outcome};
+use crate::facts::{PathNote, Verdict};
+use std::time::Duration;
+
+/// A verdict stands when chance explains it with less than this probability.
+const CHANCE: f64 = 5e-4;
+/// The same on a path that has lost nothing yet, where the chance of a loss is itself a guess on the safe side.
+const CHANCE_WITHOUT_LOSS: f64 = 1e-3;
+/// Silence is believed after this many losses of one size at the least.
+pub(super) const LEAST_FAILURES: u32 = 3;
+/// Flights to a target that answers nothing at all.
+const SILENT_FLIGHTS: u16 = 3;
+
+pub(super) enum Next {
+    Flight(Vec<u32>),
+    Conclude(Verdict),
+}
+
+impl Search {
+    /// Probes of about `size` bytes that the next flight may hold: what is paced takes less than a round trip.
+    fn room(&self, size: u32) -> u32 {
+        let window = self.records.fastest_reply().unwrap_or_default() * 4 / 5;
+        self.plan.flight_packets(size, window)
+    }
+
+    /// Whether the answers that are still on their way can change nothing.
+    pub(super) fn settled(&self) -> bool {
+        let (Phase::Sizes, Some(lo)) = (&self.phase, self.records.passes()) else { return false };
+        let open = |from: u32, to: u32| {
+            self.records.0.iter().any(|r| r.fate == Fate::InFlight && (from..to).contains(&r.size))
+        };
+        if self.claim(lo) == Some(lo) {
+            let refused = self.records.too_bigs().map(|(size, _, _)| size).filter(|size| *size > lo).min();
+            return !open(lo + 1, refused.unwrap_or(u32::MAX));
+        }
+        self.records.fails(lo) == Some(lo + 1)
+            && !open(lo + 1, lo + 2)
+            && self.records.failures(lo + 1, lo) >= self.failures_wanted(lo)
+    }
+
+    /// When a black hole stands against answers that overtook each other: the margin is RACK's, not a guess at the
+    /// next step, because nothing is asked any more.
+    pub(super) fn certain_at(&self) -> Duration {
+        let rtt = self.records.slowest_reply().unwrap_or_default();
+        let last = self.records.0.iter().filter(|r| r.lost()).map(|r| r.sent_at).max().unwrap_or_default();
+        let margin = (rtt / 20).min(Duration::from_millis(4)) + Duration::from_millis(2);
+        last + rtt + margin * self.reorder
+    }
+
+    pub(super) fn next_sizes(&mut self) -> Next {
+        let Some(lo) = self.records.passes() else { return self.silent_target() };
+        if lo == self.plan.max {
+            return Next::Conclude(Verdict::Clear);
+        }
+        let floor = self.plan.floor;
+        let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
+        let understated = self.records.too_bigs().find(understated);
+        if let Some((_, mtu, from)) = understated {
+            self.note(PathNote::PtbUnderstates { mtu, passes: lo, from });
+        }
+        let claim = self.claim(lo).filter(|m| *m >= lo);
+        if claim == Some(lo) {
+            return Next::Conclude(Verdict::Narrowed);
+        }
+        let Some(hi) = self.records.fails(lo) else {
+            // Whatever was lost was lost with its control: ask again, largest first.
+            let again = claim.unwrap_or(self.plan.max);
+            return Next::Flight(vec![again, lo, again, lo]);
+        };
+        if hi - lo > 1 {
+            return Next::Flight(self.refine(lo, hi));
+        }
+        if self.records.too_bigs().any(|(size, _, _)| size == hi) {
+            return Next::Conclude(Verdict::Narrowed);
+        }
+        let failures = self.records.failures(hi, lo);
+        let wanted = self.failures_wanted(lo);
+        if failures >= wanted {
+            return Next::Conclude(Verdict::BlackHole);
+        }
+        if self.rationed() {
+            return Next::Flight(vec![hi, hi, lo]);
+        }
+        let count = (wanted - failures).clamp(1, (self.room(hi) / 2).max(1));
+        Next::Flight([hi, lo].repeat(usize::try_from(count).unwrap_or(1)))
+    }
+
+    /// Sizes between what passes and what fails, among controls. Where answers are rationed from large to
+    /// small: the largest that passes takes the answer, and tells of all the others.
+    fn refine(&self, lo: u32, hi: u32) -> Vec<u32> {
+        let room = self.room(lo.midpoint(hi));
+        if self.rationed() {
+            let mut flight = between(lo, hi, usize::try_from(room.saturating_sub(2)).unwrap_or(1).max(1));
+            flight.sort_unstable_by(|a, b| b.cmp(a));
+            flight.push(lo);
+            return flight;
+        }
+        // As many losses as it will take when this flight's own controls have come back.
+        let (sent, lost) = self.records.control_losses(lo);
+        let copies = |controls| enough_failures((sent + controls, lost));
+        let width = hi - lo - 1;
+        let all = copies(width);
+        if (width + 1) * all < room {
+            // All of them at once, as often as it takes to be sure: this flight settles it.
+            let once: Vec<u32> = (lo..hi).rev().collect();
+            return once.repeat(usize::try_from(all).unwrap_or(1));
+        }
+        // Most paths narrow where paths usually do: then one byte more, lost a few times, is all that is missing.
+        // But the flight must leave no more sizes than the next one can settle.
+        let sure = copies(4);
+        let rest = room.saturating_sub(2 * sure + 3);
+        let usual =
+            self.flight == 1 && lo > self.plan.control && rest > 0 && (width / rest + 1) * 2 + 2 <= room;
+        let (mut flight, count) = if usual {
+            ([vec![lo], [lo + 1, lo].repeat(usize::try_from(sure).unwrap_or(1))].concat(), rest + 1)
+        } else {
+            (vec![lo], room.saturating_sub(3).max(1))
+        };
+        let mut sizes = between(lo, hi, usize::try_from(count).unwrap_or(1));
+        sizes.retain(|size| !usual || *size > lo + 1);
+        // In the middle too: a burst of losses at one end must not void the whole flight.
+        if sizes.len() > 5 {
+            sizes.insert(sizes.len() / 2, lo);
+        }
+        flight.append(&mut sizes);
+        flight.push(lo);
+        flight
+    }
+
+    /// Losses of one size after which chance is out, given the loss seen among sizes that pass.
+    fn failures_wanted(&self, lo: u32) -> u32 {
+        enough_failures(self.records.control_losses(lo))
+    }
+
+    /// Nothing came from the target. Routers may have spoken all the same.
+    fn silent_target(&mut self) -> Next {
+        if let Some(m) = self.claim(0) {
+            // No PTB for three packets of the named size and one for a larger one: the named size is right,
+            // as far as the routers go.
+            let quiet = self.records.sent(m);
+            let loud = self.records.too_bigs().any(|(size, _, _)| size == m + 1);
+            if quiet >= 3 && loud {
+                self.note(PathNote::TargetSilent);
+                return Next::Conclude(Verdict::Narrowed);
+            }
+            if self.flight < 8 {
+                return Next::Flight(vec![m, m + 1, m]);
+            }
+            return Next::Conclude(Verdict::Inconclusive);
+        }
+        let control = self.plan.control;
+        if self.records.0.iter().any(|r| r.size == control && r.refused().is_some())
+            || self.flight >= SILENT_FLIGHTS
+        {
+            return Next::Conclude(Verdict::Unreachable);
+        }
+        Next::Flight(vec![control, self.plan.max, control])
+    }
+}
+
+/// Losses of one size that chance does not explain, where (sent, lost) were seen of sizes that pass.
+fn enough_failures(seen: (u32, u32)) -> u32 {
+    let loss = outcome::chance_of_loss(seen);
+    let (least, chance) =
+        if seen.1 == 0 { (LEAST_FAILURES - 1, CHANCE_WITHOUT_LOSS) } else { (LEAST_FAILURES, CHANCE) };
+    let mut wanted = least;
+    while wanted < 40 && loss.powi(i32::try_from(wanted).unwrap_or(i32::MAX)) > chance {
+        wanted += 1;
+    }
+    wanted
+}
