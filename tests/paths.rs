@@ -222,16 +222,10 @@ fn it_costs_as_few_round_trips_as_it_says() {
                 assert_eq!((result.verdict, result.path_mtu_bytes), (verdict, Some(mtu)), "{name}");
                 // An answer is up to a twentieth late; the hops' errors may wait for one that is lost.
                 let bound = trips * rtt * 1.05 + more_ms + f64::from(u8::from(locate)) * (rtt / 50.0 + 1.1);
-                println!(
-                    "{name}, {rtt} ms, locate {locate}: {:.2} of {bound:.2}, {} probes",
-                    result.elapsed_ms,
-                    sent.len()
-                );
-                if result.elapsed_ms > bound {
+                let (took, sent) = (result.elapsed_ms, sent.len());
+                if took > bound {
                     wrong.push(format!(
-                        "{name}, {rtt} ms, locate {locate}: {:.2} ms > {bound:.2}, {} probes",
-                        result.elapsed_ms,
-                        sent.len()
+                        "{name}, {rtt} ms, hop {locate}: {took:.2} ms > {bound:.2}, {sent} probes"
                     ));
                 }
             }

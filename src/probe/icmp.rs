@@ -62,6 +62,11 @@ impl Echo {
         }
     }
 
+    /// Whether it can send scouts: over IPv6.
+    pub(super) fn has_scouts(&self) -> bool {
+        self.scouts.is_some()
+    }
+
     /// Sends a packet of a protocol that nobody speaks: routers treat it as any other, the kernel caches no
     /// path MTU for it, and the target says so (parameter problem). IPv6 only; false over IPv4.
     pub(super) fn send_scout(&mut self, probe: Probe) -> io::Result<bool> {

@@ -14,7 +14,7 @@ pub mod wire;
 pub use drive::drive;
 pub use error::ProbeError;
 pub use icmp::Echo;
-pub use scout::{Scouts, arrives, scout};
+pub use scout::{Scouts, scout};
 pub use tcp::{TcpProbe, TcpWay};
 pub use transport::{Target, Transport};
 pub use udp::UdpProbe;

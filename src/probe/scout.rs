@@ -6,87 +6,119 @@
 use super::drive::wait;
 use super::error::ProbeError;
 use super::icmp::Echo;
-use super::search::{Answer, Event, Plan, Probe};
+use super::search::{Answer, Event, Plan, Probe, Scouted};
 use super::transport::{Transport, not_sent};
 use crate::facts::Method;
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// Ids of scouts: they never meet those of a search.
 const FIRST_ID: u16 = 0x8000;
+/// No router says packet too big to what every link of IPv6 carries (RFC 8200 §5).
+const HARMLESS: u32 = 1280;
 /// Narrowings one behind the other that are followed.
 const ROUNDS: u16 = 6;
 
-/// The PTBs that scouts of the plan's sizes drew: size sent, MTU named, by whom. Nothing over IPv4.
+/// Sends scouts of the plan's sizes and tells what came back. Nothing over IPv4.
 ///
 /// # Errors
 /// [`ProbeError::Wait`].
-pub fn scout(
-    echo: &mut Echo,
-    plan: &Plan,
-    stop: Option<BorrowedFd<'_>>,
-) -> Result<Vec<(u32, u32, IpAddr)>, ProbeError> {
-    let mut found: Vec<(u32, u32, IpAddr)> = Vec::new();
-    // Twice: a tunnel that still has to learn its path MTU lets the first one through.
-    let mut sizes = vec![plan.max, plan.max];
+pub fn scout(echo: &mut Echo, plan: &Plan, stop: Option<BorrowedFd<'_>>) -> Result<Scouted, ProbeError> {
+    let mut found = Scouted::default();
+    if !echo.has_scouts() {
+        return Ok(found);
+    }
+    // The largest twice: a tunnel that still has to learn its path MTU lets the first one through.
+    let mut sizes: Vec<u32> = [plan.max, plan.max].into_iter().chain(plan.ladder(HARMLESS)).collect();
     let start = Instant::now();
     for round in 0..ROUNDS {
-        let first = FIRST_ID + round * 16;
-        let mut sent = Vec::new();
-        for (id, size) in (first..).zip(&sizes) {
-            if echo.send_scout(Probe { id, size: *size, ttl: None }).unwrap_or(false) {
-                sent.push((id, *size));
-            }
-        }
-        if sent.is_empty() {
-            break;
-        }
-        let control = first + 15;
-        let _ = echo.send(Probe { id: control, size: plan.control, ttl: None });
-        let before = found.len();
         let patience = plan.timeout.min(plan.deadline.saturating_sub(start.elapsed()) / 2);
-        if listen(echo, &sent, control, patience, stop, &mut found)? {
+        let known = found.too_bigs.len();
+        if flight(echo, &sizes, FIRST_ID + round * 16, plan, patience, stop, &mut found)? {
             break;
         }
-        // One more than what was named shows that the name is right; the named size, that nobody takes less.
-        let Some(claim) = found.iter().skip(before).map(|(_, mtu, _)| *mtu).min() else { break };
-        if claim < plan.floor || claim >= plan.max {
+        let told = found.too_bigs.iter().skip(known).map(|(_, mtu, _)| *mtu).min();
+        // What was sent already, and drew nothing, needs no other look.
+        let Some(claim) = told.filter(|claim| *claim >= plan.floor.max(HARMLESS)) else { break };
+        if claim >= plan.max || found.sent.contains(&claim) {
             break;
         }
-        sizes = vec![claim + 1, claim];
+        sizes = vec![claim];
     }
     Ok(found)
 }
 
-/// Whether a packet of `size` is answered by the target within `patience`, with an error that is small: then
-/// it arrived. False says nothing: few targets answer more than six of these at once.
-///
-/// # Errors
-/// [`ProbeError::Wait`].
-pub fn arrives(
+/// One flight of scouts between two controls; true: the user ended it.
+fn flight(
     echo: &mut Echo,
-    size: u32,
+    sizes: &[u32],
+    first: u16,
+    plan: &Plan,
     patience: Duration,
     stop: Option<BorrowedFd<'_>>,
+    found: &mut Scouted,
 ) -> Result<bool, ProbeError> {
-    let ids = 0xf000..0xf003;
-    for id in ids.clone() {
-        let _ = echo.send_scout(Probe { id, size, ttl: None });
-    }
-    let start = Instant::now();
-    while start.elapsed() < patience {
-        let (answers, stopped) = wait(&echo.fds(), stop, patience.saturating_sub(start.elapsed()))?;
-        while let Some(event) = answers.then(|| echo.receive()).flatten() {
-            if ids.contains(&event.id) && matches!(event.answer, Answer::Reply { .. }) {
-                return Ok(true);
-            }
+    let mut flight =
+        Flight { sent: Vec::new(), control: first + 15, start: Instant::now(), end: patience, open: 0 };
+    for (id, size) in (first..).zip(sizes) {
+        // A larger one than a router has named would draw the same answer.
+        if found.too_bigs.iter().any(|(_, mtu, _)| size > mtu) {
+            continue;
         }
+        if echo.send_scout(Probe { id, size: *size, ttl: None }).unwrap_or(false) {
+            flight.sent.push((id, *size));
+            flight.open += 1;
+            found.sent.push(*size);
+        }
+        flight.read(echo, found);
+    }
+    if flight.sent.is_empty() {
+        return Ok(false);
+    }
+    let _ = echo.send(Probe { id: flight.control, size: plan.control, ttl: None });
+    // The largest is carried: then the rest is, too.
+    while flight.open > 0 && flight.start.elapsed() < flight.end && found.arrived != Some(plan.max) {
+        let rest = flight.end.saturating_sub(flight.start.elapsed());
+        let (answers, stopped) = wait(&echo.fds(), stop, rest)?;
         if stopped {
-            break;
+            return Ok(true);
+        }
+        if answers {
+            flight.read(echo, found);
         }
     }
     Ok(false)
+}
+
+/// Scouts on their way.
+struct Flight {
+    sent: Vec<(u16, u32)>,
+    control: u16,
+    start: Instant,
+    end: Duration,
+    open: usize,
+}
+
+impl Flight {
+    /// Takes what has come back. Once the control has, only a margin more is waited: routers are nearer than the
+    /// target, and what has not come soon after its answer does not come.
+    fn read(&mut self, echo: &mut Echo, found: &mut Scouted) {
+        while let Some(event) = echo.receive() {
+            let rtt = self.start.elapsed();
+            if event.id == self.control {
+                self.end =
+                    self.end.min(rtt + (rtt / 20).min(Duration::from_millis(4)) + Duration::from_millis(1));
+                found.rtt = Some(rtt);
+            }
+            let Some((_, size)) = self.sent.iter().find(|(id, _)| *id == event.id) else { continue };
+            self.open = self.open.saturating_sub(1);
+            match event.answer {
+                Answer::TooBig { mtu, from } => found.too_bigs.push((*size, mtu, from)),
+                Answer::Reply { .. } => found.arrived = found.arrived.max(Some(*size)),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Scouts as a transport of their own: the target answers each with an error of the same small size, so that
@@ -113,40 +145,4 @@ impl Transport for Scouts {
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.0.fds()
     }
-}
-
-/// Collects PTBs until the control has come back and a margin has passed; true: the user ended it.
-fn listen(
-    echo: &mut Echo,
-    sent: &[(u16, u32)],
-    control: u16,
-    patience: Duration,
-    stop: Option<BorrowedFd<'_>>,
-    found: &mut Vec<(u32, u32, IpAddr)>,
-) -> Result<bool, ProbeError> {
-    let start = Instant::now();
-    let mut end = patience;
-    let mut open = sent.len();
-    while open > 0 && start.elapsed() < end {
-        let (answers, stopped) = wait(&echo.fds(), stop, end.saturating_sub(start.elapsed()))?;
-        if stopped {
-            return Ok(true);
-        }
-        if !answers {
-            continue;
-        }
-        while let Some(event) = echo.receive() {
-            if event.id == control {
-                // Routers are nearer than the target: what has not come soon after its answer does not come.
-                let rtt = start.elapsed();
-                end = end.min(rtt + rtt / 10 + Duration::from_millis(1));
-            }
-            let Some((_, size)) = sent.iter().find(|(id, _)| *id == event.id) else { continue };
-            open -= 1;
-            if let Answer::TooBig { mtu, from } = event.answer {
-                found.push((*size, mtu, from));
-            }
-        }
-    }
-    Ok(false)
 }

@@ -3,11 +3,11 @@
 use crate::cli::Failure;
 use crate::facts::{Method, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
-use crate::probe::search::{AnswerLimit, Plan, Search};
-use crate::probe::{Echo, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, arrives, drive, scout};
+use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
+use crate::probe::{Echo, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout};
 use clap::ValueEnum;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Two retransmissions of a SYN (tcp_syn_retries, tcp(7)) and the answer to the second.
 const SYN_PATIENCE: Duration = Duration::from_millis(3500);
@@ -104,7 +104,8 @@ fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Tr
     let Question { netns, target, port, plan, stop, .. } = question;
     let port = port.unwrap_or_default();
     let mut plan = plan.clone();
-    let mut known = Vec::new();
+    let mut known = Scouted::default();
+    let start = Instant::now();
     let mut transport: Box<dyn Transport> = match method {
         Method::Icmp => {
             let mut echo = Echo::open(netns, target)?;
@@ -122,23 +123,21 @@ fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Tr
     };
     let mut search = Search::knowing(plan, &known);
     let path = drive(&mut search, transport.as_mut(), stop)?;
-    if method == Method::Icmp && target.address.is_ipv6() && path.verdict == Verdict::BlackHole {
-        return Ok((which_way(question, path)?, transport));
-    }
-    Ok((path, transport))
+    let path = which_way(question, path, &known)?;
+    Ok((PathResult { elapsed_ms: start.elapsed().as_secs_f64() * 1000.0, ..path }, transport))
 }
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be
 /// on the way back. Packets that the target answers with a small error tell.
-fn which_way(question: Question<'_>, path: PathResult) -> Result<PathResult, ProbeError> {
+fn which_way(question: Question<'_>, path: PathResult, known: &Scouted) -> Result<PathResult, ProbeError> {
     let Question { netns, target, plan, stop, .. } = question;
-    let mut echo = Echo::open(netns, target)?;
-    let rtt = Duration::from_micros(path.rtt_us.unwrap_or(100_000));
-    let larger = path.bounds.fails_bytes.unwrap_or(plan.max);
-    if !arrives(&mut echo, larger, rtt + rtt / 4 + Duration::from_millis(5), stop)? {
-        // The way there is as narrow, or the target answers no such packets.
+    // None was answered: the target answers no such packets, or it was not asked (IPv4).
+    let (Verdict::BlackHole, Some(arrived)) = (path.verdict, known.arrived) else { return Ok(path) };
+    if path.path_mtu_bytes.is_some_and(|mtu| arrived <= mtu) {
+        // The way there is as narrow.
         return Ok(path);
     }
+    let echo = Echo::open(netns, target)?;
     let limit = AnswerLimit { burst: 6, interval: Duration::from_secs(1) };
     let plan = Plan { answers: Some(limit), ..plan.clone() };
     let there = drive(&mut Search::new(plan), &mut Scouts(echo), stop)?;

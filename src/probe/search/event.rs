@@ -69,3 +69,16 @@ pub enum Step {
     /// The result is there.
     Done,
 }
+
+/// What packets that the kernel does not remember have shown before the search.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scouted {
+    /// Sizes sent.
+    pub sent: Vec<u32>,
+    /// PTBs: size sent, MTU named, by whom.
+    pub too_bigs: Vec<(u32, u32, IpAddr)>,
+    /// Largest size that the target answered; `None`: it answers no such packets.
+    pub arrived: Option<u32>,
+    /// Round trip of the control.
+    pub rtt: Option<Duration>,
+}

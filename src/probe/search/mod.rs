@@ -11,7 +11,7 @@ mod plan;
 mod record;
 mod sizes;
 
-pub use event::{Answer, Event, Probe, Step};
+pub use event::{Answer, Event, Probe, Scouted, Step};
 pub use plan::{AnswerLimit, Plan};
 
 use crate::facts::{PathNote, PathResult, Verdict};
@@ -19,7 +19,6 @@ use locate::Locate;
 use record::{Fate, Record, Records};
 use sizes::Next;
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// How far slowing down goes: pauses of 20 ms · 2ⁿ.
@@ -49,6 +48,8 @@ pub struct Search {
     verdict: Option<Verdict>,
     located: Option<Locate>,
     finished: Duration,
+    /// Round trip that was measured before the search.
+    rtt: Option<Duration>,
     /// Something was answered or given up since the last look at it.
     news: bool,
     /// A verdict that stands unless an answer comes until then.
@@ -76,23 +77,33 @@ impl Search {
             finished: Duration::ZERO,
             hold: None,
             news: false,
+            rtt: None,
         }
     }
 
-    /// A search that knows PTBs already, as (size sent, MTU named, by whom): no larger size than they name is
-    /// sent again.
-    pub fn knowing(plan: Plan, too_bigs: &[(u32, u32, IpAddr)]) -> Self {
+    /// A search that begins with what scouts have shown: no size that would draw a PTB is sent, and of the ladder
+    /// only what is left to learn.
+    pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
         let mut search = Self::new(plan);
-        for &(size, mtu, from) in too_bigs {
+        search.rtt = scouted.rtt;
+        let (max, control) = (search.plan.max, search.plan.control);
+        for &(size, mtu, from) in &scouted.too_bigs {
             let fate = Fate::Answered { at: Duration::ZERO, answer: Answer::TooBig { mtu, from } };
             let known = Record { size, ttl: None, flight: 0, rationed: false, sent_at: Duration::ZERO, fate };
             search.records.0.push(known);
         }
-        if let Some(claim) = search.claim(0) {
-            search.queue.retain(|(size, _)| *size < claim);
-            // Behind the control, as the largest of its flight.
-            search.queue.insert(1.min(search.queue.len()), (claim, None));
-        }
+        let arrived = scouted.arrived.filter(|arrived| *arrived > control);
+        let silent = scouted.sent.iter().copied().filter(|size| arrived.is_some_and(|a| *size > a)).min();
+        // A router that names less than what arrived is wrong, unless the same size was refused afterwards.
+        let learned = arrived.filter(|a| scouted.too_bigs.iter().all(|(size, _, _)| size > a));
+        let claim = search.claim(0).filter(|claim| learned.is_none_or(|arrived| *claim >= arrived));
+        let first = match (claim, arrived, silent) {
+            (Some(claim), _, _) => vec![control, claim, control],
+            (None, Some(arrived), _) if arrived == max => vec![control, max, max, control],
+            (None, Some(arrived), Some(silent)) => search.refine(arrived, silent),
+            _ => return search,
+        };
+        search.queue = first.into_iter().map(|size| (size, None)).collect();
         search
     }
 

@@ -88,9 +88,8 @@ impl Plan {
         ((self.burst_bytes() + paced) / size.max(1)).clamp(4, MOST_PACKETS)
     }
 
-    /// The first flight: a control, the largest size, a ladder of likely sizes, and a control again, so
-    /// that whatever is missing before it is missing for a reason.
-    pub(super) fn first_flight(&self) -> Vec<u32> {
+    /// Likely sizes from `least` to the largest, without it, from large to small, as many as one burst holds.
+    pub(in crate::probe) fn ladder(&self, least: u32) -> Vec<u32> {
         let mut left = self.burst_bytes().saturating_sub(2 * self.control + self.max);
         let mut ladder = Vec::new();
         let overheads = OVERHEADS.iter().map(|o| self.max.saturating_sub(*o));
@@ -105,7 +104,15 @@ impl Plan {
                 break;
             }
         }
+        ladder.retain(|size| *size >= least);
         ladder.sort_unstable_by(|a, b| b.cmp(a));
+        ladder
+    }
+
+    /// The first flight: a control, the largest size, a ladder of likely sizes, and a control again, so
+    /// that whatever is missing before it is missing for a reason.
+    pub(super) fn first_flight(&self) -> Vec<u32> {
+        let mut ladder = self.ladder(0);
         if let Some(limit) = self.answers {
             // One answer is kept for the control: where few are given, the largest size that passes takes
             // the first, and whatever is larger has failed.

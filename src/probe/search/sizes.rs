@@ -23,7 +23,7 @@ pub(super) enum Next {
 impl Search {
     /// Probes of about `size` bytes that the next flight may hold: what is paced takes less than a round trip.
     fn room(&self, size: u32) -> u32 {
-        let window = self.records.fastest_reply().unwrap_or_default() * 4 / 5;
+        let window = self.records.fastest_reply().or(self.rtt).unwrap_or_default() * 4 / 5;
         self.plan.flight_packets(size, window)
     }
 
@@ -91,7 +91,7 @@ impl Search {
 
     /// Sizes between what passes and what fails, among controls. Where answers are rationed from large to
     /// small: the largest that passes takes the answer, and tells of all the others.
-    fn refine(&self, lo: u32, hi: u32) -> Vec<u32> {
+    pub(super) fn refine(&self, lo: u32, hi: u32) -> Vec<u32> {
         let room = self.room(lo.midpoint(hi));
         if self.rationed() {
             let mut flight = between(lo, hi, usize::try_from(room.saturating_sub(2)).unwrap_or(1).max(1));
