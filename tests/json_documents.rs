@@ -14,6 +14,7 @@ mod support;
 
 use nsprobe::report::{
     CaptureReport, ErrorDocument, LinksDocument, MtuComparison, MtuReport, PodsDocument, RulesDocument,
+    SocketsDocument,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -54,6 +55,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("rules", generated::<RulesDocument>("rules")),
         ("pods", generated::<PodsDocument>("pods")),
         ("links", generated::<LinksDocument>("links")),
+        ("sockets", generated::<SocketsDocument>("sockets")),
         ("mtu", generated::<MtuReport>("mtu")),
         ("mtu_comparison", comparison()),
         ("capture", generated::<CaptureReport>("capture")),

@@ -47,6 +47,31 @@ fn links_of_a_namespace() {
 }
 
 #[test]
+fn sockets_of_a_namespace() {
+    let netns = Netns::new();
+    let inside = nsprobe::netns::NetNs::open(&netns.path()).unwrap();
+    let _kept = inside
+        .run(|| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (listener, client, std::net::UdpSocket::bind("[::1]:0").unwrap())
+        })
+        .unwrap();
+    let sockets = document(&["sockets", &netns.source()]);
+    assert_eq!(sockets["schema"], "nsprobe.sockets/v1");
+    let all = sockets["namespaces"][0]["sockets"].as_array().unwrap();
+    let of = |protocol: &str, state: &str| {
+        all.iter().filter(|s| s["protocol"] == protocol && s["state"] == state).count()
+    };
+    assert_eq!(
+        (of("tcp", "listen"), of("tcp", "established"), of("udp", "unconnected")),
+        (1, 2, 1),
+        "{all:#?}"
+    );
+    assert_eq!(sockets["findings"], serde_json::json!([]));
+}
+
+#[test]
 fn a_capture_that_ends_by_itself() {
     let netns = Netns::new();
     let file = tempfile::tempdir().unwrap();

@@ -74,7 +74,7 @@ fn every_reason_of_the_recording_is_told_apart_once_the_path_is_measured() {
         "1 connection to 198.51.100.3 hangs: full segments make packets of 1500 bytes, the path carries 1400"
     );
     for words in [
-        "nsprobe exec shop/web-0 -- ip route change",
+        "nsprobe exec shop/web-0 -- ip link set dev eth0 mtu 1400",
         "mtu 1400",
         "maxseg size set 1360",
         "tcp_mtu_probing=1",
@@ -170,7 +170,7 @@ fn ipv6_has_larger_headers() {
     (tcp.timeouts, tcp.backoff, tcp.unsent_bytes) = (3, 3, Some(0));
     assert_eq!(six.segment_bytes(), Some(1500));
     let found = only(&[six.clone()], &[measured("2001:db8:2::2", Verdict::BlackHole, Some(1499))]);
-    assert!(found.fix.contains("ip -6 route change") && found.fix.contains("size set 1439"), "{}", found.fix);
+    assert!(found.fix.contains("mtu 1499") && found.fix.contains("size set 1439"), "{}", found.fix);
     let found = only(&[six], &[measured("2001:db8:2::2", Verdict::Clear, Some(1500))]);
     assert_eq!(found.id, "sockets.peer_silent");
 }

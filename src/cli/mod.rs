@@ -10,6 +10,7 @@ mod mtu;
 mod pods;
 mod rules;
 mod signals;
+mod sockets;
 pub mod target;
 mod values;
 
@@ -117,6 +118,8 @@ pub(crate) enum Command {
     Mtu(mtu::MtuArgs),
     /// Interface MTUs and the chain pod → veth → bridge → tunnel → uplink.
     Links(links::LinksArgs),
+    /// TCP and UDP sockets with queues, RTT, retransmits, MSS, process; what hangs, and whether the MTU is why.
+    Sockets(sockets::SocketsArgs),
     /// Capture packets inside each SOURCE's network namespace.
     Capture(capture::CaptureArgs),
     /// Run a host tool in SOURCE's network and UTS namespaces, as nsenter -n -u does.
@@ -138,6 +141,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Pods(args) => pods::run(&args, &mut context),
         Command::Mtu(args) => mtu::run(&args, &mut context),
         Command::Links(args) => links::run(&args, &mut context),
+        Command::Sockets(args) => sockets::run(&args, &mut context),
         Command::Capture(args) => capture::run(&args, &mut context),
         Command::Exec(args) => exec::run_exec(&args, &mut context),
         Command::Shell(args) => exec::run_shell(&args, &mut context),

@@ -39,8 +39,10 @@ pub enum SocketState {
     /// A SYN came, the handshake is not finished.
     SynRecv,
     /// Closed here, not yet acknowledged.
+    #[serde(rename = "fin_wait_1")]
     FinWait1,
     /// Closed here and acknowledged; the peer has not closed.
+    #[serde(rename = "fin_wait_2")]
     FinWait2,
     /// Closed on both sides, kept for late packets.
     TimeWait,

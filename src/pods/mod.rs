@@ -17,11 +17,13 @@ mod endpoint;
 mod hostfs;
 mod matching;
 mod proc;
+mod processes;
 mod resolv_conf;
 mod resolve;
 mod selector;
 mod survey;
 
+pub use processes::processes_of;
 pub use resolv_conf::{hosts, resolv_conf};
 pub use resolve::{AllSources, ResolveError, Source, resolve, resolve_all};
 pub use selector::{PodName, Selector};

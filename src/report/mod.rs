@@ -7,6 +7,7 @@ mod mtu;
 mod out;
 mod pods;
 mod rules;
+mod sockets;
 mod text;
 
 pub use capture::{CaptureReport, render_capture};
@@ -16,4 +17,5 @@ pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_change, ren
 pub use out::{Out, Paint, is_closed_pipe};
 pub use pods::{PodsDocument, PodsView, render_pods};
 pub use rules::{RulesDocument, render_rules};
+pub use sockets::{SocketNamespace, SocketsDocument, SocketsView, render_sockets};
 pub use text::{duration_ms, findings, sanitize};

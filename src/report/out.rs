@@ -91,11 +91,16 @@ impl Out {
     /// # Errors
     /// As [`Out::text`].
     pub fn document(&mut self, document: &impl Serialize, compact: bool) -> io::Result<()> {
-        let mut text =
-            if compact { serde_json::to_string(document) } else { serde_json::to_string_pretty(document) }
-                .map_err(io::Error::other)?;
-        text.push('\n');
-        self.text(&text)
+        // Straight to the pipe: a document of 50,000 sockets is larger than all else this program keeps.
+        let mut writer = io::BufWriter::with_capacity(64 << 10, self.stdout.lock());
+        if compact {
+            serde_json::to_writer(&mut writer, document)
+        } else {
+            serde_json::to_writer_pretty(&mut writer, document)
+        }
+        .map_err(io::Error::from)?;
+        writer.write_all(b"\n")?;
+        writer.flush()
     }
 }
 

@@ -129,7 +129,7 @@ pub(super) fn finding(
     let mut fix = rule.fix.replace("SOURCE", subject);
     let summary = match trouble {
         Trouble::StuckOnMtu => {
-            fix = mtu_fix(subject, limit.unwrap_or(0), first.is_some_and(|s| s.detail.ipv6));
+            fix = mtu_fix(subject, &remote, limit.unwrap_or(0), first.is_some_and(|s| s.detail.ipv6));
             format!(
                 "{count} to {remote} {hang}: full segments make packets of {} bytes, the path carries {}",
                 shown(segment),
@@ -231,10 +231,22 @@ fn measurement(path: &MeasuredPath) -> Evidence {
 }
 
 /// What mends connections that are stuck, and what makes it last.
-fn mtu_fix(subject: &str, limit: u32, ipv6: bool) -> String {
-    let prefix = if subject == "host" { String::new() } else { format!("nsprobe exec {subject} -- ") };
-    let (family, mss) = if ipv6 { ("-6 ", limit.saturating_sub(60)) } else { ("", limit.saturating_sub(40)) };
+fn mtu_fix(subject: &str, remote: &str, limit: u32, ipv6: bool) -> String {
+    let family = if ipv6 { "-6 " } else { "" };
+    let mss = limit.saturating_sub(if ipv6 { 60 } else { 40 });
+    let (prefix, now) = if subject == "host" {
+        (
+            String::new(),
+            format!("ip {family}route change … mtu {limit}, for the route that ip route get {remote} shows"),
+        )
+    } else {
+        let prefix = format!("nsprobe exec {subject} -- ");
+        (prefix.clone(), format!("{prefix}ip link set dev eth0 mtu {limit} (the interface towards {remote})"))
+    };
     format!(
-        "now, and what hangs goes on: {prefix}ip {family}route change default … mtu {limit} (the route that {prefix}ip {family}route shows); or {prefix}sysctl -w net.ipv4.tcp_mtu_probing=1; to last: an MTU of {limit} for the pods in the CNI's configuration (nsprobe links {subject} shows where it narrows), or an MSS clamp on the way: nft … tcp flags syn tcp option maxseg size set {mss}"
+        "now, and what hangs goes on: {now}\n\
+         or let TCP find out: {prefix}sysctl -w net.ipv4.tcp_mtu_probing=1\n\
+         to last: an MTU of {limit} for the pods in the CNI's configuration (nsprobe links {subject} shows where it \
+         narrows), or an MSS clamp on the way: nft … tcp flags syn tcp option maxseg size set {mss}"
     )
 }
