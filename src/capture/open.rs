@@ -63,6 +63,11 @@ impl Point {
         self.facts.label.clone()
     }
 
+    /// libpcap's DLT_ number of its packets.
+    pub fn datalink(&self) -> i32 {
+        self.datalink
+    }
+
     /// Adds what the kernel has counted since the last call. Its counters have 32 bits: called once a second
     /// they cannot wrap unseen.
     pub(super) fn count(&mut self) {

@@ -3,6 +3,7 @@
 mod capture;
 mod context;
 mod exec;
+mod extcap;
 mod failure;
 mod links;
 mod manual;
@@ -15,6 +16,7 @@ pub mod target;
 mod values;
 
 pub use context::Context;
+pub use extcap::{is_extcap, run_extcap};
 pub use failure::{Exit, Failure};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -19,6 +19,7 @@ use recording::{Part, RecordingArgs};
 use status::Status;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use view::ViewArgs;
@@ -133,7 +134,12 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
 /// Whether each packet makes output that may leave through the network.
 fn feeds_back(target: Target<'_>) -> bool {
     let plain = || io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from)?.metadata();
-    matches!(target, Target::Stream | Target::Lines) && !plain().is_ok_and(|m| m.is_file())
+    match target {
+        Target::Stream | Target::Lines => !plain().is_ok_and(|m| m.is_file()),
+        // A pipe of Wireshark's, which may show its windows through ssh.
+        Target::File(path) => path.metadata().is_ok_and(|m| m.file_type().is_fifo()),
+        Target::Count => false,
+    }
 }
 
 fn open_output(
