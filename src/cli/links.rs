@@ -5,8 +5,9 @@ use crate::diagnose::kernel::{KernelView, Role, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::runtime::check_runtime;
 use crate::facts::{Finding, Namespace, Severity};
-use crate::netns::NetNs;
-use crate::observe::{ReadOptions, read_kernel_state, read_namespaces};
+use crate::netns::{NetNs, NetNsError};
+use crate::observe::{ObserveError, ReadOptions, Reading, join_readings, read_here, read_kernel_state};
+use crate::pods::Options;
 use crate::report::{LinksDocument, LinksView, render_links};
 use clap::Args;
 
@@ -18,27 +19,31 @@ pub(crate) struct LinksArgs {
     sources: Vec<String>,
 }
 
-/// A namespace to read, open.
-struct Target {
-    subject: String,
-    netns: NetNs,
+/// Open namespaces by subject, and what was read in each.
+#[derive(Default)]
+struct Targets {
+    open: Vec<(String, NetNs)>,
+    readings: Vec<Reading>,
 }
 
-/// A pod with hostNetwork, or one that was named twice: its namespace is there already.
-fn add(targets: &mut Vec<Target>, subject: String, netns: NetNs) {
-    if !targets.iter().any(|t| t.netns.inode() == netns.inode()) {
-        targets.push(Target { subject, netns });
+impl Targets {
+    /// Unless it is there already, as with a pod that has hostNetwork or was named twice.
+    fn add(&mut self, subject: String, netns: NetNs, reading: Reading) {
+        if !self.open.iter().any(|(_, other)| other.inode() == netns.inode()) {
+            self.open.push((subject, netns));
+            self.readings.push(reading);
+        }
     }
 }
 
 /// What the node's own settings and tables do to the packets of its pods; notes on what is no fault stay with
 /// `diagnose`.
-fn check_host(targets: &[Target], namespaces: &[Namespace], host: u64) -> Vec<Finding> {
-    let of = |netns: &NetNs| netns.inode() == host;
-    let Some(target) = targets.iter().find(|t| of(&t.netns)) else { return Vec::new() };
-    let now = match read_kernel_state(&target.subject, &target.netns) {
+fn check_host(open: &[(String, NetNs)], namespaces: &[Namespace], host: u64) -> Vec<Finding> {
+    let of_host = |(_, netns): &&(String, NetNs)| netns.inode() == host;
+    let Some((subject, netns)) = open.iter().find(of_host) else { return Vec::new() };
+    let now = match read_kernel_state(subject, netns) {
         Ok(now) => now,
-        Err(error) => return vec![check_unread(&target.subject, &error.to_string())],
+        Err(error) => return vec![check_unread(subject, &error.to_string())],
     };
     let namespace = namespaces.iter().find(|n| n.netns_inode == host);
     let view = KernelView { role: Role::Node, now: &now, before: None, namespace };
@@ -47,54 +52,82 @@ fn check_host(targets: &[Target], namespaces: &[Namespace], host: u64) -> Vec<Fi
     findings
 }
 
-pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let options = context.pods();
-    let mut targets = Vec::new();
-    let mut findings = Vec::new();
-    let host = match crate::pods::resolve(&options, "host") {
-        Ok(source) => {
-            let inode = source.netns.inode();
-            add(&mut targets, "host".into(), source.netns);
-            inode
-        }
-        // Of what was named the rest can still be told.
-        Err(error) if !args.sources.is_empty() => {
-            findings.push(check_unread("host", &error.to_string()));
-            0
-        }
-        Err(error) => return Err(error.into()),
-    };
+const READ: ReadOptions = ReadOptions { counters: false, all_addresses: false };
+
+/// The pods that were named, or all; the host's own namespace, which pods with hostNetwork share, is left out.
+fn read_others(
+    args: &LinksArgs,
+    options: &Options,
+    host: u64,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<(String, NetNs, Reading)>, Failure> {
+    let read = |netns: &NetNs| (netns.inode() != host).then(|| read_here(netns, READ));
+    let mut others = Vec::new();
     if args.sources.is_empty() {
-        let all = crate::pods::resolve_all(&options)?;
+        let all = crate::pods::resolve_all(options, read)?;
         findings.extend(all.degraded.iter().map(|d| check_runtime(d, all.endpoint.as_deref())));
         for (subject, source) in all.sources {
             match source {
-                Ok(netns) => add(&mut targets, subject, netns),
+                Ok((netns, reading)) => others.extend(reading.map(|reading| (subject, netns, reading))),
                 Err(error) => findings.push(check_unread(&subject, &error.to_string())),
             }
         }
     }
     for selector in &args.sources {
-        let source = crate::pods::resolve(&options, selector)?;
+        let source = crate::pods::resolve(options, selector)?;
         findings.extend(source.degraded.iter().map(|d| check_runtime(d, None)));
-        add(&mut targets, source.label, source.netns);
+        let reading = source.netns.run(|| read(&source.netns)).map_err(ObserveError::from)?;
+        others.extend(reading.map(|reading| (source.label, source.netns, reading)));
+    }
+    Ok(others)
+}
+
+pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let options = context.pods();
+    let mut findings = Vec::new();
+    let host = match crate::pods::resolve(&options, "host") {
+        Ok(source) => Some(source.netns),
+        // Of what was named the rest can still be told.
+        Err(error) if !args.sources.is_empty() => {
+            findings.push(check_unread("host", &error.to_string()));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let inode = host.as_ref().map_or(0, NetNs::inode);
+    // The host is read while the runtime thinks.
+    let (of_host, others) = std::thread::scope(|scope| {
+        let thread = host.as_ref().map(|netns| {
+            let named = std::thread::Builder::new().name("netns".into());
+            named.spawn_scoped(scope, move || read_here(netns, READ)).map_err(NetNsError::Thread)
+        });
+        let others = read_others(args, &options, inode, &mut findings);
+        let joined = thread.transpose()?.map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        Ok::<_, Failure>((joined, others?))
+    })?;
+    let mut targets = Targets::default();
+    if let (Some(netns), Some(reading)) = (host, of_host) {
+        targets.add("host".into(), netns, reading);
+    }
+    for (subject, netns, reading) in others {
+        targets.add(subject, netns, reading);
     }
     findings.dedup();
-    let open: Vec<(&str, &NetNs)> = targets.iter().map(|t| (t.subject.as_str(), &t.netns)).collect();
+    let open: Vec<(&str, &NetNs)> = targets.open.iter().map(|(name, netns)| (name.as_str(), netns)).collect();
     let mut namespaces = Vec::new();
-    for (subject, answer) in read_namespaces(&open, ReadOptions::default()) {
+    for (subject, answer) in join_readings(&open, targets.readings) {
         match answer {
             Ok(namespace) => namespaces.push(namespace),
             Err(error) if error.is_permission() || subject == "host" => return Err(error.into()),
             Err(error) => findings.push(check_unread(&subject, &error.to_string())),
         }
     }
-    findings.extend(check_links(&namespaces, host));
-    findings.extend(check_host(&targets, &namespaces, host));
+    findings.extend(check_links(&namespaces, inode));
+    findings.extend(check_host(&targets.open, &namespaces, inode));
     let report = LinksDocument { namespaces, findings };
     let verbose = context.global.verbose;
     context.report("nsprobe.links/v1", &report, |out| {
-        render_links(&report, host, LinksView { paint: out.paint, width: out.width.unwrap_or(80), verbose })
+        render_links(&report, inode, LinksView { paint: out.paint, width: out.width.unwrap_or(80), verbose })
     })?;
     Ok(Exit::of(&report.findings))
 }

@@ -27,7 +27,7 @@ mod wireguard;
 pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
 pub use kernel::read_kernel_state;
-pub use namespace::{ReadOptions, read_namespaces};
+pub use namespace::{ReadOptions, Reading, join_readings, read_here, read_namespaces};
 pub use neighbour::{Neighbour, read_neighbour};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, cached_mtu, route_get};
 pub use service::{ServiceProxy, service_proxy};

@@ -40,6 +40,10 @@ pub(super) struct RawNamespace {
     pub(super) unreadable: u32,
 }
 
+/// What one namespace says of itself, not yet joined to what others say.
+#[derive(Debug)]
+pub struct Reading(Result<RawNamespace, ObserveError>);
+
 /// Links, addresses and main-table routes of each namespace, in the given order; links whose other end is
 /// in another of these namespaces are joined to it.
 ///
@@ -50,28 +54,37 @@ pub fn read_namespaces(
     targets: &[(&str, &NetNs)],
     options: ReadOptions,
 ) -> Vec<(String, Result<Namespace, ObserveError>)> {
-    let read_some = |_, part: &[(&str, &NetNs)]| {
-        let mut buffer = Vec::new();
-        part.iter().map(|(_, netns)| read(netns, options, &mut buffer)).collect()
-    };
-    let raw = on_threads_that_die(targets, read_some).and_then(|mut raw| {
-        let ids = resolve_ids(targets, &raw)?;
-        for (namespace, ids) in raw.iter_mut().zip(ids) {
-            if let Ok(namespace) = namespace {
-                namespace.ids = ids;
+    let read = |_, part: &[(&str, &NetNs)]| part.iter().map(|(_, n)| read_here(n, options)).collect();
+    match on_threads_that_die(targets, read) {
+        Ok(readings) => join_readings(targets, readings),
+        Err(error) => join_readings(targets, nobody_could(targets, &error)),
+    }
+}
+
+/// Moves the calling thread into a namespace for good and reads it; for threads that die.
+pub fn read_here(netns: &NetNs, options: ReadOptions) -> Reading {
+    Reading(netns.enter_for_ever().map_err(ObserveError::from).and_then(|()| {
+        let mut netlink = Netlink::route(Vec::new())?;
+        dump_all(&mut netlink, netns.inode(), options)
+    }))
+}
+
+/// Joins what was read of each of these namespaces, as [`read_namespaces`] does.
+pub fn join_readings(
+    targets: &[(&str, &NetNs)],
+    readings: Vec<Reading>,
+) -> Vec<(String, Result<Namespace, ObserveError>)> {
+    let mut raw: Vec<_> = readings.into_iter().map(|reading| reading.0).collect();
+    match resolve_ids(targets, &raw) {
+        Ok(ids) => {
+            for (namespace, ids) in raw.iter_mut().zip(ids) {
+                if let Ok(namespace) = namespace {
+                    namespace.ids = ids;
+                }
             }
         }
-        Ok(raw)
-    });
-    let raw = match raw {
-        Ok(raw) => raw,
-        Err(error) => {
-            // One error, told once for each that was asked for.
-            let kind = error.kind();
-            let each = |_| Err(NetNsError::Thread(kind.into()).into());
-            targets.iter().map(each).collect()
-        }
-    };
+        Err(error) => raw = nobody_could(targets, &error).into_iter().map(|reading| reading.0).collect(),
+    }
     let joined = assemble(targets.iter().map(|(subject, _)| *subject).zip(&raw));
     let subjects = targets.iter().map(|(subject, _)| (*subject).to_owned());
     subjects
@@ -84,13 +97,9 @@ pub fn read_namespaces(
         .collect()
 }
 
-/// Reads one namespace on a thread that stays in it.
-fn read(netns: &NetNs, options: ReadOptions, buffer: &mut Vec<u8>) -> Result<RawNamespace, ObserveError> {
-    netns.enter_for_ever()?;
-    let mut netlink = Netlink::route(std::mem::take(buffer))?;
-    let result = dump_all(&mut netlink, netns.inode(), options);
-    *buffer = netlink.into_buffer();
-    result
+/// No thread could be started: one error, told once for each that was asked for.
+fn nobody_could(targets: &[(&str, &NetNs)], error: &std::io::Error) -> Vec<Reading> {
+    targets.iter().map(|_| Reading(Err(NetNsError::Thread(error.kind().into()).into()))).collect()
 }
 
 fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<RawNamespace, ObserveError> {

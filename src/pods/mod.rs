@@ -25,7 +25,7 @@ mod survey;
 
 pub use processes::processes_of;
 pub use resolv_conf::{hosts, resolv_conf};
-pub use resolve::{AllSources, ResolveError, Source, resolve, resolve_all};
+pub use resolve::{AllSources, Opened, ResolveError, Source, resolve, resolve_all};
 pub use selector::{PodName, Selector};
 
 use crate::facts::{Pod, PodList};

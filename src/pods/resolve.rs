@@ -66,40 +66,54 @@ pub fn resolve(options: &Options, selector: &str) -> Result<Source, ResolveError
     }
 }
 
+/// A namespace and what was read in it.
+pub type Opened<T> = Result<(NetNs, T), ResolveError>;
+
 /// The network namespace of every live pod of this node, open, or the reason why not.
 #[derive(Debug)]
-pub struct AllSources {
+pub struct AllSources<T> {
     /// By namespace and name.
-    pub sources: Vec<(String, Result<NetNs, ResolveError>)>,
+    pub sources: Vec<(String, Opened<T>)>,
     /// The runtime endpoint that was used or tried.
     pub endpoint: Option<String>,
     /// Set when the runtime could not be used.
     pub degraded: Option<Degraded>,
 }
 
-/// Lists the pods once and opens the namespace of each that lives.
+/// Lists the pods once, opens the namespace of each that lives, and does `work` there and then, on a thread that
+/// may enter it because it dies afterwards: opening and reading hinder each other less when they alternate.
 ///
 /// # Errors
 /// [`ListError`], or that no thread can be started; what hinders a single pod stands beside its name.
-pub fn resolve_all(options: &Options) -> Result<AllSources, ResolveError> {
+pub fn resolve_all<T: Send>(
+    options: &Options,
+    work: impl Fn(&NetNs) -> T + Sync,
+) -> Result<AllSources<T>, ResolveError> {
     let fs = options.open()?;
     let mut survey = Survey::start(&fs, options)?;
     let pods = survey.pods()?;
-    let open = |_, pods: &[Pod]| pods.iter().map(|pod| survey.open_sandbox(pod)).collect();
+    let with_work = |netns: NetNs| {
+        let result = work(&netns);
+        (netns, result)
+    };
+    let open = |_, pods: &[Pod]| pods.iter().map(|pod| survey.open_sandbox(pod).map(with_work)).collect();
     let opened = on_threads_that_die(&pods, open).map_err(NetNsError::Thread)?;
     let mut sources = Vec::new();
     let mut rest = Vec::new();
     for (pod, netns) in pods.into_iter().zip(opened) {
         match netns {
-            Some(netns) => sources.push((pod.full_name(), Ok(netns))),
+            Some(opened) => sources.push((pod.full_name(), Ok(opened))),
             None => rest.push(pod),
         }
     }
     // Those that take more than one look.
     survey.fill(&mut rest.iter_mut().collect::<Vec<_>>());
-    for pod in rest.into_iter().filter(is_live) {
-        sources.push((pod.full_name(), open_pod(&survey, pod, None).map(|source| source.netns)));
-    }
+    rest.retain(is_live);
+    let open = |_, pods: &[Pod]| {
+        let open = |pod: &Pod| open_pod(&survey, pod.clone(), None).map(|source| with_work(source.netns));
+        pods.iter().map(|pod| (pod.full_name(), open(pod))).collect()
+    };
+    sources.extend(on_threads_that_die(&rest, open).map_err(NetNsError::Thread)?);
     sources.sort_by(|(a, _), (b, _)| a.cmp(b));
     let list = survey.list(Vec::new());
     Ok(AllSources { sources, endpoint: list.endpoint, degraded: list.degraded })
