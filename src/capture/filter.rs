@@ -35,6 +35,58 @@ impl FilterError {
     }
 }
 
+/// What one point lets through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PointFilter {
+    /// In libpcap's language; empty: everything.
+    pub text: String,
+    /// And this of the packet as it is on the interface: what leaves out the connection that carries the output.
+    pub exclusion: Option<String>,
+    /// Where packets of tunnels pass, the text holds for what they carry too.
+    pub inside: Option<Inside>,
+}
+
+/// The tunnels that are looked into beside Geneve and IP-in-IP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// UDP ports of VXLAN.
+    pub vxlan_ports: Vec<u16>,
+}
+
+impl PointFilter {
+    /// Text and exclusion, both true.
+    pub fn whole(&self) -> String {
+        let filter = &self.text;
+        match &self.exclusion {
+            None => filter.clone(),
+            Some(exclusion) if filter.trim().is_empty() => exclusion.clone(),
+            Some(exclusion) => format!("({filter}) and {exclusion}"),
+        }
+    }
+}
+
+/// `a` and `b`, either of which may be empty.
+pub fn both(a: &str, b: &str) -> String {
+    match (a.trim(), b.trim()) {
+        ("", other) | (other, "") => other.to_owned(),
+        (a, b) => format!("{} and {}", bracketed(a), bracketed(b)),
+    }
+}
+
+/// In brackets, unless it stands in one pair already.
+fn bracketed(text: &str) -> String {
+    let mut depth = 0;
+    let closes = text.char_indices().find_map(|(at, c)| {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        (depth == 0).then_some(at)
+    });
+    if closes == Some(text.len() - 1) && text.ends_with(')') { text.to_owned() } else { format!("({text})") }
+}
+
 /// Compiles `filter` for Ethernet without opening anything.
 ///
 /// # Errors
@@ -150,6 +202,19 @@ mod tests {
         for filter in ["host fd00::1", "ether host 02:00:00:00:00:01", "src port 80", "dst net 10.0.0.0/8"] {
             assert_eq!(check_filter(filter), Ok(()), "{filter}");
         }
+    }
+
+    #[test]
+    fn an_exclusion_holds_for_both_sides_of_an_or() {
+        let exclusion = Some("not port 22".to_owned());
+        let filter =
+            |text: &str| PointFilter { text: text.into(), exclusion: exclusion.clone(), inside: None };
+        assert_eq!(filter("tcp or udp").whole(), "(tcp or udp) and not port 22");
+        assert_eq!(filter(" ").whole(), "not port 22");
+        assert_eq!(PointFilter { exclusion: None, ..filter("tcp") }.whole(), "tcp");
+        assert_eq!(both("tcp or udp", "host 10.0.0.1"), "(tcp or udp) and (host 10.0.0.1)");
+        assert_eq!(both("(tcp) or (udp)", "(icmp or (arp))"), "((tcp) or (udp)) and (icmp or (arp))");
+        assert_eq!((both("", "tcp"), both("tcp", " ")), ("tcp".into(), "tcp".into()));
     }
 
     #[test]

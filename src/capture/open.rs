@@ -1,12 +1,15 @@
 //! Handles on the interfaces of a namespace: opened inside of it, used anywhere.
 
 use super::error::CaptureError;
-use super::filter::{FilterError, message_of};
+use super::filter::{FilterError, PointFilter, message_of};
 use super::interfaces::{Interface, read_interfaces, read_uplink};
+use super::output::since_1970;
+use super::program::look_inside;
 use crate::facts::CapturePoint;
 use crate::netns::NetNs;
 use caps::{CapSet, Capability};
-use pcap::{Active, Capture, Precision, Stat};
+use pcap::{Active, Capture, Linktype, Precision, Stat};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long the kernel may keep packets before it hands over a block that is not full.
@@ -21,7 +24,7 @@ pub struct Settings {
     pub snaplen_bytes: u32,
     /// Kernel buffer of each point, bytes.
     pub buffer_bytes: u32,
-    /// The filter as it was typed.
+    /// What was asked for, the same at every point, for the file's header.
     pub filter: String,
 }
 
@@ -34,10 +37,17 @@ pub struct Place<'a> {
     pub netns: &'a NetNs,
     /// Whether it is the node's own: then the default is the uplink, not every interface.
     pub host: bool,
-    /// Interfaces that were asked for; empty: the default.
-    pub interfaces: &'a [String],
-    /// Filter that leaves out the connection which carries the output.
-    pub exclusion: Option<&'a str>,
+}
+
+/// An interface that is to be captured on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Its name.
+    pub interface: String,
+    /// What people call it: `default/web-0 eth0`, `uplink eth0`.
+    pub label: String,
+    /// What it lets through.
+    pub filter: PointFilter,
 }
 
 /// One interface that is captured on.
@@ -51,7 +61,13 @@ pub struct Point {
     pub(super) snaplen_bytes: u32,
     /// The filter that is set, the exclusion included.
     pub(super) filter: String,
+    /// Whether it also holds for what tunnels carry.
+    pub(super) looks_inside: bool,
+    /// What was asked for, the same at every point.
+    pub(super) asked: String,
     pub(super) opened: SystemTime,
+    /// Packets from before this time passed no filter (nanoseconds since 1970).
+    pub(super) since_ns: u64,
     /// Its interface has gone, for this reason; at this time nothing more can be in the kernel's ring.
     pub(super) ending: Option<(Instant, String)>,
     last: Option<Stat>,
@@ -93,57 +109,80 @@ impl std::fmt::Debug for Point {
     }
 }
 
-/// Opens a handle on each interface of `place` that was asked for, or on the default ones: every interface
+/// The interfaces of `place` that are meant: those that were `asked` for, or the default ones: every interface
 /// that is up but lo; for the node the interface of its default route.
 ///
 /// # Errors
-/// [`CaptureError`]; nothing stays open then.
-pub fn open_points(place: &Place<'_>, settings: &Settings) -> Result<Vec<Point>, CaptureError> {
+/// [`CaptureError`], for a name that is not there or not up.
+pub fn find_interfaces(place: &Place<'_>, asked: &[String]) -> Result<Vec<String>, CaptureError> {
     place.netns.run(|| {
-        let all = read_interfaces()
-            .map_err(|source| CaptureError::Interfaces { subject: place.subject.to_owned(), source })?;
-        choose(place, &all, read_uplink)?.into_iter().map(|i| open_point(place, i, settings)).collect()
+        let all = read_all(place)?;
+        Ok(choose(place, asked, &all, read_uplink)?.into_iter().map(|i| i.name.clone()).collect())
     })?
+}
+
+/// Opens a handle on each of these interfaces of `place`.
+///
+/// # Errors
+/// [`CaptureError`]; nothing stays open then.
+pub fn open_points(
+    place: &Place<'_>,
+    wishes: &[Wish],
+    settings: &Settings,
+) -> Result<Vec<Point>, CaptureError> {
+    place.netns.run(|| {
+        let all = read_all(place)?;
+        let open = |wish: &Wish| open_point(place, named(place, &all, &wish.interface)?, wish, settings);
+        wishes.iter().map(open).collect()
+    })?
+}
+
+fn read_all(place: &Place<'_>) -> Result<Vec<Interface>, CaptureError> {
+    read_interfaces().map_err(|source| CaptureError::Interfaces { subject: place.subject.to_owned(), source })
+}
+
+/// The names that are there.
+fn known(all: &[Interface]) -> Vec<String> {
+    all.iter().map(|i| i.name.clone()).collect()
+}
+
+fn named<'a>(place: &Place<'_>, all: &'a [Interface], name: &str) -> Result<&'a Interface, CaptureError> {
+    let (subject, name) = (place.subject.to_owned(), name.to_owned());
+    match all.iter().find(|i| i.name == *name) {
+        None => Err(CaptureError::NoInterface { subject, name, known: known(all) }),
+        Some(found) if !found.up => Err(CaptureError::Down { subject, name }),
+        Some(found) => Ok(found),
+    }
 }
 
 /// The interfaces that are meant.
 fn choose<'a>(
     place: &Place<'_>,
+    asked: &[String],
     all: &'a [Interface],
     uplink: impl FnOnce() -> Option<String>,
 ) -> Result<Vec<&'a Interface>, CaptureError> {
-    let subject = || place.subject.to_owned();
-    let known = || all.iter().map(|i| i.name.clone()).collect();
-    let named = |name: &String| {
-        let found = all.iter().find(|i| i.name == *name);
-        let found = found.ok_or_else(|| CaptureError::NoInterface {
-            subject: subject(),
-            name: name.clone(),
-            known: known(),
-        })?;
-        if found.up { Ok(found) } else { Err(CaptureError::Down { subject: subject(), name: name.clone() }) }
-    };
-    if !place.interfaces.is_empty() {
-        return place.interfaces.iter().map(named).collect();
+    let nothing =
+        |what| CaptureError::NothingUp { subject: place.subject.to_owned(), what, known: known(all) };
+    if !asked.is_empty() {
+        return asked.iter().map(|name| named(place, all, name)).collect();
     }
     if place.host {
-        let what = "no default route, so no uplink to capture on";
-        let name =
-            uplink().ok_or_else(|| CaptureError::NothingUp { subject: subject(), what, known: known() })?;
-        return Ok(vec![named(&name)?]);
+        let name = uplink().ok_or_else(|| nothing("no default route, so no uplink to capture on"))?;
+        return Ok(vec![named(place, all, &name)?]);
     }
     let chosen: Vec<_> = all.iter().filter(|i| i.up && !i.loopback).collect();
-    if chosen.is_empty() {
-        let what = "no interface that is up, but lo";
-        return Err(CaptureError::NothingUp { subject: subject(), what, known: known() });
-    }
-    Ok(chosen)
+    if chosen.is_empty() { Err(nothing("no interface that is up, but lo")) } else { Ok(chosen) }
 }
 
-fn open_point(place: &Place<'_>, interface: &Interface, settings: &Settings) -> Result<Point, CaptureError> {
+fn open_point(
+    place: &Place<'_>,
+    interface: &Interface,
+    wish: &Wish,
+    settings: &Settings,
+) -> Result<Point, CaptureError> {
     let subject = place.subject.to_owned();
     let name = interface.name.clone();
-    let filter = combine(&settings.filter, place.exclusion);
     let mut handle = activate(&name, settings).map_err(|error| {
         let raw = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap_or(true);
         let (subject, name) = (subject.clone(), name.clone());
@@ -153,18 +192,14 @@ fn open_point(place: &Place<'_>, interface: &Interface, settings: &Settings) -> 
             CaptureError::Privilege { subject, name, capability: "CAP_NET_RAW" }
         }
     })?;
-    // Also when empty: without a filter the kernel copies whole packets whatever the snap length.
-    handle.filter(&filter, true).map_err(|error| FilterError {
-        filter: filter.clone(),
-        message: message_of(&error),
-        position: None,
-    })?;
+    let looks_inside = set_filter(&mut handle, &wish.filter, settings.snaplen_bytes)?;
     // What came in before the filter was set is not the capture's.
+    let opened = SystemTime::now();
     let last = handle.stats().ok();
     let known = last.map(|_| 0);
     Ok(Point {
         facts: CapturePoint {
-            label: format!("{subject} {name}"),
+            label: wish.label.clone(),
             subject,
             interface: name,
             received: known,
@@ -177,11 +212,39 @@ fn open_point(place: &Place<'_>, interface: &Interface, settings: &Settings) -> 
         mtu_bytes: interface.mtu_bytes,
         mac: interface.mac,
         snaplen_bytes: settings.snaplen_bytes,
-        filter,
-        opened: SystemTime::now(),
+        filter: wish.filter.whole(),
+        looks_inside,
+        asked: settings.filter.clone(),
+        opened,
+        since_ns: if looks_inside { since_1970(opened) } else { 0 },
         ending: None,
         last,
     })
+}
+
+/// Sets the filter; whether it also looks into tunnels, which it can where frames are those of Ethernet.
+fn set_filter(
+    handle: &mut Capture<Active>,
+    filter: &PointFilter,
+    snaplen_bytes: u32,
+) -> Result<bool, FilterError> {
+    let whole = filter.whole();
+    let refused = |message| FilterError { filter: whole.clone(), message, position: None };
+    let inside = filter.inside.as_ref().filter(|_| !filter.text.trim().is_empty());
+    if let Some(inside) = inside.filter(|_| handle.get_datalink() == Linktype::ETHERNET) {
+        let live = |text: &str| handle.compile(text, true).map_err(|e| message_of(&e));
+        let exclusion = filter.exclusion.as_deref();
+        let program = look_inside(live, &filter.text, exclusion, inside, snaplen_bytes).map_err(refused)?;
+        if let Some(program) = program {
+            // libpcap goes on filtering what is in its ring by the filter that it knows: everything passes that one.
+            handle.filter("", true).map_err(|e| refused(message_of(&e)))?;
+            program.attach(handle.as_fd()).map_err(|e| refused(e.to_string()))?;
+            return Ok(true);
+        }
+    }
+    // Also when empty: without a filter the kernel copies whole packets whatever the snap length.
+    handle.filter(&whole, true).map_err(|e| refused(message_of(&e)))?;
+    Ok(false)
 }
 
 /// A non-blocking handle with nanosecond timestamps. Not in promiscuous mode, which would change the node,
@@ -195,15 +258,6 @@ fn activate(name: &str, settings: &Settings) -> Result<Capture<Active>, pcap::Er
         .precision(Precision::Nano)
         .open()?
         .setnonblock()
-}
-
-/// The filter that was typed and the exclusion, both true.
-fn combine(filter: &str, exclusion: Option<&str>) -> String {
-    match exclusion {
-        None => filter.to_owned(),
-        Some(exclusion) if filter.trim().is_empty() => exclusion.to_owned(),
-        Some(exclusion) => format!("({filter}) and {exclusion}"),
-    }
 }
 
 #[cfg(test)]
@@ -223,27 +277,15 @@ mod tests {
         let netns = NetNs::own().unwrap();
         let all =
             [interface("lo", true), interface("eth0", true), interface("net1", true), interface("x", false)];
-        let mut place =
-            Place { subject: "default/web-0", netns: &netns, host: false, interfaces: &[], exclusion: None };
-        assert_eq!(names(choose(&place, &all, || unreachable!())), ["eth0", "net1"]);
+        let mut place = Place { subject: "default/web-0", netns: &netns, host: false };
+        assert_eq!(names(choose(&place, &[], &all, || unreachable!())), ["eth0", "net1"]);
         place.host = true;
-        assert_eq!(names(choose(&place, &all, || Some("net1".into()))), ["net1"]);
-        assert!(matches!(choose(&place, &all, || None), Err(CaptureError::NothingUp { .. })));
-        let asked = ["lo".to_owned()];
-        place.interfaces = &asked;
-        assert_eq!(names(choose(&place, &all, || None)), ["lo"]);
-        let asked = ["eth9".to_owned()];
-        place.interfaces = &asked;
-        assert!(matches!(choose(&place, &all, || None), Err(CaptureError::NoInterface { .. })));
-        let asked = ["x".to_owned()];
-        place.interfaces = &asked;
-        assert!(matches!(choose(&place, &all, || None), Err(CaptureError::Down { .. })));
-    }
-
-    #[test]
-    fn an_exclusion_holds_for_both_sides_of_an_or() {
-        assert_eq!(combine("tcp or udp", Some("not port 22")), "(tcp or udp) and not port 22");
-        assert_eq!(combine(" ", Some("not port 22")), "not port 22");
-        assert_eq!(combine("tcp", None), "tcp");
+        let asked = |name: &str| [name.to_owned()];
+        assert_eq!(names(choose(&place, &[], &all, || Some("net1".into()))), ["net1"]);
+        assert!(matches!(choose(&place, &[], &all, || None), Err(CaptureError::NothingUp { .. })));
+        assert_eq!(names(choose(&place, &asked("lo"), &all, || None)), ["lo"]);
+        let (missing, down) = (asked("eth9"), asked("x"));
+        assert!(matches!(choose(&place, &missing, &all, || None), Err(CaptureError::NoInterface { .. })));
+        assert!(matches!(choose(&place, &down, &all, || None), Err(CaptureError::Down { .. })));
     }
 }

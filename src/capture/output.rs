@@ -326,13 +326,20 @@ fn section(points: &[Point]) -> Section {
     };
     let mut subjects: Vec<&str> = points.iter().map(|p| p.facts.subject.as_str()).collect();
     subjects.dedup();
-    let filter = points.first().map(|p| p.filter.as_str()).filter(|f| !f.is_empty()).unwrap_or("none");
+    let filter = points.first().map(|p| p.asked.as_str()).filter(|f| !f.is_empty()).unwrap_or("none");
     Section {
         hardware: std::env::consts::ARCH.to_owned(),
         os: format!("{} {}", read("ostype"), read("osrelease")),
         application: concat!("nsprobe ", env!("CARGO_PKG_VERSION")).to_owned(),
         comment: format!("{} on node {}; filter: {filter}", subjects.join(", "), read("hostname")),
     }
+}
+
+fn comment(point: &Point) -> Option<String> {
+    let mtu = point.mtu_bytes.map(|m| format!("MTU {m} bytes"));
+    let inside = point.looks_inside.then(|| "the filter holds for what tunnels carry too".to_owned());
+    let words: Vec<String> = mtu.into_iter().chain(inside).collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 fn describe(point: &Point) -> InterfaceDescription {
@@ -343,6 +350,6 @@ fn describe(point: &Point) -> InterfaceDescription {
         description: point.label(),
         filter: point.filter.clone(),
         mac: point.mac,
-        comment: point.mtu_bytes.map(|m| format!("MTU {m} bytes")),
+        comment: comment(point),
     }
 }

@@ -306,13 +306,14 @@ impl Loop<'_> {
         // Several points: a count takes the oldest packets, which are known only once they are in order.
         let limit = if self.order.is_some() { BATCH } else { BATCH.min(self.left) };
         let limit = usize::try_from(limit).unwrap_or(1);
-        let (halt, cutoff_ns, order) = (self.halt, self.cutoff_ns, &mut self.order);
+        let (halt, order) = (self.halt, &mut self.order);
+        let wanted_ns = point.since_ns..=self.cutoff_ns;
         let (mut captured, mut failed) = (0u64, None);
         let result = point.handle.dispatch(Some(limit), |raw| {
             // With nanosecond precision tv_usec holds nanoseconds.
             let seconds = u64::try_from(raw.header.ts.tv_sec).unwrap_or(0);
             let time_ns = seconds * 1_000_000_000 + u64::try_from(raw.header.ts.tv_usec).unwrap_or(0);
-            if time_ns > cutoff_ns || failed.is_some() {
+            if !wanted_ns.contains(&time_ns) || failed.is_some() {
                 return;
             }
             captured += 1;

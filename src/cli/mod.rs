@@ -123,7 +123,7 @@ pub(crate) enum Command {
     /// TCP and UDP sockets with queues, RTT, retransmits, MSS, process; what hangs, and whether the MTU is why.
     Sockets(sockets::SocketsArgs),
     /// Capture packets inside each SOURCE's network namespace.
-    Capture(capture::CaptureArgs),
+    Capture(Box<capture::CaptureArgs>),
     /// Run a host tool in SOURCE's network and UTS namespaces, as nsenter -n -u does.
     Exec(exec::ExecArgs),
     /// A shell with the host's tools in SOURCE's network and UTS namespaces.

@@ -6,6 +6,7 @@ pub mod kernel;
 mod link_fixes;
 pub mod links;
 pub mod path;
+pub mod points;
 pub mod runtime;
 pub mod sockets;
 

@@ -3,6 +3,37 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+/// Where on a pod's way through its node packets are captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PointKind {
+    /// The pod's own interfaces; of the node its uplink.
+    Pod,
+    /// The other end of a pod's veth, in the node's namespace.
+    Veth,
+    /// The bridge that a pod's veth is a port of.
+    Bridge,
+    /// The tunnel that pods of other nodes are reached through.
+    Tunnel,
+    /// What carries the tunnel, and what the default route leaves by.
+    Uplink,
+}
+
+impl PointKind {
+    /// All, from the pod outwards.
+    pub const ALL: [Self; 5] = [Self::Pod, Self::Veth, Self::Bridge, Self::Tunnel, Self::Uplink];
+
+    /// As people write it: `pod`, `veth`, `bridge`, `tunnel`, `uplink`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Veth => "veth",
+            Self::Bridge => "bridge",
+            Self::Tunnel => "tunnel",
+            Self::Uplink => "uplink",
+        }
+    }
+}
+
 /// One interface of one namespace that was captured on, with the kernel's counters for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

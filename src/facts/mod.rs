@@ -13,7 +13,7 @@ mod pod;
 mod socket;
 mod time;
 
-pub use capture::CapturePoint;
+pub use capture::{CapturePoint, PointKind};
 pub use check::{Check, Health, Outcome};
 pub use finding::{Evidence, Finding, Severity};
 pub use kernel::{

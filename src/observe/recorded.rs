@@ -98,6 +98,7 @@ fn an_overhead_is_what_the_kernel_left_free_of_1500() {
     assert_eq!(of("vti1").remotes, ["198.51.100.2".parse::<std::net::IpAddr>().unwrap()]);
     assert!(of("xfcol").external);
     assert_eq!(of("flannel.1").dont_fragment, Some(DontFragment::Unset));
+    assert_eq!((of("flannel.1").port, of("ipip1").port), (Some(8472), None));
     assert_eq!(of("ipip2").dont_fragment, Some(DontFragment::Unset));
     assert_eq!(of("ipip1").dont_fragment, Some(DontFragment::Set));
 }

@@ -3,9 +3,11 @@
 mod end;
 mod failures;
 mod places;
+mod point;
 mod recording;
 mod status;
 mod view;
+mod words;
 
 use super::signals::Signals;
 use super::{Context, Exit, Failure, values};
@@ -15,6 +17,7 @@ use end::finish;
 use failures::capture_failure;
 use nix::sys::signal::{SigSet, Signal};
 use places::{find_sources, open_all};
+use point::PointArgs;
 use recording::{Part, RecordingArgs};
 use status::Status;
 use std::io::{self, IsTerminal};
@@ -23,6 +26,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use view::ViewArgs;
+use words::WordArgs;
 
 /// libpcap's largest snap length, and tcpdump's default.
 const WHOLE: u32 = 262_144;
@@ -39,9 +43,13 @@ Examples:
   nsprobe capture web-0 -w web-0.pcapng --duration 30s
   nsprobe capture web-0 -w /var/tmp/web-0.pcapng --max-size 50M --files 20
   nsprobe capture web-0 -w /var/tmp/night.pcapng --ring-until ptb --ring-until rst
+  nsprobe capture web-0 db-0 --point all --port 80 --icmp-errors -w way.pcapng
   ssh root@node nsprobe capture web-0 -w - | wireshark -k -i -
 
 It ends by -c, --duration, Ctrl-C, or when the pod's interface goes away; the file is valid in each case. \
+--point finds the node's interfaces on the pod's way. At veth all is the pod's own; at bridge, tunnel and uplink \
+the filter is limited to its addresses, and at the uplink it also holds for what VXLAN, Geneve and IP-in-IP carry \
+(not for what is encrypted, and not for what the node masquerades). \
 Interfaces are not put into promiscuous mode. Names of hosts and ports in a filter are not looked up: use numbers. \
 With offloads on, packets are seen as the kernel handles them: larger than the MTU, checksums not filled in.")]
 pub(crate) struct CaptureArgs {
@@ -63,15 +71,19 @@ pub(crate) struct CaptureArgs {
     /// Bytes kept of each packet, at least 64 [default: 262144; 512 when lines are printed].
     #[arg(short, long, value_name = "SNAPLEN", value_parser = clap::value_parser!(u32).range(i64::from(SHORTEST)..=262_144))]
     snaplen: Option<u32>,
-    /// Kernel buffer of each interface.
-    #[arg(short = 'B', long, value_name = "BUFFER", default_value = "8M", value_parser = buffer)]
-    buffer: u32,
+    /// Kernel buffer of each interface [default: 8M, and 128M for all interfaces together].
+    #[arg(short = 'B', long, value_name = "BUFFER", value_parser = buffer)]
+    buffer: Option<u32>,
     /// Interface, may be repeated [default: every one that is up but lo; for host the uplink].
     #[arg(short, long, value_name = "IFACE")]
     interface: Vec<String>,
     /// Filter in libpcap's language, after --.
     #[arg(last = true, value_name = "FILTER")]
     filter: Vec<String>,
+    #[command(flatten)]
+    points: PointArgs,
+    #[command(flatten)]
+    words: WordArgs,
     #[command(flatten)]
     recording: RecordingArgs,
     #[command(flatten)]
@@ -101,8 +113,8 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
         return Err(Failure::usage("-w - writes pcapng, which is not for a terminal")
             .hint("| wireshark -k -i -, or -w FILE, or no -w for decoded lines"));
     }
-    let filter = args.filter.join(" ");
-    capture::check_filter(&filter).map_err(|e| capture_failure(e.into()))?;
+    let typed = args.filter.join(" ");
+    capture::check_filter(&typed).map_err(|e| capture_failure(e.into()))?;
     // Past `ulimit -f` a write is to fail as on a full disk, not to end us in the middle of a packet.
     let _ = SigSet::from_iter([Signal::SIGXFSZ]).thread_block();
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
@@ -112,13 +124,19 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
         Target::Lines if args.view.shows_bytes() => WHOLE,
         Target::Lines | Target::Count => HEADERS,
     });
-    let settings = Settings { snaplen_bytes, buffer_bytes: args.buffer, filter };
+    let (words, _names) = args.words.resolve(context)?;
+    let filter = capture::both(&words.filter(), &typed);
+    capture::check_filter(&filter).map_err(|e| capture_failure(e.into()))?;
+    if context.global.verbose && filter != typed {
+        context.note(&format!("filter: {filter}"));
+    }
+    let mut settings = Settings { snaplen_bytes, buffer_bytes: 0, filter };
     let sources = find_sources(args, context)?;
     let ring = match recording::part(&args.recording, target, args.force, signals.as_fd())? {
         Part::Capture(ring) => ring,
         Part::Over(exit) => return Ok(exit),
     };
-    let points = open_all(args, context, &sources, &settings, feeds_back(target))?;
+    let points = open_all(args, context, &sources, &mut settings, feeds_back(target))?;
     let output = open_output(args, target, ring, context)?;
     // From here on nothing is opened, and packets of strangers are read.
     capture::drop_privileges()
