@@ -23,6 +23,7 @@ mod output;
 mod pcapng;
 mod privileges;
 mod program;
+mod rebind;
 mod ring;
 mod ring_files;
 mod room;

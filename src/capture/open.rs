@@ -5,6 +5,7 @@ use super::filter::{FilterError, PointFilter, message_of};
 use super::interfaces::{Interface, read_interfaces, read_uplink};
 use super::output::since_1970;
 use super::program::look_inside;
+use super::rebind;
 use crate::facts::CapturePoint;
 use crate::netns::NetNs;
 use caps::{CapSet, Capability};
@@ -71,6 +72,10 @@ pub struct Point {
     /// Its interface has gone, for this reason; at this time nothing more can be in the kernel's ring.
     pub(super) ending: Option<(Instant, String)>,
     last: Option<Stat>,
+    /// ARPHRD_ number of its interface.
+    hardware: u16,
+    /// Its interface has gone and may come back.
+    pub(super) away: Option<String>,
 }
 
 impl Point {
@@ -82,6 +87,19 @@ impl Point {
     /// libpcap's DLT_ number of its packets.
     pub fn datalink(&self) -> i32 {
         self.datalink
+    }
+
+    /// Goes on with the interface of the same name, if there is one that is up and of the same kind.
+    pub(super) fn come_back(&mut self) -> bool {
+        let socket = self.handle.as_fd();
+        let Ok(found) = rebind::find(socket, &self.facts.interface) else { return false };
+        // Another kind would need another link type, which the file has not announced.
+        if !found.up || found.hardware != self.hardware || rebind::bind(socket, found.index).is_err() {
+            return false;
+        }
+        self.mac = self.mac.map(|_| found.mac);
+        self.away = None;
+        true
     }
 
     /// Adds what the kernel has counted since the last call. Its counters have 32 bits: called once a second
@@ -193,6 +211,7 @@ fn open_point(
         }
     })?;
     let looks_inside = set_filter(&mut handle, &wish.filter, settings.snaplen_bytes)?;
+    let hardware = rebind::find(handle.as_fd(), &name).map_or(0, |found| found.hardware);
     // What came in before the filter was set is not the capture's.
     let opened = SystemTime::now();
     let last = handle.stats().ok();
@@ -206,6 +225,7 @@ fn open_point(
             dropped: known,
             captured: 0,
             ended: None,
+            returned: 0,
         },
         datalink: handle.get_datalink().0,
         handle,
@@ -219,6 +239,8 @@ fn open_point(
         since_ns: if looks_inside { since_1970(opened) } else { 0 },
         ending: None,
         last,
+        hardware,
+        away: None,
     })
 }
 

@@ -170,9 +170,7 @@ impl Output {
                 Ok(())
             }
             (Format::Pcapng, Some(sink)) => {
-                self.head.clear();
-                put_section(&mut self.head, &section(points));
-                points.iter().for_each(|p| put_interface(&mut self.head, &describe(p)));
+                self.head = head(points);
                 sink.buffer().extend_from_slice(&self.head);
                 if let Some(ring) = &mut self.ring {
                     ring.wrote(self.head.len());
@@ -300,6 +298,18 @@ impl Output {
         result
     }
 
+    /// An interface came back, perhaps with another hardware address: lines tell directions by it, and the next
+    /// file of a ring names it. A file that was begun keeps its description.
+    pub(super) fn changed(&mut self, points: &[Point]) {
+        match &mut self.format {
+            Format::Lines(lines) => {
+                lines.begin(points.iter().map(|p| (p.label(), p.mac, link_type(p.datalink))));
+            }
+            Format::Pcapng => self.head = head(points),
+            Format::Count => {}
+        }
+    }
+
     /// Writes the statistics of every point and everything that waits.
     ///
     /// # Errors
@@ -317,6 +327,14 @@ impl Output {
 /// Nanoseconds since 1970.
 pub(super) fn since_1970(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).ok().and_then(|d| u64::try_from(d.as_nanos()).ok()).unwrap_or(0)
+}
+
+/// What a file begins with.
+fn head(points: &[Point]) -> Vec<u8> {
+    let mut head = Vec::new();
+    put_section(&mut head, &section(points));
+    points.iter().for_each(|p| put_interface(&mut head, &describe(p)));
+    head
 }
 
 fn section(points: &[Point]) -> Section {

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 const BATCH: u64 = 256;
 /// How often counters are read, files are flushed and progress is told.
 const TICK: Duration = Duration::from_secs(1);
+/// How often an interface that has gone is looked for.
+const RETURN: Duration = Duration::from_millis(50);
 /// How often packets that waited for older ones are handed over.
 const RELEASE: Duration = Duration::from_millis(25);
 
@@ -27,6 +29,8 @@ pub struct Limits {
     pub duration: Option<Duration>,
     /// How long it goes on after what was waited for was seen.
     pub tail: Duration,
+    /// An interface that goes away is waited for, instead of ending its point.
+    pub wait: bool,
 }
 
 /// What has been done so far, told once a second.
@@ -91,8 +95,10 @@ pub fn run(
         left: limits.count.unwrap_or(u64::MAX),
         cutoff_ns: u64::MAX,
         tail: limits.tail,
+        wait: limits.wait,
         seen_ends: None,
         start,
+        asked: start,
         ticked: start,
         released: start,
     };
@@ -113,6 +119,12 @@ pub fn run(
     }
     if let End::Output(SinkError::Io { lost_packets, .. }) = &end {
         packets = packets.saturating_sub(*lost_packets);
+    }
+    for point in &mut points {
+        // It did not come back while we waited.
+        if let Some(reason) = point.away.take() {
+            point.facts.ended = Some(reason);
+        }
     }
     let files = output.files();
     Summary {
@@ -139,9 +151,12 @@ struct Loop<'a> {
     cutoff_ns: u64,
     /// How long it goes on after what was waited for was seen.
     tail: Duration,
+    /// An interface that goes away is waited for.
+    wait: bool,
     /// Until then it goes on because of that.
     seen_ends: Option<Instant>,
     start: Instant,
+    asked: Instant,
     ticked: Instant,
     released: Instant,
 }
@@ -182,6 +197,10 @@ impl Loop<'_> {
                 output.note(points);
                 let dropped = points.iter().filter_map(|p| p.facts.dropped).sum();
                 progress(Progress { packets: output.packets, dropped, elapsed: now - self.start });
+            }
+            if points.iter().any(|p| p.away.is_some()) && now.duration_since(self.asked) >= RETURN {
+                self.asked = now;
+                self.welcome(points, output);
             }
             if self.order.is_some() && now.duration_since(self.released) >= RELEASE {
                 self.released = now;
@@ -237,6 +256,20 @@ impl Loop<'_> {
         }
     }
 
+    /// Goes on where an interface has come back.
+    fn welcome(&self, points: &mut [Point], output: &mut Output) {
+        let mut any = false;
+        for point in points.iter_mut().filter(|p| p.away.is_some()) {
+            if point.come_back() {
+                point.facts.returned += 1;
+                any = true;
+            }
+        }
+        if any {
+            output.changed(points);
+        }
+    }
+
     fn timed_out(&self) -> bool {
         self.halt.deadline.is_some_and(|d| Instant::now() >= d)
     }
@@ -249,7 +282,9 @@ impl Loop<'_> {
         let watched = PollFd::new(stream.unwrap_or(self.halt.stop), PollFlags::empty());
         // A handle whose interface has gone is always in error: polled, it would never let us wait.
         let ending = points.iter().any(|p| p.ending.is_some());
-        let open = points.iter().filter(|p| p.facts.ended.is_none() && p.ending.is_none() && !more);
+        let open = points
+            .iter()
+            .filter(|p| p.facts.ended.is_none() && p.ending.is_none() && p.away.is_none() && !more);
         // In a flood there is nothing to wait for and nothing to gather: no allocation then.
         let mut few = [stop.clone(), watched.clone()];
         let mut all = Vec::new();
@@ -288,7 +323,7 @@ impl Loop<'_> {
     fn look(&mut self, points: &mut [Point], output: &mut Output) -> Result<Turn, SinkError> {
         let mut turn = Turn { any: false, more: false };
         for (number, point) in points.iter_mut().enumerate() {
-            if point.facts.ended.is_some() || self.left == 0 {
+            if point.facts.ended.is_some() || point.away.is_some() || self.left == 0 {
                 continue;
             }
             let taken = self.take(number, point, output)?;
@@ -343,7 +378,11 @@ impl Loop<'_> {
             && let Some((_, reason)) = point.ending.take_if(|(until, _)| Instant::now() >= *until)
         {
             point.count();
-            point.facts.ended = Some(reason);
+            if self.wait {
+                point.away = Some(reason);
+            } else {
+                point.facts.ended = Some(reason);
+            }
         }
         Ok(taken)
     }

@@ -305,16 +305,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_keeps_whole_packets_and_counts_the_lost() {
-        let mut sink = Sink::file(tempfile::tempfile().unwrap()).unwrap();
-        for n in 0..3 {
-            put_packet(sink.buffer(), 0, n, 60, &[0; 60]);
+    fn a_cut_at_any_byte_keeps_whole_packets_and_counts_the_lost() {
+        for written in 0..=3 * 92 {
+            let mut sink = Sink::file(tempfile::tempfile().unwrap()).unwrap();
+            (0..3).for_each(|n| put_packet(sink.buffer(), 0, n, 60, &[0; 60]));
+            assert_eq!(sink.buffer.len(), 3 * 92);
+            (&sink.file).write_all(&sink.buffer[..written]).unwrap();
+            let whole = written / 92;
+            assert_eq!(sink.cut(written), 3 - whole as u64, "{written}");
+            assert_eq!(sink.file.metadata().unwrap().len(), 92 * whole as u64, "{written}");
+            assert_eq!((&sink.file).stream_position().unwrap(), 92 * whole as u64, "{written}");
         }
-        let block = sink.buffer.len() / 3;
-        let written = block * 2 + 7;
-        (&sink.file).write_all(&sink.buffer[..written]).unwrap();
-        assert_eq!(sink.cut(written), 1);
-        assert_eq!(sink.file.metadata().unwrap().len(), 2 * block as u64);
-        assert_eq!((&sink.file).stream_position().unwrap(), 2 * block as u64);
     }
 }

@@ -19,6 +19,15 @@ pub const INTERFACE_GONE: Rule = Rule {
     fix: "Usually the pod ended: nsprobe pods --all shows whether it did, and what replaced it.",
 };
 
+/// An interface went away and came back.
+pub const INTERFACE_RETURNED: Rule = Rule {
+    id: "capture.interface_returned",
+    severity: Severity::Info,
+    meaning: "An interface disappeared while it was captured on, and one of its name was captured on again \
+        (--when-gone wait); what went over it in its first moments may be missing.",
+    fix: "Look at what restarted: nsprobe pods --all shows restarts and the sandboxes that were replaced.",
+};
+
 /// What was waited for was seen.
 pub const SEEN: Rule = Rule {
     id: "capture.seen",
@@ -36,7 +45,7 @@ pub const DISK_LOW: Rule = Rule {
 };
 
 /// All of this family.
-pub const RULES: &[Rule] = &[DROPPED, INTERFACE_GONE, SEEN, DISK_LOW];
+pub const RULES: &[Rule] = &[DROPPED, INTERFACE_GONE, INTERFACE_RETURNED, SEEN, DISK_LOW];
 
 /// A packet that ended a capture.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +100,7 @@ pub struct CaptureSettings {
 
 /// What one point missed.
 pub fn check_point(point: &CapturePoint, settings: CaptureSettings) -> Vec<Finding> {
-    [check_dropped(point, settings), check_gone(point)].into_iter().flatten().collect()
+    [check_dropped(point, settings), check_gone(point), check_returned(point)].into_iter().flatten().collect()
 }
 
 fn check_dropped(point: &CapturePoint, settings: CaptureSettings) -> Option<Finding> {
@@ -111,6 +120,13 @@ fn check_dropped(point: &CapturePoint, settings: CaptureSettings) -> Option<Find
     let whose = &point.label;
     let summary = format!("{dropped} packets of {whose} were dropped by the kernel: the capture has gaps");
     Some(DROPPED.finding(point.subject.clone(), summary, evidence, fix))
+}
+
+fn check_returned(point: &CapturePoint) -> Option<Finding> {
+    let times = Some(point.returned).filter(|&n| n > 0)?;
+    let summary = format!("{} went away and came back, and was captured on again", point.label);
+    let evidence = vec![Evidence::new("came back", times, "times", "netdevice(7)")];
+    Some(INTERFACE_RETURNED.finding(point.subject.clone(), summary, evidence, INTERFACE_RETURNED.fix))
 }
 
 fn check_gone(point: &CapturePoint) -> Option<Finding> {
@@ -136,6 +152,7 @@ mod tests {
             label: "default/web-0 eth0".into(),
             captured: 93,
             ended: ended.map(Into::into),
+            returned: 0,
         }
     }
 

@@ -56,4 +56,7 @@ pub struct CapturePoint {
     /// Why the capture of this point ended before the others, in libpcap's words.
     #[serde(skip)]
     pub ended: Option<String>,
+    /// How often its interface went away and came back.
+    #[serde(skip)]
+    pub returned: u32,
 }

@@ -69,6 +69,7 @@ mod tests {
             label: "default/web-0 eth0".into(),
             captured: 3,
             ended: None,
+            returned: 0,
         };
         let report = CaptureReport {
             files: vec!["a.pcapng".into()],

@@ -12,7 +12,7 @@ mod words;
 use super::signals::Signals;
 use super::{Context, Exit, Failure, values};
 use crate::capture::{self, Limits, Output, Point, Ring, Settings, Sink};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use end::finish;
 use failures::capture_failure;
 use nix::sys::signal::{SigSet, Signal};
@@ -46,7 +46,7 @@ Examples:
   nsprobe capture web-0 db-0 --point all --port 80 --icmp-errors -w way.pcapng
   ssh root@node nsprobe capture web-0 -w - | wireshark -k -i -
 
-It ends by -c, --duration, Ctrl-C, or when the pod's interface goes away; the file is valid in each case. \
+It ends by -c, --duration, Ctrl-C, or when the pod's interface goes away (--when-gone); the file is valid in each case. \
 --point finds the node's interfaces on the pod's way. At veth all is the pod's own; at bridge, tunnel and uplink \
 the filter is limited to its addresses, and at the uplink it also holds for what VXLAN, Geneve and IP-in-IP carry \
 (not for what is encrypted, and not for what the node masquerades). \
@@ -77,6 +77,9 @@ pub(crate) struct CaptureArgs {
     /// Interface, may be repeated [default: every one that is up but lo; for host the uplink].
     #[arg(short, long, value_name = "IFACE")]
     interface: Vec<String>,
+    /// What to do when an interface goes away: end its capture, or wait for one of the same name.
+    #[arg(long, value_enum, default_value_t = WhenGone::End)]
+    when_gone: WhenGone,
     /// Filter in libpcap's language, after --.
     #[arg(last = true, value_name = "FILTER")]
     filter: Vec<String>,
@@ -88,6 +91,15 @@ pub(crate) struct CaptureArgs {
     recording: RecordingArgs,
     #[command(flatten)]
     view: ViewArgs,
+}
+
+/// What becomes of a capture whose interface goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WhenGone {
+    /// It ends; the capture goes on as long as another is left.
+    End,
+    /// It goes on when an interface of that name is there again in that network namespace.
+    Wait,
 }
 
 /// Where packets go.
@@ -142,7 +154,12 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
     capture::drop_privileges()
         .map_err(|e| Failure::stopped(format!("cannot give up privileges before reading packets: {e}")))?;
     announce(context, &points, target);
-    let limits = Limits { count: args.count, duration: args.duration, tail: args.recording.tail() };
+    let limits = Limits {
+        count: args.count,
+        duration: args.duration,
+        tail: args.recording.tail(),
+        wait: args.when_gone == WhenGone::Wait,
+    };
     let mut status = Status::new(context, target);
     let summary = capture::run(points, output, limits, signals.as_fd(), &mut |p| status.show(p));
     status.clear();
