@@ -45,6 +45,38 @@ pub struct ResolvedTarget {
     pub how: String,
     /// The other addresses that were found and not chosen.
     pub others: Vec<IpAddr>,
+    /// The name that a server knew, with the search domain that fitted; `None` when no server was asked.
+    pub found_as: Option<String>,
+    /// Names with search domains that were asked for before it, in vain.
+    pub names_before: u32,
+}
+
+/// Why TARGET has no address.
+#[derive(Debug)]
+pub enum TargetError {
+    /// A host name that could not be looked up.
+    Lookup {
+        /// What the name servers said or did not say.
+        error: LookupError,
+        /// The same as the command's end.
+        failure: Failure,
+    },
+    /// Anything else.
+    Other(Failure),
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Lookup { failure, .. } | TargetError::Other(failure) => failure,
+        }
+    }
+}
+
+impl From<Failure> for TargetError {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
 }
 
 /// Resolves TARGET: an address, `pod:[namespace/]name`, or a host name asked for from inside SOURCE's
@@ -58,14 +90,32 @@ pub fn resolve(
     text: &str,
     family: Option<Family>,
 ) -> Result<ResolvedTarget, Failure> {
+    Ok(find(&context.pods(), source, text, family)?)
+}
+
+/// As [`resolve`], on any thread; a name that could not be looked up is told from other errors.
+///
+/// # Errors
+/// [`TargetError`].
+pub fn find(
+    options: &pods::Options,
+    source: &Source,
+    text: &str,
+    family: Option<Family>,
+) -> Result<ResolvedTarget, TargetError> {
     if let Some(literal) = parse_literal(text) {
-        return from_literal(source, text, literal, family);
+        return Ok(from_literal(source, text, literal, family)?);
     }
     if let Some(selector) = text.strip_prefix("pod:") {
-        return from_pod(context, source, text, selector, family);
+        return Ok(from_pod(options, source, text, selector, family)?);
     }
     check_name(text)?;
-    from_name(context, source, text, family)
+    from_name(options, source, text, family)
+}
+
+/// Whether TARGET has to be looked up.
+pub(super) fn is_name(text: &str) -> bool {
+    parse_literal(text).is_none() && !text.starts_with("pod:")
 }
 
 /// An address and what stands after `%`.
@@ -117,6 +167,8 @@ fn from_literal(
         scope_id,
         how: "as given".to_owned(),
         others: Vec::new(),
+        found_as: None,
+        names_before: 0,
     })
 }
 
@@ -126,7 +178,7 @@ pub(super) fn no_single_host(text: &str) -> Failure {
 }
 
 fn from_pod(
-    context: &Context,
+    options: &pods::Options,
     source: &Source,
     text: &str,
     selector: &str,
@@ -139,7 +191,7 @@ fn from_pod(
             selector.rsplit('/').next().unwrap_or(selector)
         ))
     };
-    let found = pods::resolve(&context.pods(), text).map_err(|e| elsewhere(e.into()))?;
+    let found = pods::resolve(options, text).map_err(|e| elsewhere(e.into()))?;
     let Some(pod) = found.pod else {
         return Err(elsewhere(Failure::unresolved(format!("no pod {selector} on this node"))));
     };
@@ -166,28 +218,38 @@ fn from_pod(
 }
 
 fn from_name(
-    context: &Context,
+    options: &pods::Options,
     source: &Source,
     name: &str,
     family: Option<Family>,
-) -> Result<ResolvedTarget, Failure> {
-    let resolv_conf = pods::resolv_conf(&context.pods(), source)?.unwrap_or_default();
-    let hosts = pods::hosts(&context.pods(), source)?.unwrap_or_default();
+) -> Result<ResolvedTarget, TargetError> {
+    let failed = |error: pods::ListError| Failure::from(error);
+    let resolv_conf = pods::resolv_conf(options, source).map_err(failed)?.unwrap_or_default();
+    let hosts = pods::hosts(options, source).map_err(failed)?.unwrap_or_default();
     let lookup = Lookup { resolv_conf: &resolv_conf, hosts: &hosts, family, deadline: LOOKUP_DEADLINE };
     let found = resolve::look_up(&source.netns, name, &lookup).map_err(|error| match error {
-        LookupError::NetNs(error) => error.into(),
+        LookupError::NetNs(error) => TargetError::Other(error.into()),
         error => {
-            Failure::unresolved(format!("cannot resolve {name}: {error} (resolv.conf of {})", source.label))
-                .hint(next_step(&error, &source.label))
+            let message = format!("cannot resolve {name}: {error} (resolv.conf of {})", source.label);
+            let failure = Failure::unresolved(message).hint(next_step(&error, &source.label));
+            TargetError::Lookup { error, failure }
         }
     })?;
     let how = describe(&found, &source.label);
-    let chosen = resolve::choose(&source.netns, &found.addresses)?
+    let chosen = resolve::choose(&source.netns, &found.addresses)
+        .map_err(Failure::from)?
         .and_then(|at| found.addresses.get(at))
         .or(found.addresses.first())
         .copied()
         .ok_or_else(|| Failure::unresolved(format!("cannot resolve {name}: no address")))?;
-    Ok(with_others(name, chosen, &found.addresses, how))
+    let target = with_others(name, chosen, &found.addresses, how);
+    let candidates = resolve::ResolvConf::parse(&resolv_conf).candidates(name);
+    let before = candidates.iter().position(|candidate| Some(candidate) == found.name.as_ref()).unwrap_or(0);
+    Ok(ResolvedTarget {
+        found_as: found.name,
+        names_before: u32::try_from(before).unwrap_or(u32::MAX),
+        ..target
+    })
 }
 
 fn with_others(input: &str, address: IpAddr, all: &[IpAddr], mut how: String) -> ResolvedTarget {
@@ -196,7 +258,15 @@ fn with_others(input: &str, address: IpAddr, all: &[IpAddr], mut how: String) ->
         let flag = if other.is_ipv4() { "-4" } else { "-6" };
         how.push_str(&format!("; {} was chosen, {flag} asks for {other}", Family::of(address).name()));
     }
-    ResolvedTarget { input: input.to_owned(), address, scope_id: None, how, others }
+    ResolvedTarget {
+        input: input.to_owned(),
+        address,
+        scope_id: None,
+        how,
+        others,
+        found_as: None,
+        names_before: 0,
+    }
 }
 
 fn describe(found: &Addresses, label: &str) -> String {

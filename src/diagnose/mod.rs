@@ -2,13 +2,20 @@
 
 pub mod capture;
 pub mod chain;
+pub mod connect;
+pub mod datapath;
 pub mod kernel;
 mod link_fixes;
 pub mod links;
 pub mod path;
+pub mod peers;
+pub mod pod;
 pub mod points;
+pub mod resolve;
 pub mod runtime;
 pub mod sockets;
+pub mod tunnel_path;
+pub mod verdict;
 
 use crate::facts::{Evidence, Finding, Severity};
 use schemars::JsonSchema;
@@ -51,10 +58,21 @@ impl Rule {
 
 /// Every rule of every family.
 pub fn rules() -> Vec<&'static Rule> {
-    [capture::RULES, kernel::RULES, links::RULES, path::RULES, runtime::RULES, sockets::RULES]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        pod::RULES,
+        links::RULES,
+        kernel::RULES,
+        path::RULES,
+        tunnel_path::RULES,
+        resolve::RULES,
+        connect::RULES,
+        sockets::RULES,
+        runtime::RULES,
+        capture::RULES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]

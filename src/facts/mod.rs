@@ -5,9 +5,11 @@
 
 mod capture;
 mod check;
+mod connect;
 mod finding;
 mod kernel;
 mod link;
+mod name_server;
 mod path;
 mod pod;
 mod socket;
@@ -15,12 +17,14 @@ mod time;
 
 pub use capture::{CapturePoint, PointKind};
 pub use check::{Check, Health, Outcome};
+pub use connect::{Connect, ConnectOutcome};
 pub use finding::{Evidence, Finding, Severity};
 pub use kernel::{
     Conntrack, ForwardingEntry, InterfaceSettings, KernelCounters, KernelSettings, KernelState, KernelTables,
     NeighbourEntry, NeighbourState, RememberedMtu, Seen, TableUsage,
 };
 pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
+pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};
 pub use path::{
     Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
 };

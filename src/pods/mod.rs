@@ -24,7 +24,7 @@ mod selector;
 mod survey;
 
 pub use processes::processes_of;
-pub use resolv_conf::{hosts, resolv_conf};
+pub use resolv_conf::{ResolvConfFile, hosts, resolv_conf, resolv_conf_file};
 pub use resolve::{AllSources, Opened, ResolveError, Source, resolve, resolve_all};
 pub use selector::{PodName, Selector};
 

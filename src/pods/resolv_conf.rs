@@ -20,7 +20,27 @@ const MOST_BYTES: u64 = 64 << 10;
 /// # Errors
 /// [`ListError::HostRoot`]; [`ListError::Denied`] when this user may not look into the container's root.
 pub fn resolv_conf(options: &Options, source: &Source) -> Result<Option<String>, ListError> {
-    own_file(&options.open()?, source, "resolv.conf")
+    own_file(&options.open()?, source, "resolv.conf", &mut None)
+}
+
+/// The pod's resolv.conf with what is odd about it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResolvConfFile {
+    /// As [`resolv_conf`] gives it.
+    pub text: Option<String>,
+    /// Why what stands at its path in a container cannot be read as a small file: it is a pipe, it is too large,
+    /// its link leads nowhere. The text is then what the runtime once made, if anything.
+    pub odd: Option<String>,
+}
+
+/// As [`resolv_conf`], and says what is odd about the file.
+///
+/// # Errors
+/// As [`resolv_conf`].
+pub fn resolv_conf_file(options: &Options, source: &Source) -> Result<ResolvConfFile, ListError> {
+    let mut odd = None;
+    let text = own_file(&options.open()?, source, "resolv.conf", &mut odd)?;
+    Ok(ResolvConfFile { text, odd })
 }
 
 /// The pod's own /etc/hosts, found and read as [`resolv_conf`] is.
@@ -28,15 +48,20 @@ pub fn resolv_conf(options: &Options, source: &Source) -> Result<Option<String>,
 /// # Errors
 /// As [`resolv_conf`].
 pub fn hosts(options: &Options, source: &Source) -> Result<Option<String>, ListError> {
-    own_file(&options.open()?, source, "hosts")
+    own_file(&options.open()?, source, "hosts", &mut None)
 }
 
 /// `name` is a file in /etc.
-fn own_file(fs: &HostFs, source: &Source, name: &str) -> Result<Option<String>, ListError> {
+fn own_file(
+    fs: &HostFs,
+    source: &Source,
+    name: &str,
+    odd: &mut Option<String>,
+) -> Result<Option<String>, ListError> {
     let nodes = format!("/etc/{name}");
     let Some(pod) = &source.pod else {
         if let Some(pid) = source.pid.filter(|&pid| pid != 1) {
-            return of_process(fs, pid, &nodes, None);
+            return of_process(fs, pid, &nodes, None, odd);
         }
         let netns = source.label.strip_prefix("netns:").and_then(|path| path.rsplit('/').next());
         let own = netns.and_then(|netns| fs.read_text(&format!("/etc/netns/{netns}/{name}")));
@@ -52,7 +77,7 @@ fn own_file(fs: &HostFs, source: &Source, name: &str) -> Result<Option<String>, 
     }
     let mut denied = None;
     for (pid, owner) in processes {
-        match of_process(fs, pid, &nodes, owner) {
+        match of_process(fs, pid, &nodes, owner, odd) {
             Ok(Some(text)) => return Ok(Some(text)),
             Ok(None) => {}
             Err(error) => denied = Some(error),
@@ -82,6 +107,7 @@ fn of_process(
     pid: u32,
     path: &str,
     owner: Option<(&str, &str)>,
+    odd: &mut Option<String>,
 ) -> Result<Option<String>, ListError> {
     let root = fs.proc_root().join(pid.to_string()).join("root");
     let read = || {
@@ -98,6 +124,23 @@ fn of_process(
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(ListError::Denied { path: root })
         }
-        Err(_) => Ok(None),
+        Err(error) => {
+            if let Some(what) = oddity(&error) {
+                odd.get_or_insert(what);
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// What an error says of the file itself, and not of its absence.
+fn oddity(error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => Some("not a regular file".into()),
+        io::ErrorKind::FileTooLarge => Some(format!("larger than {MOST_BYTES} bytes")),
+        _ if error.raw_os_error() == Some(libc::ELOOP) => {
+            Some("a link that leads in circles or into /proc".into())
+        }
+        _ => None,
     }
 }

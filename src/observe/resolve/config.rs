@@ -34,6 +34,10 @@ pub struct ResolvConf {
     pub timeout: Duration,
     /// How often every server is asked.
     pub attempts: u32,
+    /// Whether a server is named at all; else the loopback address stands in.
+    pub named: bool,
+    /// Servers beyond the 3 that count.
+    pub ignored_servers: u32,
 }
 
 impl ResolvConf {
@@ -45,6 +49,8 @@ impl ResolvConf {
             ndots: 1,
             timeout: Duration::from_secs(5),
             attempts: 2,
+            named: false,
+            ignored_servers: 0,
         };
         for line in bounded(text).lines() {
             let mut words = line.split_ascii_whitespace();
@@ -52,6 +58,7 @@ impl ResolvConf {
                 Some("nameserver") if conf.servers.len() < MAX_SERVERS => {
                     conf.servers.extend(words.next().and_then(parse_server));
                 }
+                Some("nameserver") => conf.ignored_servers = conf.ignored_servers.saturating_add(1),
                 // The last of several lines counts.
                 Some("search" | "domain") => {
                     conf.search = words
@@ -65,7 +72,8 @@ impl ResolvConf {
                 _ => {}
             }
         }
-        if conf.servers.is_empty() {
+        conf.named = !conf.servers.is_empty();
+        if !conf.named {
             conf.servers.push(Server { address: IpAddr::from([127, 0, 0, 1]), zone: None });
         }
         conf
@@ -177,7 +185,7 @@ mod tests {
              options ndots:99 timeout:0 attempts:99 ndots:x rotate\n\u{0}\u{1b}[31m\n"
         );
         let conf = ResolvConf::parse(&text);
-        assert_eq!(conf.servers.len(), 3);
+        assert_eq!((conf.servers.len(), conf.named, conf.ignored_servers), (3, true, 97));
         assert_eq!(conf.servers[0].zone.as_deref(), Some("eth0"));
         assert_eq!(conf.search.len(), 6);
         assert_eq!((conf.ndots, conf.attempts, conf.timeout), (15, 5, Duration::from_secs(1)));
@@ -185,7 +193,8 @@ mod tests {
 
     #[test]
     fn an_empty_file_means_the_loopback_server() {
-        assert_eq!(ResolvConf::parse("").servers[0].address, IpAddr::from([127, 0, 0, 1]));
+        let empty = ResolvConf::parse("");
+        assert_eq!((empty.servers[0].address, empty.named), (IpAddr::from([127, 0, 0, 1]), false));
         assert_eq!(ResolvConf::parse("search a b\ndomain c.example.\n").search, ["c.example"]);
     }
 

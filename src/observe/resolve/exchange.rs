@@ -77,7 +77,7 @@ impl Ask for Network {
             let Some((at, mut reply)) = found else { continue };
             let (family, id, bytes) = open.swap_remove(at);
             if reply == Reply::Truncated {
-                reply = ask_over_tcp(target, &bytes, end)
+                reply = over_tcp(target, &bytes, end)
                     .ok()
                     .and_then(|answer| parse_reply(&answer, id, name, family))
                     .unwrap_or(Reply::Failed("a truncated answer, and none over TCP"));
@@ -89,7 +89,7 @@ impl Ask for Network {
 }
 
 /// Source: RFC 1035 §4.2.2, RFC 7766.
-fn ask_over_tcp(target: SocketAddr, question: &[u8], end: Instant) -> io::Result<Vec<u8>> {
+pub(super) fn over_tcp(target: SocketAddr, question: &[u8], end: Instant) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&target, left_until(end)?)?;
     stream.set_write_timeout(Some(left_until(end)?))?;
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;
@@ -115,20 +115,20 @@ fn read_until(stream: &mut TcpStream, mut buffer: &mut [u8], end: Instant) -> io
     Ok(())
 }
 
-fn left_until(end: Instant) -> io::Result<Duration> {
+pub(super) fn left_until(end: Instant) -> io::Result<Duration> {
     let left = end.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// An id that nobody outside can guess (RFC 5452 §9.2); the kernel picks the port.
-fn random_id() -> io::Result<u16> {
+pub(super) fn random_id() -> io::Result<u16> {
     let mut bytes = [0; 2];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(u16::from_ne_bytes(bytes))
 }
 
 /// The socket address of a server; the interface of a link-local one is looked up in this namespace.
-fn socket_address(server: &Server) -> io::Result<SocketAddr> {
+pub(super) fn socket_address(server: &Server) -> io::Result<SocketAddr> {
     Ok(match (server.address, &server.zone) {
         (IpAddr::V6(address), Some(zone)) => {
             SocketAddr::V6(SocketAddrV6::new(address, PORT, 0, interface_index(zone)?))

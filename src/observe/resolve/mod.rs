@@ -7,9 +7,13 @@
 mod config;
 mod exchange;
 mod message;
+mod raw;
+mod servers;
 
 pub use config::{ResolvConf, Server, hosts_lookup, is_host_name};
 pub use message::{Family, Reply, parse_reply, question};
+pub use raw::{RawQuestion, RawReply};
+pub use servers::{ServerQuestions, check_servers};
 
 use crate::netns::{NetNs, NetNsError};
 use exchange::{Ask, Network};

@@ -1,0 +1,281 @@
+//! Rules on a pod itself: its sandbox, its containers, and whether its namespace is what the runtime says.
+
+use super::Rule;
+use crate::facts::{
+    Check, Container, ContainerState, Evidence, Finding, Link, Namespace, Pod, PodState, Severity,
+};
+
+/// The sandbox has ended.
+pub const SANDBOX_NOT_READY: Rule = Rule {
+    id: "pod.sandbox_not_ready",
+    severity: Severity::Critical,
+    meaning: "The pod's sandbox has ended while something of the pod is still there: the kubelet will make a new one, with another address; until then nothing that the runtime does for the pod works.",
+    fix: "Read why it ended: nsprobe why POD, and the log of the runtime; kubectl delete pod makes a new one.",
+};
+
+/// A container has ended with an error.
+pub const CONTAINER_DOWN: Rule = Rule {
+    id: "pod.container_down",
+    severity: Severity::Warning,
+    meaning: "A container of the pod has ended with an error and does not run now: what it served does not answer, whatever the network does.",
+    fix: "nsprobe why POD tells what ended it, nsprobe logs POD --previous its last words.",
+};
+
+/// The address is not where it should be.
+pub const ADDRESS_MISSING: Rule = Rule {
+    id: "pod.address_missing",
+    severity: Severity::Critical,
+    meaning: "The runtime names an IP for the pod that no interface of its namespace holds: packets for it arrive nowhere.",
+    fix: "Recreate the pod; when it comes back so, read the CNI plugin's log and its results under /var/lib/cni/results.",
+};
+
+/// Its interface is down.
+pub const INTERFACE_DOWN: Rule = Rule {
+    id: "pod.interface_down",
+    severity: Severity::Critical,
+    meaning: "The interface that holds the pod's address is down, or its other end is: nothing leaves or reaches the pod.",
+    fix: "Bring it up (nsprobe exec POD -- ip link set dev eth0 up, and its other end in the host), or recreate the pod.",
+};
+
+/// It can reach its own subnet only.
+pub const NO_DEFAULT_ROUTE: Rule = Rule {
+    id: "pod.no_default_route",
+    severity: Severity::Critical,
+    meaning: "The pod has no default route: it reaches its own subnet and nothing else.",
+    fix: "Recreate the pod; when it comes back so, look at isGateway, isDefaultGateway and routes in the CNI's configuration.",
+};
+
+/// Its network is the node's.
+pub const HOST_NETWORK: Rule = Rule {
+    id: "pod.host_network",
+    severity: Severity::Info,
+    meaning: "The pod uses the node's own network namespace: links, routes and paths are the node's, no CNI plugin and no network policy of a pod applies to it.",
+    fix: "Nothing to do; nsprobe diagnose host says the same of the node.",
+};
+
+/// All of this family.
+pub const RULES: &[Rule] =
+    &[SANDBOX_NOT_READY, ADDRESS_MISSING, INTERFACE_DOWN, NO_DEFAULT_ROUTE, CONTAINER_DOWN, HOST_NETWORK];
+
+/// What the runtime or the disk says of the pod.
+pub fn check_pod(pod: &Pod, host_network: bool) -> (Check, Vec<Finding>) {
+    let name = pod.full_name();
+    let mut findings = Vec::new();
+    let source = "container runtime or its files";
+    if pod.state == PodState::NotReady {
+        findings.push(SANDBOX_NOT_READY.finding(
+            &name,
+            format!("its sandbox {} is not ready", short(&pod.sandbox_id)),
+            vec![Evidence::text("state of the sandbox", "not_ready", source)],
+            SANDBOX_NOT_READY.fix.replace("POD", &name),
+        ));
+    }
+    for container in latest(&pod.containers) {
+        let failed = container.exit_code.is_some_and(|code| code != 0);
+        if container.state != ContainerState::Exited || !failed {
+            continue;
+        }
+        let code = container.exit_code.unwrap_or_default();
+        let reason = container.reason.as_deref().map(|r| format!(", {r}")).unwrap_or_default();
+        findings.push(CONTAINER_DOWN.finding(
+            &name,
+            format!("its container {} has ended (exit code {code}{reason}) and does not run", container.name),
+            vec![Evidence::text(format!("exit code of {}", container.name), code, source)],
+            CONTAINER_DOWN.fix.replace("POD", &name),
+        ));
+    }
+    if host_network {
+        findings.push(HOST_NETWORK.finding(
+            &name,
+            "it uses the node's own network: links, routes and paths below are the node's",
+            vec![Evidence::text("network namespace of the pod", "that of the node", "/proc/PID/ns/net")],
+            HOST_NETWORK.fix,
+        ));
+    }
+    let running = pod.containers.iter().filter(|c| c.state == ContainerState::Running).count();
+    let worst = findings.iter().find(|f| f.severity > Severity::Info);
+    let check = match (worst, pod.state) {
+        (Some(finding), _) => Check::failed("pod.state", finding.summary.clone()),
+        (None, PodState::Ready) => Check::passed("pod.state", format!("sandbox ready, {running} running")),
+        (None, _) if running > 0 => Check::passed("pod.state", format!("{running} running")),
+        // A pod that was named by a PID: its process lives.
+        (None, _) if pod.pid.is_some() => Check::passed("pod.state", "its process runs"),
+        (None, _) => Check::not_checked("pod.state", "nobody says whether it runs"),
+    };
+    (check, findings)
+}
+
+/// What its namespace says, compared with what the runtime says.
+pub fn check_namespace(pod: &Pod, own: &Namespace) -> Vec<Finding> {
+    let name = pod.full_name();
+    let mut findings = Vec::new();
+    let holder = |address| own.links.iter().find(|l| l.addresses.iter().any(|(a, _)| a == address));
+    for address in &pod.ips {
+        let Some(link) = holder(address) else {
+            let held: Vec<String> = own
+                .links
+                .iter()
+                .filter(|l| l.name != "lo")
+                .flat_map(|l| &l.addresses)
+                .map(|(a, _)| a.to_string())
+                .collect();
+            findings.push(ADDRESS_MISSING.finding(
+                &name,
+                format!("no interface of it holds its address {address}"),
+                vec![
+                    Evidence::text(
+                        "address of the pod",
+                        address.to_string(),
+                        "container runtime or its files",
+                    ),
+                    Evidence::text("addresses that are there", held.join(", "), "netlink RTM_GETADDR"),
+                ],
+                ADDRESS_MISSING.fix,
+            ));
+            continue;
+        };
+        if is_down(link) && !findings.iter().any(|f| f.id == INTERFACE_DOWN.id) {
+            let state = if link.up { link.state.as_str() } else { "off" };
+            findings.push(INTERFACE_DOWN.finding(
+                &name,
+                format!("its interface {} is down ({state})", link.name),
+                vec![Evidence::text(format!("state of {}", link.name), state, "netlink RTM_GETLINK")],
+                INTERFACE_DOWN.fix.replace("POD", &name).replace("eth0", &link.name),
+            ));
+        }
+    }
+    let has_default = own.routes.iter().any(|r| r.destination == "default");
+    let down = findings.iter().any(|f| f.id == INTERFACE_DOWN.id);
+    if !has_default && !down {
+        findings.push(NO_DEFAULT_ROUTE.finding(
+            &name,
+            "it has no default route",
+            vec![Evidence::text("default routes in the main table", 0, "netlink RTM_GETROUTE")],
+            NO_DEFAULT_ROUTE.fix,
+        ));
+    }
+    findings
+}
+
+fn is_down(link: &Link) -> bool {
+    !link.up || matches!(link.state.as_str(), "down" | "lowerlayerdown" | "notpresent")
+}
+
+/// The latest attempt of each container.
+fn latest(containers: &[Container]) -> impl Iterator<Item = &Container> {
+    containers.iter().filter(|one| {
+        let later = |other: &&Container| other.name == one.name && other.attempt > one.attempt;
+        !containers
+            .iter()
+            .any(|other| later(&other) || (other.name == one.name && other.state == ContainerState::Running))
+            || one.state == ContainerState::Running
+    })
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Outcome, Route};
+
+    fn container(name: &str, state: ContainerState, attempt: u32, code: Option<i32>) -> Container {
+        Container {
+            name: name.into(),
+            id: format!("{name}{attempt}"),
+            state,
+            pid: None,
+            pid_source: None,
+            attempt: Some(attempt),
+            exit_code: code,
+            reason: None,
+        }
+    }
+
+    fn pod(state: PodState, containers: Vec<Container>) -> Pod {
+        Pod {
+            namespace: "default".into(),
+            name: "web-0".into(),
+            uid: "u".into(),
+            sandbox_id: "0123456789abcdef".into(),
+            state,
+            restarts: None,
+            host_network: Some(false),
+            ips: vec![[10, 0, 0, 5].into()],
+            pid: None,
+            netns: None,
+            netns_inode: None,
+            created_at: None,
+            containers,
+        }
+    }
+
+    fn ids(findings: &[Finding]) -> Vec<&'static str> {
+        findings.iter().map(|f| f.id).collect()
+    }
+
+    #[test]
+    fn only_the_latest_attempt_of_a_container_counts() {
+        let down = container("app", ContainerState::Exited, 1, Some(137));
+        let (check, findings) = check_pod(&pod(PodState::Ready, vec![down.clone()]), false);
+        assert_eq!((check.outcome, ids(&findings)), (Outcome::Failed, vec!["pod.container_down"]));
+        let again = container("app", ContainerState::Running, 2, None);
+        let done = container("init", ContainerState::Exited, 0, Some(0));
+        let (check, findings) = check_pod(&pod(PodState::Ready, vec![down, again, done]), false);
+        assert_eq!((check.outcome, ids(&findings)), (Outcome::Passed, vec![]));
+    }
+
+    #[test]
+    fn a_sandbox_that_ended_and_the_nodes_network_are_told() {
+        let (check, findings) = check_pod(&pod(PodState::NotReady, vec![]), true);
+        assert_eq!(check.outcome, Outcome::Failed);
+        assert_eq!(ids(&findings), ["pod.sandbox_not_ready", "pod.host_network"]);
+        assert_eq!(check_pod(&pod(PodState::Unknown, vec![]), false).0.outcome, Outcome::NotChecked);
+    }
+
+    #[test]
+    fn the_namespace_has_to_be_what_the_runtime_says() {
+        let eth0 = Link {
+            index: 2,
+            name: "eth0".into(),
+            up: true,
+            state: "up".into(),
+            addresses: vec![([10, 0, 0, 5].into(), 24)],
+            ..Link::default()
+        };
+        let default = Route {
+            destination: "default".into(),
+            via: None,
+            interface: Some("eth0".into()),
+            mtu_bytes: None,
+            advmss_bytes: None,
+        };
+        let own = Namespace {
+            subject: "default/web-0".into(),
+            netns_inode: 2,
+            links: vec![eth0],
+            routes: vec![default],
+            unreadable: 0,
+        };
+        let pod = pod(PodState::Ready, vec![]);
+        assert_eq!(ids(&check_namespace(&pod, &own)), [] as [&str; 0]);
+        let broken = |change: &dyn Fn(&mut Namespace)| {
+            let mut own = own.clone();
+            change(&mut own);
+            ids(&check_namespace(&pod, &own))
+        };
+        assert_eq!(broken(&|n| n.links[0].addresses.clear()), ["pod.address_missing"]);
+        assert_eq!(broken(&|n| n.routes.clear()), ["pod.no_default_route"]);
+        assert_eq!(broken(&|n| n.links[0].state = "lowerlayerdown".into()), ["pod.interface_down"]);
+        // Without its link the kernel has no routes either: one cause, one finding.
+        assert_eq!(
+            broken(&|n| {
+                n.links[0].up = false;
+                n.routes.clear();
+            }),
+            ["pod.interface_down"]
+        );
+    }
+}

@@ -1,0 +1,309 @@
+//! One verdict from many findings and checks, and the findings in order: what explains others comes first.
+
+use crate::facts::{Check, Finding, Health, Outcome, Severity};
+
+/// Checks without which nobody can call a source healthy: whether the pod runs, its links and routes and those
+/// of its node, how its packets are moved, its sockets, its name servers, and whatever was asked for by name (the
+/// target, its path, its port). With no target at least one path has to be measured (`path.any`).
+pub const ESSENTIAL: &[&str] = &[
+    "pod.state",
+    "links.own",
+    "links.host",
+    "net.datapath",
+    "pod.attachment",
+    "sockets.read",
+    "dns.resolv_conf",
+    "dns.udp",
+    "target.resolved",
+    "path.target",
+    "path.any",
+    "connect.port",
+];
+
+/// The verdict: critical findings break, warnings degrade, and what essential check could not look never counts
+/// as healthy.
+pub fn verdict(findings: &[Finding], checks: &[Check]) -> Health {
+    let blind = |c: &Check| c.outcome == Outcome::NotChecked && ESSENTIAL.contains(&c.id.as_ref());
+    match findings.iter().map(|f| f.severity).max() {
+        Some(Severity::Critical) => Health::Broken,
+        Some(Severity::Warning) => Health::Degraded,
+        _ if checks.iter().any(blind) => Health::Unknown,
+        _ => Health::Healthy,
+    }
+}
+
+/// What explains what: the nearest cause of a consequence stands first. `family.*` is a whole family.
+const EXPLAINS: &[(&str, &[&str])] = &[
+    (
+        "mtu.black_hole",
+        &[
+            "mtu.dropped_on_node",
+            "mtu.left_node",
+            "mtu.no_recovery",
+            "sockets.stuck_on_mtu",
+            "dns.large_answers_lost",
+        ],
+    ),
+    ("mtu.reverse_black_hole", &["sockets.stuck_on_mtu", "dns.large_answers_lost"]),
+    ("mtu.narrowed", &["mtu.cached", "mtu.cache_left", "net.path_mtus_remembered"]),
+    ("links.veth_mtu_mismatch", SMALLER),
+    ("links.bridge_port_smaller", SMALLER),
+    ("links.tunnel_exceeds_underlay", SMALLER),
+    ("links.pod_exceeds_bridged_tunnel", SMALLER),
+    ("links.route_mtu_exceeds_link", SMALLER),
+    ("links.pod_exceeds_tunnel", SMALLER),
+    ("links.pod_exceeds_uplink", SMALLER),
+    ("tunnel.exceeds_path", SMALLER),
+    ("pod.sandbox_not_ready", &["pod.container_down", "pod.address_missing", "links.not_read"]),
+    ("net.fragments_lost", &["mtu.black_hole", "dns.large_answers_lost"]),
+    ("net.conntrack_race", &["dns.half_answered", "dns.slow"]),
+    (
+        "net.conntrack_full",
+        &[
+            "dns.half_answered",
+            "dns.slow",
+            "connect.syn_lost",
+            "connect.silent",
+            "dns.no_answer",
+            "dns.target_fails",
+            "sockets.syn_unanswered",
+            "sockets.peer_silent",
+        ],
+    ),
+    ("net.checksum_errors", &["dns.slow", "connect.syn_lost"]),
+    ("net.remembered_tiny", &["sockets.tiny_path_mtu", "mtu.cache_stale"]),
+    ("net.tunnel_path_remembered", &["mtu.black_hole", "mtu.narrowed"]),
+    ("net.tunnel_peer_unknown", NOTHING_LEAVES),
+    (
+        "net.tunnel_remote_silent",
+        &["tunnel.remote_silent", "mtu.unreachable", "connect.silent", "connect.no_way"],
+    ),
+    ("net.forwarding_off", NOTHING_LEAVES),
+    ("net.reverse_path_drops", NOTHING_LEAVES),
+    ("node.neighbour_table_full", NOTHING_LEAVES),
+    ("net.gateway_silent", NOTHING_LEAVES),
+    ("pod.interface_down", NOTHING_LEAVES),
+    ("pod.address_missing", NOTHING_LEAVES),
+    ("pod.no_default_route", NOTHING_LEAVES),
+    ("mtu.next_hop_silent", NOTHING_LEAVES),
+    ("mtu.unreachable", &["connect.silent", "connect.no_way"]),
+    ("dns.no_answer", &["dns.target_fails"]),
+    ("dns.udp_lost", &["dns.target_fails"]),
+    ("dns.server_fails", &["dns.target_fails"]),
+    ("dns.server_silent", &["dns.target_fails"]),
+];
+
+/// What a hop that is too small does.
+const SMALLER: &[&str] = &[
+    "mtu.black_hole",
+    "mtu.narrowed",
+    "mtu.reverse_black_hole",
+    "tunnel.exceeds_path",
+    "sockets.stuck_on_mtu",
+    "dns.large_answers_lost",
+];
+
+/// What follows when packets do not leave at all.
+const NOTHING_LEAVES: &[&str] = &[
+    "mtu.next_hop_silent",
+    "mtu.unreachable",
+    "dns.no_answer",
+    "dns.target_fails",
+    "connect.silent",
+    "connect.no_way",
+    "sockets.syn_unanswered",
+    "sockets.peer_silent",
+    "sockets.mtu_suspected",
+];
+
+/// A veth lets the four bytes of a VLAN tag more through than its MTU.
+const SLACK: u64 = 4;
+
+/// Findings in the order in which they are read, and what each follows from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ranked {
+    /// Causes before their consequences, the worst first; a cause counts as bad as the worst that it explains.
+    pub findings: Vec<Finding>,
+    /// For each finding the place of the one that explains it.
+    pub because: Vec<Option<usize>>,
+}
+
+/// Puts the root cause first.
+pub fn rank(mut findings: Vec<Finding>) -> Ranked {
+    let mut seen: Vec<Finding> = Vec::new();
+    findings.retain(|finding| {
+        let new = !seen.contains(finding);
+        if new {
+            seen.push(finding.clone());
+        }
+        new
+    });
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    let parents: Vec<Option<usize>> = (0..findings.len()).map(|at| cause(&findings, at)).collect();
+    let root = |mut at: usize| {
+        // A table with a circle in it must not hang: a way is never longer than the list.
+        for _ in 0..parents.len() {
+            match parents.get(at).copied().flatten() {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        at
+    };
+    let depth = |mut at: usize| {
+        let mut depth = 0;
+        while let Some(parent) = parents.get(at).copied().flatten().filter(|_| depth < parents.len()) {
+            at = parent;
+            depth += 1;
+        }
+        depth
+    };
+    let roots: Vec<usize> = (0..findings.len()).map(root).collect();
+    let severity = |at: usize| findings.get(at).map(|f| f.severity);
+    let worst = |root: usize| {
+        (0..findings.len()).filter(|&at| roots.get(at) == Some(&root)).filter_map(severity).max()
+    };
+    let mut order: Vec<usize> = (0..findings.len()).collect();
+    order.sort_by_key(|&at| {
+        let root = roots.get(at).copied().unwrap_or(at);
+        // Of two equally bad the one that explains more.
+        let explains = roots.iter().filter(|&&r| r == root).count();
+        let place = (std::cmp::Reverse(worst(root)), std::cmp::Reverse(explains), root);
+        (place, depth(at), std::cmp::Reverse(severity(at)), at)
+    });
+    let place = |at: usize| order.iter().position(|&o| o == at);
+    let because = order.iter().map(|&at| parents.get(at).copied().flatten().and_then(place)).collect();
+    let findings = order.iter().filter_map(|&at| findings.get(at).cloned()).collect();
+    Ranked { findings, because }
+}
+
+/// The finding that explains the one at `at`: by the first line of the table that fits.
+fn cause(findings: &[Finding], at: usize) -> Option<usize> {
+    let consequence = findings.get(at)?;
+    EXPLAINS.iter().filter(|(_, explained)| explained.contains(&consequence.id)).find_map(|(id, _)| {
+        findings
+            .iter()
+            .enumerate()
+            .find(|(_, cause)| cause.id == *id && *id != consequence.id && sizes_agree(cause, consequence))
+            .map(|(other, _)| other)
+    })
+}
+
+/// Where both speak of sizes they have to speak of the same: what arrives at most is a size that the cause names,
+/// or the difference of two. Where the consequence names none the table decides.
+fn sizes_agree(cause: &Finding, consequence: &Finding) -> bool {
+    let arrives = consequence
+        .evidence
+        .iter()
+        .find(|e| e.what == "largest packet that arrived" || e.what.starts_with("path MTU to "))
+        .and_then(|e| e.value.as_u64());
+    let Some(arrives) = arrives else { return true };
+    let sizes: Vec<u64> = cause
+        .evidence
+        .iter()
+        .filter(|e| e.unit.as_deref() == Some("bytes"))
+        .filter_map(|e| e.value.as_u64())
+        .collect();
+    let near = |size: u64| (size..=size.saturating_add(SLACK)).contains(&arrives);
+    sizes.iter().any(|&size| near(size)) || sizes.iter().any(|&a| sizes.iter().any(|&b| a > b && near(a - b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::{Rule, connect, links, path, resolve, tunnel_path};
+    use crate::facts::Evidence;
+
+    fn finding(rule: &Rule, sizes: &[(&'static str, u32)]) -> Finding {
+        let mut evidence: Vec<Evidence> =
+            sizes.iter().map(|(what, size)| Evidence::new(*what, *size, "bytes", "x")).collect();
+        if evidence.is_empty() {
+            evidence.push(Evidence::text("x", "x", "x"));
+        }
+        rule.finding("default/web-0", rule.id, evidence, rule.fix)
+    }
+
+    fn order(findings: Vec<Finding>) -> Vec<(&'static str, Option<usize>)> {
+        let ranked = rank(findings);
+        ranked.findings.iter().map(|f| f.id).zip(ranked.because).collect()
+    }
+
+    const ARRIVES: &str = "largest packet that arrived";
+
+    #[test]
+    fn the_root_cause_stands_before_what_it_explains_however_mild_it_is() {
+        let tunnel = [("tunnel", 1500), ("overhead", 50), ("below", 1500)];
+        let all = vec![
+            finding(&path::NO_RECOVERY, &[]),
+            finding(&path::BLACK_HOLE, &[(ARRIVES, 1450)]),
+            finding(&connect::REFUSED, &[]),
+            finding(&links::TUNNEL_EXCEEDS_UNDERLAY, &tunnel),
+        ];
+        assert_eq!(
+            order(all),
+            [
+                ("links.tunnel_exceeds_underlay", None),
+                ("mtu.black_hole", Some(0)),
+                ("mtu.no_recovery", Some(1)),
+                ("connect.refused", None),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cause_of_another_size_explains_nothing() {
+        let mismatch = finding(&links::VETH_MTU_MISMATCH, &[("inside", 9000), ("outside", 1500)]);
+        let hole = finding(&path::BLACK_HOLE, &[(ARRIVES, 1354)]);
+        assert_eq!(
+            order(vec![mismatch.clone(), hole.clone()]),
+            [("mtu.black_hole", None), ("links.veth_mtu_mismatch", None)]
+        );
+        // A veth lets four bytes more through than it says, and a tunnel takes its overhead of what is below.
+        let below = finding(
+            &tunnel_path::TUNNEL_EXCEEDS_PATH,
+            &[("mtu", 1450), ("overhead", 50), ("path MTU to x", 1400)],
+        );
+        assert_eq!(
+            order(vec![mismatch, hole, below]),
+            [("tunnel.exceeds_path", None), ("mtu.black_hole", Some(0)), ("links.veth_mtu_mismatch", None)]
+        );
+    }
+
+    #[test]
+    fn what_is_said_twice_is_told_once_and_mild_findings_come_last() {
+        let all = vec![
+            finding(&resolve::TCP_FAILS, &[]),
+            finding(&resolve::SLOW, &[]),
+            finding(&resolve::SLOW, &[]),
+        ];
+        assert_eq!(order(all), [("dns.slow", None), ("dns.tcp_fails", None)]);
+    }
+
+    #[test]
+    fn every_line_of_the_table_names_rules_and_no_circle() {
+        let known: Vec<&str> = crate::diagnose::rules().iter().map(|r| r.id).collect();
+        for (cause, explained) in EXPLAINS {
+            assert!(known.contains(cause), "{cause} is no rule");
+            for id in *explained {
+                assert!(known.contains(id), "{id} is no rule");
+                assert!(
+                    id == cause || !EXPLAINS.iter().any(|(other, back)| other == id && back.contains(cause)),
+                    "{cause} and {id} explain each other"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_never_healthy() {
+        let passed = Check::passed("links.own", "x");
+        let blind = Check::not_checked("net.datapath", "Cilium");
+        let extra = Check::not_checked("dns.large_answers", "no large name");
+        let warning = finding(&resolve::SLOW, &[]);
+        let info = finding(&resolve::TCP_FAILS, &[]);
+        assert_eq!(verdict(&[], &[passed.clone(), extra.clone()]), Health::Healthy);
+        assert_eq!(verdict(std::slice::from_ref(&info), &[passed.clone(), blind.clone()]), Health::Unknown);
+        assert_eq!(verdict(&[info, warning], &[blind]), Health::Degraded);
+        assert_eq!(verdict(&[finding(&connect::SILENT, &[])], &[passed]), Health::Broken);
+    }
+}
