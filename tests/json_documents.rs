@@ -13,8 +13,8 @@
 mod support;
 
 use nsprobe::report::{
-    CaptureReport, ErrorDocument, LinksDocument, MtuComparison, MtuReport, PodsDocument, RulesDocument,
-    SocketsDocument,
+    CaptureReport, DiagnoseReport, ErrorDocument, LinksDocument, MtuComparison, MtuReport, PodsDocument,
+    RulesDocument, SocketsDocument,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -37,14 +37,23 @@ fn generated<T: schemars::JsonSchema>(name: &str) -> Value {
 
 /// Its results are whole documents of `mtu`.
 fn comparison() -> Value {
-    let mut schema = generated::<MtuComparison>("mtu_comparison");
+    with_searches(generated::<MtuComparison>("mtu_comparison"), "results")
+}
+
+/// So are its paths.
+fn diagnosis() -> Value {
+    with_searches(generated::<DiagnoseReport>("diagnose"), "paths")
+}
+
+/// The items under `key` are whole documents of `mtu`.
+fn with_searches(mut schema: Value, key: &str) -> Value {
     let mut one = generated::<MtuReport>("mtu");
     let parts = one.as_object_mut().unwrap().remove("$defs").unwrap();
     let all = schema["$defs"].as_object_mut().unwrap();
     all.extend(parts.as_object().unwrap().clone());
     one.as_object_mut().unwrap().remove("$schema");
     all.insert("MtuDocument".into(), one);
-    schema["properties"]["results"]["items"] = json!({"$ref": "#/$defs/MtuDocument"});
+    schema["properties"][key]["items"] = json!({"$ref": "#/$defs/MtuDocument"});
     schema
 }
 
@@ -58,6 +67,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("sockets", generated::<SocketsDocument>("sockets")),
         ("mtu", generated::<MtuReport>("mtu")),
         ("mtu_comparison", comparison()),
+        ("diagnose", diagnosis()),
         ("capture", generated::<CaptureReport>("capture")),
     ]
 }

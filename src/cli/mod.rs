@@ -2,6 +2,7 @@
 
 mod capture;
 mod context;
+mod diagnose;
 mod exec;
 mod extcap;
 mod failure;
@@ -124,6 +125,8 @@ pub(crate) enum Command {
     Sockets(sockets::SocketsArgs),
     /// Capture packets inside each SOURCE's network namespace.
     Capture(Box<capture::CaptureArgs>),
+    /// Everything that applies, at once: one report, one verdict, the root cause first.
+    Diagnose(diagnose::DiagnoseArgs),
     /// Run a host tool in SOURCE's network and UTS namespaces, as nsenter -n -u does.
     Exec(exec::ExecArgs),
     /// A shell with the host's tools in SOURCE's network and UTS namespaces.
@@ -145,6 +148,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Links(args) => links::run(&args, &mut context),
         Command::Sockets(args) => sockets::run(&args, &mut context),
         Command::Capture(args) => capture::run(&args, &mut context),
+        Command::Diagnose(args) => diagnose::run(&args, &mut context),
         Command::Exec(args) => exec::run_exec(&args, &mut context),
         Command::Shell(args) => exec::run_shell(&args, &mut context),
         Command::Rules(args) => rules::run(&args, &mut context),

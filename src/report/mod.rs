@@ -1,6 +1,7 @@
 //! Facts and findings → people and machines. Nothing else writes to standard output.
 
 mod capture;
+mod diagnose;
 mod json;
 mod links;
 mod mtu;
@@ -11,6 +12,7 @@ mod sockets;
 mod text;
 
 pub use capture::{CaptureReport, render_capture};
+pub use diagnose::{DiagnoseReport, DiagnoseTarget, PathRow, render_diagnose};
 pub use json::{Document, ErrorDocument, document};
 pub use links::{LinksDocument, LinksView, render_links};
 pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_change, render_comparison, render_mtu};

@@ -1,0 +1,383 @@
+//! The parts that came → checks and findings, and of these one report.
+
+use super::part::{Kernel, Links, Place};
+use super::paths::{Measured, Path, Role};
+use crate::diagnose::chain::find;
+use crate::diagnose::connect::check_connect;
+use crate::diagnose::datapath::{self, check_datapath};
+use crate::diagnose::kernel::{self, KernelView, check_kernel};
+use crate::diagnose::links::{check_links, check_unread};
+use crate::diagnose::pod::{check_namespace, check_pod};
+use crate::diagnose::resolve::check_names;
+use crate::diagnose::runtime::check_runtime;
+use crate::diagnose::sockets::{self, Unread, check_sockets};
+use crate::diagnose::tunnel_path::{TunnelPath, check_tunnel_path};
+use crate::facts::{
+    Check, Connect, Finding, KernelState, MeasuredPath, NameResolution, Namespace, Outcome, Severity, Verdict,
+};
+use crate::observe::{Neighbour, Owners, SocketList};
+use crate::report::MtuReport;
+
+/// Everything that came before the deadline; `None` is what did not.
+#[derive(Default)]
+pub(super) struct Collected {
+    pub(super) links: Option<Links>,
+    pub(super) sockets: Option<(Result<SocketList, String>, Owners)>,
+    pub(super) kernel: Option<Kernel>,
+    /// The same at the end.
+    pub(super) kernel_later: Option<Kernel>,
+    pub(super) names: Option<Result<NameResolution, String>>,
+    /// SOURCE has files that name servers.
+    pub(super) has_names: bool,
+    pub(super) connect: Option<Connect>,
+    /// A port was named.
+    pub(super) has_port: bool,
+    /// `None`: no target was named; an error: why it has no address.
+    pub(super) target: Option<Result<(), String>>,
+    pub(super) paths: Vec<(Path, Result<Measured, String>)>,
+    /// Paths that did not come back before the deadline.
+    pub(super) late_paths: Vec<Path>,
+    /// Other ends of tunnels that were too many.
+    pub(super) more_remotes: usize,
+    /// Peers that were too many.
+    pub(super) more_peers: usize,
+}
+
+const LATE: &str = "it did not end before the deadline";
+
+/// Checks and findings, in no order yet.
+#[derive(Default)]
+pub(super) struct Conclusion {
+    pub(super) checks: Vec<Check>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What all of it says.
+pub(super) fn conclude(place: &Place, all: &Collected) -> Conclusion {
+    let mut said = Conclusion::default();
+    said.pod(place, all);
+    said.links(place, all);
+    said.kernel(all);
+    said.sockets(place, all);
+    said.names(place, all);
+    match (&all.target, &all.connect) {
+        (Some(Err(why)), _) => said.checks.push(Check::not_checked("target.resolved", why.clone())),
+        (Some(Ok(())), _) => said.checks.push(Check::passed("target.resolved", "it has an address")),
+        (None, _) => {}
+    }
+    match &all.connect {
+        Some(connect) => {
+            let (check, finding) = check_connect(&place.source.label, connect);
+            said.checks.push(check);
+            said.findings.extend(finding);
+        }
+        None if all.has_port => {
+            let why = if matches!(all.target, Some(Err(_))) { "the target has no address" } else { LATE };
+            said.checks.push(Check::not_checked("connect.port", why));
+        }
+        None => {}
+    }
+    said.paths(all);
+    said
+}
+
+impl Conclusion {
+    /// A check that fails with the first finding that warns, and passes without.
+    fn check(&mut self, id: &'static str, found: &[Finding], seen: impl Into<String>) {
+        let worst = found.iter().filter(|f| f.severity > Severity::Info).max_by_key(|f| f.severity);
+        self.checks.push(match worst {
+            Some(finding) => Check::failed(id, finding.summary.clone()),
+            None => Check::passed(id, seen),
+        });
+        self.findings.extend(found.iter().cloned());
+    }
+
+    fn blind(&mut self, id: &'static str, why: impl Into<String>) {
+        self.checks.push(Check::not_checked(id, why));
+    }
+
+    fn pod(&mut self, place: &Place, all: &Collected) {
+        let source = &place.source;
+        if let Some(degraded) = &source.degraded {
+            self.check("runtime.answers", &[check_runtime(degraded, None)], "");
+        }
+        let Some(pod) = &source.pod else { return };
+        if source.degraded.is_none() && !source.label.starts_with("pid:") {
+            self.check("runtime.answers", &[], "it listed the pods");
+        }
+        let (check, findings) = check_pod(pod, source.host_network);
+        self.checks.push(check);
+        self.findings.extend(findings);
+        if let (Some(Links { own: Ok(own), .. }), false) = (&all.links, place.is_host()) {
+            self.check(
+                "pod.namespace",
+                &check_namespace(pod, own),
+                "it holds the pod's addresses and a default route",
+            );
+        }
+    }
+
+    fn links(&mut self, place: &Place, all: &Collected) {
+        let Some(Links { own, host }) = &all.links else {
+            for id in ["links.own", "links.host", datapath::ID] {
+                self.blind(id, LATE);
+            }
+            return;
+        };
+        let inode = place.host.as_ref().map_or(0, |h| h.netns.inode());
+        let mut namespaces: Vec<Namespace> = host.iter().cloned().collect();
+        namespaces.extend(own.iter().filter(|own| own.netns_inode != inode).cloned());
+        let findings = check_links(&namespaces, inode);
+        let (hosts, owns): (Vec<Finding>, Vec<Finding>) =
+            findings.into_iter().partition(|f| f.subject == "host" && !place.is_host());
+        let seen = |n: &Namespace| format!("{} interfaces, {} routes", n.links.len(), n.routes.len());
+        match own {
+            Ok(own) => self.check("links.own", &owns, seen(own)),
+            Err(why) => {
+                self.findings.push(check_unread(&place.source.label, why));
+                self.blind("links.own", why.clone());
+            }
+        }
+        match host {
+            _ if place.is_host() => {}
+            Ok(host) => self.check("links.host", &hosts, seen(host)),
+            Err(why) => {
+                self.findings.push(check_unread("host", why));
+                self.blind("links.host", why.clone());
+            }
+        }
+        match (own, host) {
+            (Ok(own), Ok(host)) => self.checks.push(check_datapath(own, host)),
+            _ => self.blind(datapath::ID, "the interfaces of both sides are not known"),
+        }
+    }
+
+    /// Both namespaces with one check a subject: of two outcomes the worse counts.
+    fn kernel(&mut self, all: &Collected) {
+        let Some(first) = &all.kernel else { return self.blind("net.settings", LATE) };
+        let later = all.kernel_later.as_ref();
+        let links = all.links.as_ref();
+        let own = (
+            kernel::Role::Pod,
+            first.own.as_ref(),
+            later.and_then(|later| later.own.as_ref()),
+            links.and_then(|links| links.own.as_ref().ok()),
+        );
+        let host = (
+            kernel::Role::Node,
+            Some(&first.host),
+            later.map(|later| &later.host),
+            links.and_then(|links| links.host.as_ref().ok()),
+        );
+        let mut checks: Vec<Check> = Vec::new();
+        for (role, first, later, namespace) in [own, host] {
+            let first: &KernelState = match first {
+                None => continue,
+                Some(Ok(state)) => state,
+                Some(Err(why)) => {
+                    checks.push(Check::not_checked("net.settings", why.clone()));
+                    continue;
+                }
+            };
+            let (now, before) = match later {
+                Some(Ok(later)) => (later, Some(first)),
+                _ => (first, None),
+            };
+            let looked = check_kernel(KernelView { role, now, before, namespace });
+            self.findings.extend(looked.findings);
+            checks.extend(looked.checks);
+        }
+        for check in checks {
+            match self.checks.iter_mut().find(|other| other.id == check.id) {
+                Some(other) if rank(&check) > rank(other) => *other = check,
+                Some(_) => {}
+                None => self.checks.push(check),
+            }
+        }
+    }
+
+    fn sockets(&mut self, place: &Place, all: &Collected) {
+        let subject = &place.source.label;
+        let (list, owners) = match &all.sockets {
+            None => return self.blind("sockets.read", LATE),
+            Some((Err(why), _)) => return self.blind("sockets.read", why.clone()),
+            Some((Ok(list), owners)) => (list, owners),
+        };
+        let unread = Unread {
+            unreadable: list.unreadable,
+            left_out: list.left_out,
+            refused: list.refused.clone(),
+            denied: owners.denied,
+            cut: owners.cut,
+        };
+        let mut findings = check_sockets(subject, &list.sockets, &measured(&all.paths));
+        findings.extend(sockets::check_unread(subject, &unread));
+        if list.sockets.is_empty()
+            && let Some(protocol) = list.refused.first()
+        {
+            self.findings.extend(findings);
+            return self.blind(
+                "sockets.read",
+                format!("the kernel gives no diagnostics of {} sockets", protocol.name()),
+            );
+        }
+        let whose = if place.source.host_network && place.source.pod.is_some() {
+            " of its own processes"
+        } else {
+            ""
+        };
+        self.check("sockets.read", &findings, format!("{} sockets{whose}", list.sockets.len()));
+    }
+
+    fn names(&mut self, place: &Place, all: &Collected) {
+        match &all.names {
+            _ if !all.has_names => {}
+            None => ["dns.resolv_conf", "dns.udp"].into_iter().for_each(|id| self.blind(id, LATE)),
+            Some(Err(why)) => {
+                ["dns.resolv_conf", "dns.udp"].into_iter().for_each(|id| self.blind(id, why.clone()));
+            }
+            Some(Ok(names)) => {
+                let (checks, findings) = check_names(&place.source.label, names);
+                self.checks.extend(checks);
+                self.findings.extend(findings);
+            }
+        }
+    }
+
+    fn paths(&mut self, all: &Collected) {
+        let host = all.links.as_ref().and_then(|links| links.host.as_ref().ok());
+        let of = |role: fn(&Role) -> bool| all.paths.iter().filter(move |(path, _)| role(&path.role));
+        let late = |role: fn(&Role) -> bool| all.late_paths.iter().any(|path| role(&path.role));
+        let target: fn(&Role) -> bool = |role| *role == Role::Target;
+        let gateway: fn(&Role) -> bool = |role| *role == Role::Gateway;
+        let peer: fn(&Role) -> bool = |role| matches!(role, Role::Peer { .. });
+        let tunnel: fn(&Role) -> bool = |role| matches!(role, Role::Tunnel(_));
+        for (id, role, more) in [
+            ("path.target", target, 0),
+            ("path.gateway", gateway, 0),
+            ("path.peers", peer, all.more_peers),
+            ("path.tunnels", tunnel, all.more_remotes),
+        ] {
+            let some: Vec<_> = of(role).collect();
+            if some.is_empty() && !late(role) {
+                continue;
+            }
+            self.one_kind(id, &some, late(role), more, host);
+        }
+        match &all.target {
+            Some(Err(_)) => self.blind("path.target", "the target has no address"),
+            Some(Ok(())) => {}
+            None if all.paths.iter().any(|(_, result)| result.as_ref().is_ok_and(|m| settled(&m.report))) => {
+                self.check("path.any", &[], "at least one path was measured");
+            }
+            None => self
+                .blind("path.any", "no path could be measured: nothing that answers is known; name a TARGET"),
+        }
+    }
+
+    /// The paths of one kind: what they say, and one check for all.
+    fn one_kind(
+        &mut self,
+        id: &'static str,
+        paths: &[&(Path, Result<Measured, String>)],
+        late: bool,
+        more: usize,
+        host: Option<&Namespace>,
+    ) {
+        let mut findings = Vec::new();
+        let mut silent = Vec::new();
+        let mut clear = 0;
+        for (path, result) in paths {
+            match result {
+                Ok(measured) => {
+                    findings.extend(measured.report.findings.iter().cloned());
+                    if let (Role::Tunnel(name), Some(host)) = (&path.role, host) {
+                        findings.extend(below_tunnel(name, path, &measured.report, host));
+                    }
+                    if settled(&measured.report) {
+                        clear += 1;
+                    } else {
+                        silent.push(quiet(path, measured));
+                    }
+                }
+                Err(why) => silent.push(format!("{}: {why}", path.input)),
+            }
+        }
+        let bad = findings.iter().any(|f| f.severity > Severity::Info);
+        let plural = if clear == 1 { "" } else { "s" };
+        let mut seen = format!("{clear} path{plural} measured");
+        if more > 0 {
+            seen.push_str(&format!(", {more} more left out"));
+        }
+        if !silent.is_empty() {
+            seen.push_str(&format!("; not measured: {}", silent.join(", ")));
+        }
+        if clear == 0 && !bad {
+            self.findings.extend(findings);
+            let why = if late { LATE.to_owned() } else { silent.join(", ") };
+            return self.blind(id, why);
+        }
+        self.check(id, &findings, seen);
+    }
+}
+
+/// Which of two outcomes of one check counts.
+fn rank(check: &Check) -> u8 {
+    match check.outcome {
+        Outcome::Failed => 2,
+        Outcome::NotChecked => 1,
+        Outcome::Passed => 0,
+    }
+}
+
+/// Why a path has no number.
+fn quiet(path: &Path, measured: &Measured) -> String {
+    let next = match measured.neighbour {
+        Some(Neighbour::Known) => ", though the next hop is there",
+        Some(Neighbour::Failed | Neighbour::Asking) => ", and the next hop is silent",
+        _ => "",
+    };
+    let what = match measured.report.verdict {
+        Verdict::Inconclusive => "gave no clear answer",
+        _ => "answers no ICMP",
+    };
+    format!("{} {what}{next}", path.input)
+}
+
+fn settled(report: &MtuReport) -> bool {
+    matches!(report.verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole)
+}
+
+fn below_tunnel(name: &str, path: &Path, report: &MtuReport, host: &Namespace) -> Option<Finding> {
+    check_tunnel_path(&TunnelPath {
+        tunnel: find(host, name)?,
+        remote: path.address,
+        verdict: report.verdict,
+        path_mtu: report.path_mtu_bytes,
+        sent: report.probes.sent,
+    })
+}
+
+/// What is known of the paths that sockets of SOURCE use.
+fn measured(paths: &[(Path, Result<Measured, String>)]) -> Vec<MeasuredPath> {
+    let own = paths.iter().filter(|(path, _)| !matches!(path.role, Role::Tunnel(_)));
+    own.filter_map(|(path, result)| {
+        let report = &result.as_ref().ok()?.report;
+        Some(MeasuredPath {
+            remote: path.address,
+            method: report.method,
+            verdict: report.verdict,
+            path_mtu_bytes: report.path_mtu_bytes,
+            passes_bytes: report.bounds.passes_bytes,
+        })
+    })
+    .collect()
+}
+
+/// Takes out of a path that nobody named what is no fault of it: silence to ICMP is a filter as often as a break.
+pub(super) fn forgive(path: &Path, report: &mut MtuReport) {
+    if path.role != Role::Target {
+        let silence = ["mtu.unreachable", "mtu.inconclusive", "mtu.target_silent", "mtu.other_method"];
+        report.findings.retain(|finding| !silence.contains(&finding.id));
+    }
+}
