@@ -39,6 +39,14 @@ fn play(name: &str, scenario: &Scenario) -> Option<Vec<String>> {
     if expect.narrowing_ttl.is_some() && ttl != expect.narrowing_ttl.map(u64::from) {
         wrong.push(format!("{name}: narrows at {ttl:?}, expected {:?}\n{document:#}", expect.narrowing_ttl));
     }
+    let reporter = document["narrowing"]["reporter"].as_str().and_then(|text| text.parse().ok());
+    if expect.reporter.is_some() && reporter != expect.reporter {
+        wrong.push(format!("{name}: {reporter:?} says so, expected {:?}\n{document:#}", expect.reporter));
+    }
+    let signalled = document["signalled"].as_bool();
+    if expect.signalled.is_some() && signalled != expect.signalled {
+        wrong.push(format!("{name}: signalled {signalled:?}, expected {:?}\n{document:#}", expect.signalled));
+    }
     Some(wrong)
 }
 
@@ -55,7 +63,7 @@ fn the_kernel_agrees_with_every_scenario_that_it_can_build() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     let wrong: Vec<_> = played.iter().flatten().map(String::as_str).collect();
-    assert!(played.len() >= 45, "only {} scenarios could be built", played.len());
+    assert!(played.len() >= 65, "only {} scenarios could be built", played.len());
     assert!(wrong.is_empty(), "{} of {} wrong\n{}", wrong.len(), played.len(), wrong.join("\n"));
 }
 

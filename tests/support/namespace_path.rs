@@ -2,6 +2,7 @@
 
 use super::virtual_path::{Ptb, Scenario};
 use super::{Netns, run};
+use std::net::IpAddr;
 
 /// The namespaces of one path, from the source to the target; gone when dropped.
 pub struct NamespacePath {
@@ -11,23 +12,17 @@ pub struct NamespacePath {
 
 /// Why this kernel cannot build a scenario: it then plays on the virtual path only.
 pub fn not_for_namespaces(scenario: &Scenario) -> Option<&'static str> {
-    if scenario.hop.iter().any(|h| matches!(h.ptb, Ptb::Names(_))) {
-        return Some("a router of this kernel does not lie");
-    }
     if scenario.hop.iter().any(|h| h.first_passes) {
         return Some("only a tunnel over IPv6 lets the first packet through");
     }
-    if scenario.hop.iter().any(|h| h.ptb_limit.is_some())
-        || scenario.reorder > 0.0
-        || scenario.duplicate > 0.0
-    {
-        return Some("this kernel limits, reorders and doubles no such packets");
+    if scenario.reorder > 0.0 || scenario.duplicate > 0.0 {
+        return Some("this kernel reorders and doubles no packets");
     }
     if scenario.interface_mtu > 65_535 {
         return Some("only the loopback has such an MTU");
     }
-    if scenario.reverse_mtu.is_some() {
-        return Some("the way back is the way there");
+    if scenario.reverse_mtu.is_some() && scenario.family == 6 {
+        return Some("echo replies over IPv6 never come in fragments");
     }
     if scenario.family == 6 && scenario.hop.iter().any(|h| h.mtu < 1280) {
         return Some("the kernel takes IPv6 off a link below 1280 bytes");
@@ -97,6 +92,11 @@ impl NamespacePath {
         let path = Self { nodes, family };
         path.forward();
         path.filter(scenario);
+        if let Some(mtu) = scenario.reverse_mtu {
+            // The target's own route back is as narrow: its replies leave in fragments.
+            let via = address(family, links - 1, 1);
+            path.target_namespace().ip(&format!("{ip} change {} via {via} mtu {mtu}", network(family, 0)));
+        }
         path.settle();
         path
     }
@@ -140,6 +140,28 @@ impl NamespacePath {
             let output = "add chain inet t o { type filter hook output priority 0; }";
             if matches!(hop.ptb, Ptb::Silent) {
                 rules.push((at + 1, format!("{output}; add rule inet t o icmp type destination-unreachable icmp code 4 drop; add rule inet t o icmpv6 type packet-too-big drop")));
+            }
+            // What the router says is changed on its way out: it lies, or seems to be somebody else.
+            let told = ["icmp type destination-unreachable icmp code 4", "icmpv6 type packet-too-big"];
+            let mut change = |what: [String; 2]| {
+                rules.extend(
+                    told.iter()
+                        .zip(what)
+                        .map(|(told, what)| (at + 1, format!("{output}; add rule inet t o {told} {what}"))),
+                );
+            };
+            if let Some((burst, rate)) = hop.ptb_limit {
+                change([4, 6].map(|_| format!("limit rate over {rate}/second burst {burst} packets drop")));
+            }
+            if let Ptb::Names(mtu) = hop.ptb {
+                change([format!("icmp mtu set {mtu}"), format!("icmpv6 mtu set {mtu}")]);
+            }
+            match hop.ptb_from {
+                Some(from @ IpAddr::V4(_)) => rules
+                    .push((at + 1, format!("{output}; add rule inet t o {} ip saddr set {from}", told[0]))),
+                Some(from @ IpAddr::V6(_)) => rules
+                    .push((at + 1, format!("{output}; add rule inet t o {} ip6 saddr set {from}", told[1]))),
+                None => {}
             }
             if !hop.expired {
                 rules.push((at + 1, format!("{output}; add rule inet t o icmp type time-exceeded drop; add rule inet t o icmpv6 type time-exceeded drop")));

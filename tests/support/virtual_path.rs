@@ -52,6 +52,8 @@ pub struct HopSpec {
     pub ptb: Ptb,
     /// PTBs at once and a second, when it limits them.
     pub ptb_limit: Option<(f64, f64)>,
+    /// Whose address its PTBs come from, when that is not its own.
+    pub ptb_from: Option<IpAddr>,
     /// Lets the first oversize packet through, as a tunnel does that still has to learn its path MTU.
     #[serde(default)]
     pub first_passes: bool,
@@ -97,6 +99,8 @@ pub struct Expect {
     pub signalled: Option<bool>,
     /// First hop that the large packet does not reach.
     pub narrowing_ttl: Option<u8>,
+    /// Who says so.
+    pub reporter: Option<IpAddr>,
     /// Upper bound of probes.
     pub max_probes: Option<u32>,
     /// Upper bound of virtual time.
@@ -226,7 +230,8 @@ impl Scenario {
                     Ptb::Names(mtu) => mtu,
                     Ptb::Silent => return None,
                 };
-                return Some((Answer::TooBig { mtu, from: router(at + 1) }, share));
+                let from = hop.ptb_from.unwrap_or_else(|| router(at + 1));
+                return Some((Answer::TooBig { mtu, from }, share));
             }
         }
         if !self.target.echo || memory.target.as_mut().is_some_and(|bucket| !bucket.take(now)) {

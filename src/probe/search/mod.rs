@@ -39,7 +39,6 @@ pub struct Search {
     records: Records,
     queue: VecDeque<(u32, Option<u8>)>,
     flight: u16,
-    flight_bytes: u32,
     next_send: Duration,
     bytes: u64,
     slow: u32,
@@ -66,7 +65,6 @@ impl Search {
             records: Records::default(),
             queue,
             flight: 1,
-            flight_bytes: 0,
             next_send: Duration::ZERO,
             bytes: 0,
             slow: 0,
@@ -116,12 +114,16 @@ impl Search {
             Fate::Lost => self.reorder = (self.reorder * 2).min(64),
             Fate::InFlight => {}
         }
-        let late = record.fate == Fate::Lost && record.ttl.is_none();
+        let size = record.size;
         record.fate = Fate::Answered { at: now, answer: event.answer };
         self.news = true;
-        let size = record.size;
-        if late && matches!(event.answer, Answer::Reply { .. }) {
-            self.doubt(size);
+        if matches!(&self.phase, Phase::Hops(locate) if size >= locate.large)
+            && matches!(event.answer, Answer::Reply { .. })
+        {
+            // It arrived after all: a PTB named too little, or a loss was judged too early. The verdict is taken back.
+            record.ttl = None;
+            (self.phase, self.verdict) = (Phase::Sizes, None);
+            self.queue.clear();
         }
         match event.answer {
             Answer::TooBig { mtu, from } if mtu >= size || mtu < self.plan.floor => {
@@ -131,7 +133,12 @@ impl Search {
                 // Larger ones that are still queued would draw the same answer, and of the ladder below nothing is
                 // left to learn: the named size is tried next.
                 let (first, control) = (self.flight == 1, self.plan.control);
-                self.queue.retain(|(size, _)| *size == mtu || *size < mtu && (!first || *size <= control));
+                // Unless more than it names has arrived already.
+                let lie = self.records.passes().is_some_and(|passes| mtu < passes);
+                self.queue.retain(|(queued, _)| match lie {
+                    true => *queued < size,
+                    false => *queued == mtu || *queued < mtu && (!first || *queued <= control),
+                });
             }
             Answer::Reply { .. }
                 if size == self.plan.max
@@ -211,14 +218,6 @@ impl Search {
         }
     }
 
-    /// An answer to a probe that was given up came while hops are looked for: a verdict that it belies is taken back.
-    fn doubt(&mut self, size: u32) {
-        if matches!(&self.phase, Phase::Hops(locate) if size >= locate.large) {
-            (self.phase, self.verdict) = (Phase::Sizes, None);
-            self.queue.clear();
-        }
-    }
-
     /// Ends the search; while hops are looked for the verdict on the sizes stands already.
     fn stop(&mut self, note: PathNote, now: Duration) {
         if matches!(self.phase, Phase::Done) {
@@ -266,16 +265,20 @@ impl Search {
             fate: Fate::InFlight,
         });
         self.bytes += u64::from(size);
-        self.flight_bytes += size;
         let pause = if let Some(rate) = self.plan.rate_pps {
             Duration::from_secs_f64(1.0 / f64::from(rate.max(1)))
-        } else if self.flight_bytes > self.plan.burst_bytes() {
+        } else if self.bytes_on_the_way() > self.plan.burst_bytes() {
             Duration::from_micros(u64::from(size) * 1000 / u64::from(plan::PACE_BYTES_PER_MS))
         } else {
             Duration::ZERO
         };
         self.next_send = now + pause;
         Probe { id, size, ttl }
+    }
+
+    /// What may still fill a queue: what was answered or given up has left it.
+    fn bytes_on_the_way(&self) -> u32 {
+        self.records.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum()
     }
 
     /// How long a probe is waited for: (with a later one answered, as the last one). As RACK (RFC 8985)
@@ -331,7 +334,14 @@ impl Search {
             return None;
         }
         let passes = self.records.passes().unwrap_or(0);
-        self.claim(passes).filter(|m| *m > passes && *m >= self.plan.control && self.records.sent(*m) == 0)
+        let claim = self.claim(passes).filter(|m| *m >= self.plan.control)?;
+        if claim > passes && self.records.sent(claim) == 0 {
+            return Some(claim);
+        }
+        // Who looks for the hop sends one byte more anyway; over IPv6 that is the scouts' business.
+        let more = claim + 1;
+        let alone = !self.plan.locate && self.plan.floor < 1280 && claim >= passes && more < self.plan.max;
+        (alone && self.records.sent(more) == 0).then_some(more)
     }
 
     fn advance(&mut self, now: Duration) {
@@ -370,7 +380,6 @@ impl Search {
 
     fn start_flight(&mut self, flight: Vec<(u32, Option<u8>)>, now: Duration) {
         self.flight = self.flight.saturating_add(1);
-        self.flight_bytes = 0;
         self.next_send = self.next_send.max(now + self.ration_pause(now));
         self.queue.extend(flight);
     }
