@@ -58,8 +58,9 @@ fn flight(
     stop: Option<BorrowedFd<'_>>,
     found: &mut Scouted,
 ) -> Result<bool, ProbeError> {
-    let mut flight =
-        Flight { sent: Vec::new(), control: first + 15, start: Instant::now(), end: patience, open: 0 };
+    let controls = [first + 14, first + 15];
+    let mut flight = Flight { sent: Vec::new(), controls, start: Instant::now(), rtt: None, open: 0 };
+    let _ = echo.send(Probe { id: first + 14, size: plan.control, ttl: None });
     for (id, size) in (first..).zip(sizes) {
         // A larger one than a router has named would draw the same answer.
         if found.too_bigs.iter().any(|(_, mtu, _)| size > mtu) {
@@ -75,10 +76,15 @@ fn flight(
     if flight.sent.is_empty() {
         return Ok(false);
     }
-    let _ = echo.send(Probe { id: flight.control, size: plan.control, ttl: None });
+    let _ = echo.send(Probe { id: first + 15, size: plan.control, ttl: None });
+    let sent = flight.start.elapsed();
     // The largest is carried: then the rest is, too.
-    while flight.open > 0 && flight.start.elapsed() < flight.end && found.arrived != Some(plan.max) {
-        let rest = flight.end.saturating_sub(flight.start.elapsed());
+    while flight.open > 0 && found.arrived != Some(plan.max) {
+        let end = flight.rtt.map_or(patience, |rtt| patience.min(sent + rtt + margin(rtt)));
+        let rest = end.saturating_sub(flight.start.elapsed());
+        if rest.is_zero() {
+            break;
+        }
         let (answers, stopped) = wait(&echo.fds(), stop, rest)?;
         if stopped {
             return Ok(true);
@@ -93,22 +99,21 @@ fn flight(
 /// Scouts on their way.
 struct Flight {
     sent: Vec<(u16, u32)>,
-    control: u16,
+    controls: [u16; 2],
     start: Instant,
-    end: Duration,
+    /// How long the target took to answer any of it.
+    rtt: Option<Duration>,
     open: usize,
 }
 
 impl Flight {
-    /// Takes what has come back. Once the control has, only a margin more is waited: routers are nearer than the
-    /// target, and what has not come soon after its answer does not come.
+    /// Takes what has come back.
     fn read(&mut self, echo: &mut Echo, found: &mut Scouted) {
         while let Some(event) = echo.receive() {
-            let rtt = self.start.elapsed();
-            if event.id == self.control {
-                self.end =
-                    self.end.min(rtt + (rtt / 20).min(Duration::from_millis(4)) + Duration::from_millis(1));
-                found.rtt = Some(rtt);
+            let replied = matches!(event.answer, Answer::Reply { .. });
+            if replied || self.controls.contains(&event.id) {
+                self.rtt = self.rtt.or_else(|| Some(self.start.elapsed()));
+                found.rtt = self.rtt;
             }
             let Some((_, size)) = self.sent.iter().find(|(id, _)| *id == event.id) else { continue };
             self.open = self.open.saturating_sub(1);
@@ -119,6 +124,12 @@ impl Flight {
             }
         }
     }
+}
+
+/// What is waited more once the target has answered something: routers are nearer than the target, and what has not
+/// come soon after its answer does not come.
+fn margin(rtt: Duration) -> Duration {
+    (rtt / 20).min(Duration::from_millis(4)) + Duration::from_millis(1)
 }
 
 /// Scouts as a transport of their own: the target answers each with an error of the same small size, so that

@@ -181,13 +181,11 @@ impl NamespacePath {
         if scenario.loss > 0.0 {
             let percent = (scenario.loss * 100.0).round();
             let chain = "add chain inet t p { type filter hook prerouting priority 0; }";
-            // Neighbour discovery is ICMPv6 too: only what the search meets is lost.
-            for kind in echo {
-                rules.push((
-                    target,
-                    format!("{chain}; add rule inet t p {kind} numgen random mod 100 < {percent} drop"),
-                ));
-            }
+            // What goes to the target, by whatever protocol; neighbour discovery stays whole.
+            let to = if self.family == 6 { "ip6" } else { "ip" };
+            let what =
+                format!("iifname left {to} daddr {} numgen random mod 100 < {percent} drop", self.target());
+            rules.push((1, format!("{chain}; add rule inet t p {what}")));
         }
         for (node, rule) in rules {
             Self::inside(&self.nodes[node], &format!("nft 'add table inet t; {rule}'"));

@@ -407,15 +407,29 @@ impl Search {
     /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
     fn adapt_rate(&mut self) {
         let Some(passes) = self.records.passes() else { return };
-        let controls = self.records.0.iter().filter(|r| r.flight == self.flight && r.size <= passes);
-        let (sent, lost) = controls.fold((0, 0), |(s, l), r| (s + 1, l + u32::from(r.lost())));
+        let controls =
+            self.records.0.iter().filter(|r| r.flight == self.flight && r.ttl.is_none() && r.size <= passes);
+        let lost: Vec<bool> = controls.map(Record::lost).collect();
+        let count = lost.iter().filter(|lost| **lost).count();
+        // Where answers run out those at the end are missing; chance takes one and leaves the next.
+        let mixed = lost.windows(2).any(|pair| pair == [true, false]);
+        let many = lost.len() >= count + 2 && lost.len() >= count * 2;
+        if mixed && many && self.plan.answers.is_none() && self.slow > 0 {
+            // More answers than a limit would give: it was chance.
+            self.slow = 0;
+            self.records.0.iter_mut().for_each(|r| r.rationed = false);
+        }
         // In a rationed flight one answer is all that is hoped for.
-        let short = if self.rationed() { sent > 0 && lost == sent } else { sent >= 2 && lost * 2 >= sent };
+        let short = if self.rationed() {
+            !lost.is_empty() && count == lost.len()
+        } else {
+            count >= 2 && count * 2 >= lost.len() && !mixed
+        };
         if short {
             self.slow = (self.slow + 1).min(SLOWEST);
-            // These losses are the limit's, not the path's.
-            let flight = self.flight;
-            self.records.0.iter_mut().filter(|r| r.flight == flight).for_each(|r| r.rationed = true);
+            // These losses are the limit's, not the path's; and it was there from the beginning.
+            let (flight, first) = (self.flight, self.slow == 1);
+            self.records.0.iter_mut().filter(|r| first || r.flight == flight).for_each(|r| r.rationed = true);
             if self.slow > 1 {
                 self.note(PathNote::LossNotBySize);
             }
