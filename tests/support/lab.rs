@@ -19,7 +19,7 @@ impl Lab {
         let name = format!("t{}x{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let lab = Self { name };
         lab.script(&["up"].into_iter().chain(words.split_whitespace()).collect::<Vec<_>>());
-        lab.script(&["binary", "all", env!("CARGO_BIN_EXE_nsprobe")]);
+        lab.script(&["binary", "all", super::PROGRAM]);
         lab
     }
 

@@ -19,9 +19,15 @@ use std::ffi::OsStr;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The program under test.
+/// The program under test; an example has none.
+pub const PROGRAM: &str = match option_env!("CARGO_BIN_EXE_nsprobe") {
+    Some(program) => program,
+    None => "nsprobe",
+};
+
+/// A run of it.
 pub fn nsprobe() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nsprobe"));
+    let mut command = Command::new(PROGRAM);
     command.env_remove("NSPROBE_LOG").env_remove("CONTAINER_RUNTIME_ENDPOINT").env("NO_COLOR", "1");
     command
 }
@@ -112,7 +118,7 @@ pub fn nsprobe_as_nobody() -> (Command, tempfile::TempDir) {
     let program = folder.path().join("nsprobe");
     // By another process: a child that a parallel test starts would inherit our descriptor, and a file that is
     // open for writing cannot be executed.
-    run("cp", &[env!("CARGO_BIN_EXE_nsprobe"), &*program.to_string_lossy()]);
+    run("cp", &[PROGRAM, &*program.to_string_lossy()]);
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
