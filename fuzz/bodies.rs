@@ -3,6 +3,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each fuzz target uses one of them")]
 
+use nsprobe::capture::{Until, Watch, decode_line};
 use nsprobe::observe::resolve::{Family, Reply, ResolvConf, hosts_lookup, is_host_name, parse_reply};
 use nsprobe::pods::Selector;
 use nsprobe::probe::wire;
@@ -62,4 +63,21 @@ pub fn is_icmp_answer(message: &[u8], target: IpAddr) -> bool {
 pub fn sanitize(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     assert!(!nsprobe::report::sanitize(&text).chars().any(char::is_control));
+}
+
+/// A captured packet: one line of plain text, whatever it is; and what a capture waits for is looked for in it. The
+/// first two bytes choose the link type and the length on the wire.
+pub fn captured_packet(data: &[u8]) {
+    let Some((&[link, length], packet)) = data.split_first_chunk::<2>() else { return };
+    let link = [1u16, 101, 113, 228, 999].into_iter().cycle().nth(link.into()).unwrap_or(1);
+    for detail in [false, true] {
+        let line = decode_line(link, packet, u32::from(length) * 7, detail);
+        assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
+    }
+    let mut watch = Watch::new(vec![Until::TooBig, Until::Reset, Until::Retransmit]);
+    assert!(watch.begin([(link, i32::from(link))].into_iter()).is_ok());
+    let first = watch.look(0, packet).cloned();
+    assert_ne!(first, Some(Until::Retransmit), "nothing is seen twice at once");
+    let second = watch.look(0, packet).cloned();
+    assert!(first == second || (first.is_none() && second == Some(Until::Retransmit)));
 }

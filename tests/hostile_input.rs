@@ -30,6 +30,17 @@ const REPLY: &[u8] = b"\x00\x07\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00\x01a\x07
 const TOO_BIG: &[u8] = b"\x03\x04\xee\x96\x00\x00\x05\x78\x45\x00\x05\x78\x00\x00\x40\x00\x40\x01\x00\x00\
     \x0a\x00\x00\x01\xc0\x00\x02\x01\x08\x00\x00\x00\x4e\x53\x00\x01\x07\x07\x07\x07\x07\x07\x07\x07";
 
+/// An Ethernet frame for `captured_packet`: VXLAN that carries fragmentation needed, which quotes a segment.
+const TUNNELLED: &[u8] = b"\x00\x10\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\x00\
+    \x45\0\0\x72\0\0\x40\0\x40\x11\0\0\xc0\0\x02\x01\xc0\0\x02\x02\xc3\x50\x21\x18\0\x5e\0\0\x08\0\0\0\0\0\x01\0\
+    \x02\0\0\0\0\x04\x02\0\0\0\0\x03\x08\x00\x45\0\0\x40\0\0\0\0\x40\x01\0\0\x0a\0\0\x01\x0a\xf4\x01\x05\
+    \x03\x04\0\0\0\0\x05\x78\x45\0\x05\xdc\0\0\x40\0\x40\x06\0\0\x0a\xf4\x01\x05\x0a\x09\x09\x09\
+    \x9c\x40\x01\xbb\0\0\0\x07\0\0\0\x08\x50\x18\0\x40\0\0\0\0";
+/// A TCP segment over IPv6 behind a VLAN tag, with options and data.
+const SEGMENT: &[u8] = b"\x00\x10\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x81\x00\0\x05\x86\xdd\
+    \x60\0\0\0\0\x1c\x06\x40\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\
+    \x9c\x40\x01\xbb\0\0\0\x07\0\0\0\x08\x60\x18\0\x40\0\0\0\0\x02\x04\x05\xb4\x68\x65\x6c\x6c";
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -57,6 +68,11 @@ proptest! {
     }
 
     #[test]
+    fn captured_packets(bytes in prop_oneof![anything(), like(TUNNELLED), like(SEGMENT)]) {
+        bodies::captured_packet(&bytes);
+    }
+
+    #[test]
     fn text_for_the_terminal(bytes in prop_oneof![anything(), like("\u{1b}[31mweb\u{202e}\u{9b}\r\n".as_bytes())]) {
         bodies::sanitize(&bytes);
     }
@@ -67,5 +83,19 @@ fn the_seeds_are_what_they_claim() {
     use nsprobe::observe::resolve::{Family, Reply, parse_reply};
     let two = Reply::Addresses(vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()]);
     assert_eq!(parse_reply(REPLY, 7, "a.example", Family::V4), Some(two));
+    let line = |seed: &[u8]| nsprobe::capture::decode_line(1, &seed[2..], 200, false);
+    assert!(
+        line(TUNNELLED).contains(
+            "VXLAN vni 1: IP 10.0.0.1 > 10.244.1.5: ICMP 10.9.9.9 unreachable - need to frag (mtu 1400)"
+        ),
+        "{}",
+        line(TUNNELLED)
+    );
+    assert!(line(TUNNELLED).contains("quotes TCP 10.244.1.5.40000 > 10.9.9.9.443 seq 7, 1500 bytes"));
+    assert!(
+        line(SEGMENT).starts_with("vlan 5, IP6 fd00::1.40000 > fd00::2.443: Flags [P.], seq 7:11, ack 8"),
+        "{}",
+        line(SEGMENT)
+    );
     assert!(bodies::is_icmp_answer(TOO_BIG, [192, 0, 2, 1].into()));
 }

@@ -34,6 +34,7 @@ mod ssh;
 mod watch;
 mod words;
 
+pub use decode::decode_line;
 pub use error::CaptureError;
 pub use file::{FileError, Owner, open_capture_file};
 pub use filter::{FilterError, Inside, PointFilter, both, check_filter};
@@ -48,5 +49,5 @@ pub use room::{Leave, Room};
 pub use run::{End, Limits, Progress, Summary, run};
 pub use sink::{Sink, SinkError};
 pub use ssh::{SshConnection, find_ssh_connection};
-pub use watch::Until;
+pub use watch::{Until, Watch};
 pub use words::{Network, Words, tcp_flags, tunnel_errors};

@@ -4,7 +4,7 @@ use super::output::Packet;
 use super::sink::SinkError;
 
 /// How long a packet may lie in the kernel before it is handed over, with a margin; nanoseconds.
-pub(super) const WINDOW_NS: u64 = 150_000_000;
+const WINDOW_NS: u64 = 150_000_000;
 /// Bytes that are kept back at most; beyond, order gives way to memory.
 const LIMIT: usize = 8 << 20;
 
@@ -38,6 +38,18 @@ impl Order {
     /// Whether it holds so much that order must give way.
     pub(super) fn is_full(&self) -> bool {
         self.bytes.len() >= LIMIT
+    }
+
+    /// Up to which time packets have waited long enough when the clock says `now_ns`. A clock that was set back
+    /// leaves packets from its future: nothing is older than them for sure, so all that wait go then, by time
+    /// among themselves, and time in the file runs backwards once.
+    pub(super) fn due(&self, now_ns: u64) -> u64 {
+        let ahead = now_ns.saturating_add(WINDOW_NS);
+        if self.entries.iter().any(|e| e.time_ns > ahead) {
+            u64::MAX
+        } else {
+            now_ns.saturating_sub(WINDOW_NS)
+        }
     }
 
     /// Hands the packets up to `until_ns` to `take`, by time, until it says that it needs no more (`false`).
@@ -107,6 +119,36 @@ mod tests {
         push(&mut order, 0, 35, b"x");
         assert_eq!(release(&mut order, u64::MAX, 9), "xde");
         assert_eq!(release(&mut order, u64::MAX, 9), "");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_no_packet_for_ever() {
+        let (second, hour) = (1_000_000_000, 3_600_000_000_000);
+        let mut order = Order::default();
+        push(&mut order, 0, 2 * hour, b"b");
+        push(&mut order, 1, 2 * hour - second, b"a");
+        assert_eq!(order.due(2 * hour), 2 * hour - WINDOW_NS, "nothing is odd yet");
+        // An hour back: what was captured since is younger, and says that it is older.
+        push(&mut order, 0, hour, b"c");
+        push(&mut order, 1, hour + 1, b"d");
+        let due = order.due(hour + 1);
+        assert_eq!(release(&mut order, due, 9), "cdab");
+        // From here on as ever.
+        push(&mut order, 1, hour + 3, b"f");
+        push(&mut order, 0, hour + 2, b"e");
+        let due = order.due(hour + 2);
+        assert_eq!(release(&mut order, due, 9), "");
+        let due = order.due(hour + 3 + WINDOW_NS);
+        assert_eq!(release(&mut order, due, 9), "ef");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ahead_only_lets_packets_go_sooner() {
+        let mut order = Order::default();
+        push(&mut order, 0, 10, b"a");
+        push(&mut order, 1, 3_600_000_000_000, b"b");
+        let due = order.due(3_600_000_000_000);
+        assert_eq!(release(&mut order, due, 9), "a");
     }
 
     #[test]

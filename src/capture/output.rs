@@ -1,6 +1,6 @@
 //! What becomes of a packet: a pcapng block, a decoded line, or a count.
 
-use super::decode::decode;
+use super::decode::decode_line;
 use super::lines::{Lines, View};
 use super::open::Point;
 use super::pcapng::{
@@ -219,14 +219,11 @@ impl Output {
         let (Some(watch), None) = (&mut self.watch, &self.seen) else { return };
         let link_type = watch.link(packet.point);
         let Some(until) = watch.look(packet.point, packet.data).cloned() else { return };
-        let mut line = String::new();
-        // Writing to a String cannot fail.
-        let _ = decode(&mut line, link_type, packet.data, packet.wire_len, false);
         self.seen = Some(Seen {
             until,
             point: packet.point,
             time_ns: packet.time_ns,
-            packet: line,
+            packet: decode_line(link_type, packet.data, packet.wire_len, false),
             file: self.ring.as_ref().and_then(Ring::current).map(str::to_owned),
         });
     }

@@ -1,7 +1,7 @@
 //! The loop: every handle and the stop signal in one poll, packets by time into the output.
 
 use super::open::{LAST_BLOCK, Point, READ_TIMEOUT};
-use super::order::{Order, WINDOW_NS};
+use super::order::Order;
 use super::output::{Output, Packet, Seen, since_1970};
 use super::room::Room;
 use super::sink::{Halt, SinkError};
@@ -204,7 +204,8 @@ impl Loop<'_> {
             }
             if self.order.is_some() && now.duration_since(self.released) >= RELEASE {
                 self.released = now;
-                self.release(points, output, since_1970(SystemTime::now()).saturating_sub(WINDOW_NS))?;
+                let due = self.order.as_ref().map_or(0, |o| o.due(since_1970(SystemTime::now())));
+                self.release(points, output, due)?;
             }
             if self.left == 0 {
                 break End::Count;

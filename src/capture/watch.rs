@@ -74,7 +74,7 @@ fn notable_layer(layer: &Layer<'_>) -> Option<Notable> {
 }
 
 /// Looks at packets until one is what was waited for.
-pub(super) struct Watch {
+pub struct Watch {
     wanted: Vec<Until>,
     segments: Option<Segments>,
     /// The link type of each point, by number.
@@ -90,7 +90,8 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    pub(super) fn new(wanted: Vec<Until>) -> Self {
+    /// Waits for any of these.
+    pub fn new(wanted: Vec<Until>) -> Self {
         let segments = wanted.contains(&Until::Retransmit).then(Segments::default);
         Self { wanted, segments, links: Vec::new(), programs: Vec::new() }
     }
@@ -99,7 +100,7 @@ impl Watch {
     ///
     /// # Errors
     /// When a filter cannot be compiled for a link.
-    pub(super) fn begin(&mut self, points: impl Iterator<Item = (u16, i32)>) -> Result<(), FilterError> {
+    pub fn begin(&mut self, points: impl Iterator<Item = (u16, i32)>) -> Result<(), FilterError> {
         self.links.clear();
         for (link, datalink) in points {
             self.links.push(link);
@@ -126,7 +127,7 @@ impl Watch {
     }
 
     /// Whether this packet is what was waited for, and which of it.
-    pub(super) fn look(&mut self, point: usize, data: &[u8]) -> Option<&Until> {
+    pub fn look(&mut self, point: usize, data: &[u8]) -> Option<&Until> {
         let link = *self.links.get(point)?;
         let (notable, again) = {
             let again = self.segments.as_mut().is_some_and(|segments| {

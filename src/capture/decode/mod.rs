@@ -27,6 +27,15 @@ impl Depth {
     }
 }
 
+/// A captured packet as one line of text: `link_type` is its LINKTYPE_ number, `wire_len` its length on the wire.
+/// With `detail` what `tcpdump -v` adds.
+pub fn decode_line(link_type: u16, data: &[u8], wire_len: u32, detail: bool) -> String {
+    let mut line = String::new();
+    // Writing to a String cannot fail.
+    let _ = decode(&mut line, link_type, data, wire_len, detail);
+    line
+}
+
 /// Appends `data` decoded; `wire_len` is its length on the wire. With `detail` what `tcpdump -v` adds. Never fails
 /// for what the bytes are.
 ///
