@@ -27,7 +27,7 @@ fn route(to: &str, via: &str, interface: &str) -> Route {
         via: Some(via.parse().unwrap()),
         interface: Some(interface.into()),
         mtu_bytes: None,
-        advmss_bytes: None,
+        ..Route::default()
     }
 }
 
@@ -92,12 +92,13 @@ fn a_healthy_node_is_one_picture() {
 
     250 pods: default/web-000, default/web-001, default/web-002 and 247 more
       eth0 1450 ── veth… 1450 ── cni0 1450 ┄┄ flannel.1 1450 ══ eth0 1500
+      MSS announced: 1410 over IPv4 (1450 − 40)
       flannel.1: VXLAN over IPv4 in eth0, 1500 − 50 = 1450
 
     host
       eth0        1500  up       uplink
       flannel.1   1450  up       VXLAN over IPv4 in eth0, 1500 − 50 = 1450
-      cni0        1450  up       bridge, 250 ports
+      cni0        1450  up       bridge, 250 ports of 1450
       and the ends of pods: 250 of MTU 1450
 
     ── wire or bridge   ┄┄ routed   ══ inside a tunnel   numbers: MTU in bytes
@@ -111,16 +112,18 @@ fn the_narrowest_point_is_marked_and_the_odd_pod_stands_alone() {
     insta::assert_snapshot!(picture(&shown(node(1500, &pods), 80, false), "\n2 pods"), @r"
     2 pods: default/a, default/b
       eth0 1450 ── veth… 1450 ── cni0 1450 ┄┄ flannel.1 1450 ══ eth0 1500
+      MSS announced: 1410 over IPv4 (1450 − 40)
       flannel.1: VXLAN over IPv4 in eth0, 1500 − 50 = 1450
 
     shop/odd
       eth0 1500 ── veth00000002 1500 ── cni0 1450 ┄┄ flannel.1 1450 ══ eth0 1500
                                         ▲ narrowest: 1450
+      MSS announced: 1460 over IPv4 (1500 − 40)
 
     host
       eth0           1500  up       uplink
       flannel.1      1450  up       VXLAN over IPv4 in eth0, 1500 − 50 = 1450
-      cni0           1450  up       bridge, 3 ports
+      cni0           1450  up       bridge, 3 ports: 2 of 1450, 1 of 1500
       veth00000000   1450  up       veth, port of cni0, to eth0 1450 elsewhere
       veth00000001   1450  up       veth, port of cni0, to eth0 1450 elsewhere
       veth00000002   1500  up       veth, port of cni0, to eth0 1500 elsewhere
@@ -135,12 +138,13 @@ fn an_underlay_that_is_too_small_is_the_narrowest_point() {
     default/a
       eth0 1450 ── veth00000000 1450 ── cni0 1450 ┄┄ flannel.1 1450 ══ eth0 1400
                                                        narrowest: 1350 ▲
+      MSS announced: 1410 over IPv4 (1450 − 40)
       flannel.1: VXLAN over IPv4 in eth0, 1400 − 50 = 1350 < 1450
 
     host
       eth0           1400  up       uplink
       flannel.1      1450  up       VXLAN over IPv4 in eth0, 1400 − 50 = 1350 < 1450
-      cni0           1450  up       bridge, 1 port
+      cni0           1450  up       bridge, 1 port of 1450
       veth00000000   1450  up       veth, port of cni0, to eth0 1450 elsewhere
 
     ── wire or bridge   ┄┄ routed   ══ inside a tunnel   numbers: MTU in bytes
@@ -155,12 +159,13 @@ fn a_narrow_terminal_breaks_between_hops_and_keeps_the_mark_in_sight() {
       eth0 1500 ── veth00000000 1500 ── cni0 1450
                         narrowest: 1450 ▲
         ┄┄ flannel.1 1450 ══ eth0 1500
+      MSS announced: 1460 over IPv4 (1500 − 40)
       flannel.1: VXLAN over IPv4 in eth0, 1500 − 50 = 1450
 
     host
       eth0           1500  up       uplink
       flannel.1      1450  up       VXLAN over IPv4 in eth0, 1500 − 50 = 1450
-      cni0           1450  up       bridge, 1 port
+      cni0           1450  up       bridge, 1 port of 1500
       veth00000000   1500  up       veth, port of cni0, to eth0 1500 elsewhere
 
     ── wire or bridge   ┄┄ routed   ══ inside a tunnel   numbers: MTU in bytes

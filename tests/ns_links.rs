@@ -359,3 +359,27 @@ fn remotes_in_the_forwarding_database_are_looked_up_one_by_one() {
     let bound = link(&all[0], "bound");
     assert_eq!((bound.egress.len(), bound.egress[0].interface.as_deref()), (1, Some("eth0")));
 }
+
+#[test]
+fn offloads_are_those_of_ethtool_and_asked_of_tunnels_and_what_carries_them_alone() {
+    let s = node();
+    let full = s.full("node");
+    let all = read(&s, &["node", "p1"]);
+    for name in ["flannel.1", "eth0"] {
+        let ours = link(&all[0], name).offloads.expect("asked");
+        let text = run("ip", &["netns", "exec", &full, "ethtool", "-k", name]);
+        let on = |feature: &str| {
+            let line = text.lines().find(|l| l.trim_start().starts_with(feature)).unwrap();
+            line.split_whitespace().nth(1) == Some("on")
+        };
+        assert_eq!(ours.tx_checksum, on("tx-checksumming:"), "{name}");
+        assert_eq!(ours.tso, on("tcp-segmentation-offload:"), "{name}");
+        assert_eq!(ours.gso, on("generic-segmentation-offload:"), "{name}");
+        assert_eq!(ours.gro, on("generic-receive-offload:"), "{name}");
+    }
+    assert!(link(&all[0], "flannel.1").offloads.unwrap().tx_checksum);
+    run("ip", &["netns", "exec", &full, "ethtool", "-K", "flannel.1", "tx", "off"]);
+    let all = read(&s, &["node", "p1"]);
+    assert!(!link(&all[0], "flannel.1").offloads.unwrap().tx_checksum);
+    assert_eq!((link(&all[0], "cni0").offloads, link(&all[1], "eth0").offloads), (None, None));
+}

@@ -3,6 +3,7 @@
 use super::{Context, Exit, Failure};
 use crate::diagnose::kernel::{KernelView, Role, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
+use crate::diagnose::links_tunnels::check_offloads;
 use crate::diagnose::runtime::check_runtime;
 use crate::facts::{Finding, Namespace, Severity};
 use crate::netns::{NetNs, NetNsError};
@@ -124,6 +125,8 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     }
     findings.extend(check_links(&namespaces, inode));
     findings.extend(check_host(&targets.open, &namespaces, inode));
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    findings.extend(check_offloads(&namespaces, &release));
     let report = LinksDocument { namespaces, findings };
     let verbose = context.global.verbose;
     context.report("nsprobe.links/v1", &report, |out| {

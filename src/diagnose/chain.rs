@@ -2,6 +2,7 @@
 //! bridge → tunnel → uplink, with what fits through each.
 
 use crate::facts::{Link, Namespace, Route};
+use std::net::IpAddr;
 
 /// How an interface hangs on the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,8 @@ pub struct Hop {
     pub mtu_bytes: u32,
     /// What a tunnel around the packet takes of it here, bytes.
     pub taken_bytes: u32,
+    /// A tunnel takes at least that: its exact overhead depends on the packet.
+    pub at_most: bool,
 }
 
 impl Hop {
@@ -132,7 +135,7 @@ pub fn chains(pod: &Namespace, host: &Namespace) -> Vec<Chain> {
         hops.extend(bridge.map(|b| hop(Join::Bridge, b, b.mtu_bytes, 0)));
         let mut ways: Vec<Vec<Hop>> = Vec::new();
         if switched {
-            ways.extend(tunnels(host, bridge).map(|(tunnel, join)| through(host, tunnel, join)));
+            ways.extend(tunnels(host, bridge).flat_map(|(tunnel, join)| through(host, tunnel, join)));
             if ways.is_empty() {
                 ways.extend(out(host, bridge));
             }
@@ -151,24 +154,101 @@ pub fn chains(pod: &Namespace, host: &Namespace) -> Vec<Chain> {
 }
 
 fn hop(join: Join, link: &Link, mtu_bytes: u32, taken_bytes: u32) -> Hop {
-    Hop { join, name: link.name.clone(), kind: link.kind.clone(), mtu_bytes, taken_bytes }
+    let (name, kind) = (link.name.clone(), link.kind.clone());
+    Hop { join, name, kind, mtu_bytes, taken_bytes, at_most: false }
 }
 
-/// A tunnel and what carries it, through tunnels in tunnels.
-fn through(host: &Namespace, tunnel: &Link, join: Join) -> Vec<Hop> {
-    /// A tunnel that is its own underlay by mistake must not turn in circles.
-    const DEEPEST: usize = 4;
-    let mut hops = vec![hop(join, tunnel, tunnel.mtu_bytes, 0)];
-    let (mut inner, mut taken) = (tunnel, 0);
-    for _ in 0..DEEPEST {
-        let (Some(below), Some(overhead)) =
-            (inner.underlay.as_deref().and_then(|name| find(host, name)), inner.overhead_bytes)
-        else {
-            break;
-        };
-        taken += overhead;
-        hops.push(hop(Join::Tunnel, below, below.mtu_bytes, taken));
-        inner = below;
+/// A bridge inside a pod, of a container engine that runs there, and the pod's own way out behind it.
+pub fn nested(pod: &Namespace) -> Vec<Chain> {
+    let Some(way) = uplink(pod).filter(|l| l.kind.as_deref() != Some("bridge")) else { return Vec::new() };
+    let used = |bridge: &Link| pod.links.iter().any(|l| l.up && l.master.as_deref() == Some(&bridge.name));
+    pod.links
+        .iter()
+        .filter(|l| l.kind.as_deref() == Some("bridge") && l.up && used(l))
+        .map(|bridge| Chain {
+            hops: vec![
+                hop(Join::Start, bridge, bridge.mtu_bytes, 0),
+                hop(Join::Route, way, sending_mtu(pod, way), 0),
+            ],
+        })
+        .collect()
+}
+
+/// An interface that carries a tunnel's outer packets, and how large they may be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Below<'a> {
+    /// The interface.
+    pub link: &'a Link,
+    /// Its MTU, or that of the routes to these remotes where it is smaller; bytes.
+    pub mtu_bytes: u32,
+    /// Remotes that are reached so; empty when none is known and the interface is told by the device alone.
+    pub remotes: Vec<IpAddr>,
+}
+
+/// The interfaces below a tunnel, those with the smallest packets first.
+pub fn below<'a>(host: &'a Namespace, tunnel: &Link) -> Vec<Below<'a>> {
+    let mut all: Vec<Below<'a>> = Vec::new();
+    for egress in &tunnel.egress {
+        let Some(link) = egress.interface.as_deref().and_then(|name| find(host, name)) else { continue };
+        let mtu_bytes = egress.mtu_bytes.unwrap_or(link.mtu_bytes);
+        match all.iter_mut().find(|b| b.link.index == link.index && b.mtu_bytes == mtu_bytes) {
+            Some(known) => known.remotes.extend(&egress.remotes),
+            None => all.push(Below { link, mtu_bytes, remotes: egress.remotes.clone() }),
+        }
+    }
+    if all.is_empty()
+        && let Some(link) = tunnel.underlay.as_deref().and_then(|name| find(host, name))
+    {
+        all.push(Below { link, mtu_bytes: link.mtu_bytes, remotes: Vec::new() });
+    }
+    all.sort_by_key(|b| b.mtu_bytes);
+    all
+}
+
+/// A tunnel and what carries it, through tunnels in tunnels; several ways where its remotes are reached differently.
+fn through(host: &Namespace, tunnel: &Link, join: Join) -> Vec<Vec<Hop>> {
+    let start = vec![hop(join, tunnel, tunnel.mtu_bytes, 0)];
+    let mut done = Vec::new();
+    let mut open = vec![(start, tunnel, 0)];
+    while let Some((hops, inner, taken)) = open.pop() {
+        /// Beyond that nobody reads on.
+        const MOST: usize = 8;
+        let overhead = inner.overhead_bytes.or_else(|| inner.tunnel.and_then(|t| t.least_bytes));
+        let ways = below(host, inner);
+        let mut went_on = false;
+        for way in ways.iter().take(MOST) {
+            let Some(overhead) = overhead else { break };
+            // A tunnel that is its own underlay, by mistake or through others, must not turn in circles.
+            if hops.iter().any(|h| h.name == way.link.name) || done.len() + open.len() >= MOST {
+                continue;
+            }
+            let taken = taken + overhead;
+            let mut next = hops.clone();
+            next.push(Hop {
+                at_most: inner.overhead_bytes.is_none() || hops.last().is_some_and(|h| h.at_most),
+                ..hop(Join::Tunnel, way.link, way.mtu_bytes, taken)
+            });
+            went_on = true;
+            open.push((next, way.link, taken));
+        }
+        if !went_on {
+            done.push(lower(host, hops, inner, taken));
+        }
+    }
+    done
+}
+
+/// What an outgoing VLAN sits on, down to the device.
+fn lower(host: &Namespace, mut hops: Vec<Hop>, last: &Link, taken: u32) -> Vec<Hop> {
+    let mut upper = last;
+    while matches!(upper.kind.as_deref(), Some("vlan" | "macvlan" | "ipvlan"))
+        && let Some(peer) = upper.peer.as_ref().filter(|p| p.netns_inode == Some(host.netns_inode))
+        && let Some(link) = host.links.iter().find(|l| l.index == peer.index)
+        && !hops.iter().any(|h| h.name == link.name)
+    {
+        let at_most = hops.last().is_some_and(|h| h.at_most);
+        hops.push(Hop { at_most, ..hop(Join::Wire, link, link.mtu_bytes, taken) });
+        upper = link;
     }
     hops
 }
@@ -182,5 +262,5 @@ fn out(host: &Namespace, bridge: Option<&Link>) -> Option<Vec<Hop>> {
         })?;
         return Some(vec![hop(Join::Bridge, port, port.mtu_bytes, 0)]);
     }
-    Some(vec![hop(Join::Route, uplink, uplink.mtu_bytes, 0)])
+    Some(lower(host, vec![hop(Join::Route, uplink, uplink.mtu_bytes, 0)], uplink, 0))
 }

@@ -100,6 +100,7 @@ mod tests {
             interface: Some("eth0".into()),
             mtu_bytes: None,
             advmss_bytes: None,
+            ..Route::default()
         };
         Namespace { subject: subject.into(), netns_inode: inode, links, routes: vec![default], unreadable: 0 }
     }

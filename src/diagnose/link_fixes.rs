@@ -2,15 +2,16 @@
 
 use crate::facts::{Link, Route};
 
-/// The CNI setting that decides the MTU, told from the name its tunnel has.
-fn cni_setting(tunnel: &str, pod_mtu: u32) -> String {
+/// The CNI setting that decides the MTU, told from the name its tunnel has; `outer` is what the tunnel may send, its
+/// overhead included.
+fn cni_setting(tunnel: &str, pod_mtu: u32, outer: u32) -> String {
     if tunnel.starts_with("vxlan.calico") || tunnel == "tunl0" || tunnel.starts_with("wireguard.cali") {
         format!(
             "Calico: kubectl patch installation default --type merge -p '{{\"spec\":{{\"calicoNetwork\":{{\"mtu\":{pod_mtu}}}}}}}' (without the operator: veth_mtu in ConfigMap calico-config)"
         )
     } else if tunnel.starts_with("flannel") {
         format!(
-            "flannel: \"MTU\": {pod_mtu} in the Backend of net-conf.json (ConfigMap kube-flannel-cfg), or let it find out by restarting it after the uplink has its MTU"
+            "flannel: restart it after the uplink has its MTU, or \"MTU\": {outer} in the Backend of net-conf.json (ConfigMap kube-flannel-cfg), from which it takes the overhead off"
         )
     } else if tunnel.starts_with("cilium") {
         format!("Cilium: Helm value MTU={pod_mtu}, then restart the agents")
@@ -54,7 +55,7 @@ pub(super) fn tunnel(tunnel: &str, mtu: u32, below: &str, below_mtu: u32, overhe
     let fits = below_mtu.saturating_sub(overhead);
     format!(
         "{below_mtu} − {overhead} = {fits}: ip link set dev {tunnel} mtu {fits}; to last, and for the pods: {}; or raise {below} and the network below it to {}",
-        cni_setting(tunnel, fits),
+        cni_setting(tunnel, fits, below_mtu),
         mtu.saturating_add(overhead)
     )
 }
@@ -69,7 +70,7 @@ pub(super) fn pods_to(way: &Link, below: Option<&Link>) -> String {
     };
     format!(
         "{arithmetic}{}; then recreate the pods (kubectl delete pod)",
-        cni_setting(&way.name, way.mtu_bytes)
+        cni_setting(&way.name, way.mtu_bytes, way.mtu_bytes.saturating_add(way.overhead_bytes.unwrap_or(0)))
     )
 }
 
@@ -93,4 +94,31 @@ pub(super) fn nested(bridge: &str, mtu: u32) -> String {
     format!(
         "dockerd --mtu {mtu} (or \"mtu\": {mtu} in its daemon.json) for {bridge}; user-defined networks: docker network create -o com.docker.network.driver.mtu={mtu}, or \"default-network-opts\" in daemon.json"
     )
+}
+
+/// A route's advmss at most as large as fits.
+pub(super) fn advmss(subject: &str, route: &Route, link: &Link, fits: u32) -> String {
+    let via = route.via.map(|v| format!(" via {v}")).unwrap_or_default();
+    let mtu = route.mtu_bytes.map(|m| format!(" mtu {m}")).unwrap_or_default();
+    let prefix = if subject == "host" { String::new() } else { format!("nsprobe exec {subject} -- ") };
+    format!("{prefix}ip route change {}{via} dev {}{mtu} advmss {fits}", route.destination, link.name)
+}
+
+/// Trust, but measure: what a router said may be old.
+pub(super) fn learned(tunnel: &str, remote: &str, path: u32, overhead: u32) -> String {
+    let fits = path.saturating_sub(overhead);
+    format!(
+        "nsprobe mtu host {remote} measures it; if it is so, {path} − {overhead} = {fits}: ip link set dev {tunnel} mtu {fits}, and for the pods: {}; if not, ip route flush cache forgets it",
+        cni_setting(tunnel, fits, path)
+    )
+}
+
+/// The remote gets a way around the tunnel.
+pub(super) fn in_itself(tunnel: &Link, remote: &str) -> String {
+    let length = if remote.contains(':') { 128 } else { 32 };
+    let more = match tunnel.kind.as_deref() {
+        Some("wireguard") => "; and AllowedIPs of its peers must not hold their own endpoints",
+        _ => "",
+    };
+    format!("ip route add {remote}/{length} via GATEWAY dev UPLINK (ip route shows both){more}")
 }

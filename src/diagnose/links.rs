@@ -3,7 +3,13 @@
 use super::Rule;
 use super::chain::{Join, bridge_of, find, is_tunnel, outward, sending_mtu, tunnels, uplink};
 use super::link_fixes as fixes;
-use crate::facts::{DontFragment, Evidence, Finding, Link, Namespace, Severity};
+use super::links_routes::{ADVMSS_EXCEEDS_MTU, ROUTE_MTU_EXCEEDS_LINK, check_routes};
+use super::links_tunnels::check_tunnels;
+pub use super::links_tunnels::{
+    IPSEC_EXCEEDS_UNDERLAY, TUNNEL_EXCEEDS_UNDERLAY, TUNNEL_IN_ITSELF, TUNNEL_NO_ROUTE, TUNNEL_PATH_MTU,
+    VXLAN_CHECKSUM,
+};
+use crate::facts::{Evidence, Finding, Link, Namespace, Severity};
 use std::collections::BTreeMap;
 
 /// The ends of a veth disagree.
@@ -20,14 +26,6 @@ pub const BRIDGE_PORT_SMALLER: Rule = Rule {
     severity: Severity::Warning,
     meaning: "A port of a bridge has a smaller MTU than the bridge or its other ports: larger frames to it are dropped without a word, a bridge sends no PTB.",
     fix: "Give every port and the bridge the same MTU.",
-};
-
-/// Tunnel MTU plus overhead do not fit below.
-pub const TUNNEL_EXCEEDS_UNDERLAY: Rule = Rule {
-    id: "links.tunnel_exceeds_underlay",
-    severity: Severity::Warning,
-    meaning: "A tunnel's MTU plus its overhead is more than the interface below takes: full packets are fragmented outside, or dropped where DF is set or fragments are filtered.",
-    fix: "Set the tunnel's MTU to the underlay's minus the overhead, and the pods' to that of the tunnel.",
 };
 
 /// Pods send more than a routed tunnel takes.
@@ -62,14 +60,6 @@ pub const MIXED_POD_MTU: Rule = Rule {
     fix: "Recreate the pods that do not have the MTU of the CNI's present configuration.",
 };
 
-/// A route promises more than its link takes.
-pub const ROUTE_MTU_EXCEEDS_LINK: Rule = Rule {
-    id: "links.route_mtu_exceeds_link",
-    severity: Severity::Warning,
-    meaning: "A route's MTU is larger than its interface's: the kernel believes the route and hands the interface packets that it drops.",
-    fix: "Take the MTU off the route, or set it to at most the link's.",
-};
-
 /// A bridge inside a pod promises more than the pod's way out takes.
 pub const NESTED_BRIDGE_EXCEEDS_POD: Rule = Rule {
     id: "links.nested_bridge_exceeds_pod",
@@ -91,6 +81,12 @@ pub const RULES: &[Rule] = &[
     VETH_MTU_MISMATCH,
     BRIDGE_PORT_SMALLER,
     TUNNEL_EXCEEDS_UNDERLAY,
+    TUNNEL_PATH_MTU,
+    TUNNEL_NO_ROUTE,
+    TUNNEL_IN_ITSELF,
+    IPSEC_EXCEEDS_UNDERLAY,
+    ADVMSS_EXCEEDS_MTU,
+    VXLAN_CHECKSUM,
     POD_EXCEEDS_TUNNEL,
     POD_EXCEEDS_BRIDGED_TUNNEL,
     POD_EXCEEDS_UPLINK,
@@ -100,9 +96,9 @@ pub const RULES: &[Rule] = &[
     NOT_READ,
 ];
 
-const NETLINK: &str = "netlink RTM_GETLINK";
+pub(super) const NETLINK: &str = "netlink RTM_GETLINK";
 /// Rows of evidence that a finding about many pods carries at most.
-const ROWS: usize = 6;
+pub(super) const ROWS: usize = 6;
 
 /// A namespace's subject and an interface in it.
 type Place<'a> = (&'a str, &'a Link);
@@ -139,7 +135,7 @@ pub fn check_unread(subject: &str, why: &str) -> Finding {
     )
 }
 
-fn mtu_of(owner: &str, link: &str, mtu: u32) -> Evidence {
+pub(super) fn mtu_of(owner: &str, link: &str, mtu: u32) -> Evidence {
     Evidence::new(format!("MTU of {link} in {owner}"), mtu, "bytes", NETLINK)
 }
 
@@ -267,35 +263,6 @@ fn check_bridges(namespace: &Namespace, findings: &mut Vec<Finding>) {
     }
 }
 
-fn check_tunnels(namespace: &Namespace, findings: &mut Vec<Finding>) {
-    for tunnel in namespace.links.iter().filter(|l| l.up) {
-        let Some(overhead) = tunnel.overhead_bytes else { continue };
-        let Some(below) = tunnel.underlay.as_deref().and_then(|name| find(namespace, name)) else { continue };
-        if tunnel.mtu_bytes.saturating_add(overhead) <= below.mtu_bytes || !below.up {
-            continue;
-        }
-        let fits = below.mtu_bytes.saturating_sub(overhead);
-        let what = match tunnel.tunnel.and_then(|t| t.dont_fragment) {
-            Some(DontFragment::Set) => "outer packets carry DF: larger ones are dropped",
-            Some(DontFragment::Inherit) => "where the inner packet has DF, larger ones are dropped",
-            _ => "larger ones leave in fragments, and are lost where these are filtered",
-        };
-        findings.push(TUNNEL_EXCEEDS_UNDERLAY.finding(
-            namespace.subject.as_str(),
-            format!(
-                "{} has MTU {} and adds {overhead}, {} takes {}: only {fits} fit, {what}",
-                tunnel.name, tunnel.mtu_bytes, below.name, below.mtu_bytes
-            ),
-            vec![
-                mtu_of(&namespace.subject, &tunnel.name, tunnel.mtu_bytes),
-                Evidence::new(format!("overhead of {}", tunnel.name), overhead, "bytes", NETLINK),
-                mtu_of(&namespace.subject, &below.name, below.mtu_bytes),
-            ],
-            fixes::tunnel(&tunnel.name, tunnel.mtu_bytes, &below.name, below.mtu_bytes, overhead),
-        ));
-    }
-}
-
 /// Where pods send more than a tunnel or the uplink takes. Pods with the same mistake make one finding.
 fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding>) {
     let mut groups: BTreeMap<(u32, u32, Join), Vec<Place<'_>>> = BTreeMap::new();
@@ -370,23 +337,6 @@ fn check_mixed(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding
         rows.collect(),
         fixes::mixed(told.last().and_then(|(_, names)| names.first()).copied()),
     ));
-}
-
-fn check_routes(namespace: &Namespace, findings: &mut Vec<Finding>) {
-    for route in &namespace.routes {
-        let Some(link) = route.interface.as_deref().and_then(|name| find(namespace, name)) else { continue };
-        let Some(mtu) = route.mtu_bytes.filter(|&mtu| mtu > link.mtu_bytes) else { continue };
-        let to = &route.destination;
-        findings.push(ROUTE_MTU_EXCEEDS_LINK.finding(
-            namespace.subject.as_str(),
-            format!("the route {to} sets MTU {mtu}, its interface {} takes {}", link.name, link.mtu_bytes),
-            vec![
-                Evidence::new(format!("MTU of the route {to}"), mtu, "bytes", "netlink RTM_GETROUTE"),
-                mtu_of(&namespace.subject, &link.name, link.mtu_bytes),
-            ],
-            fixes::route(&namespace.subject, route, link),
-        ));
-    }
 }
 
 fn check_nested(pod: &Namespace, findings: &mut Vec<Finding>) {

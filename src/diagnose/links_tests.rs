@@ -1,7 +1,7 @@
 //! Each rule fires on what it is for, and is silent on its healthy twin.
 
 use super::*;
-use crate::facts::{LinkRef, Route, Tunnel};
+use crate::facts::{DontFragment, LinkRef, Route, Tunnel};
 
 const HOST: u64 = 1;
 
@@ -23,7 +23,7 @@ fn route(to: &str, via: Option<&str>, interface: &str, mtu: Option<u32>) -> Rout
         via: via.map(|v| v.parse().unwrap()),
         interface: Some(interface.into()),
         mtu_bytes: mtu,
-        advmss_bytes: None,
+        ..Route::default()
     }
 }
 
@@ -299,4 +299,73 @@ fn what_could_not_be_read_is_never_called_healthy() {
     all[1].unreadable = 2;
     assert_eq!(only(&all, "links.not_read").subject, "default/web-0");
     assert_eq!(check_unread("default/x", "gone").id, "links.not_read");
+}
+
+#[test]
+fn a_route_that_announces_larger_segments_than_fit_is_told() {
+    for (ipv6, headers) in [(false, 40), (true, 60)] {
+        let mut all = node(&[1450]);
+        all[1].routes[0].ipv6 = ipv6;
+        all[1].routes[0].advmss_bytes = Some(1450 - headers + 1);
+        let finding = only(&all, "links.advmss_exceeds_mtu");
+        assert_eq!(finding.subject, "default/web-0");
+        assert!(finding.summary.contains(&format!("+ {headers} = 1451")), "{}", finding.summary);
+        let fits = format!("dev eth0 advmss {}", 1450 - headers);
+        assert!(finding.fix.ends_with(&fits), "{}", finding.fix);
+        all[1].routes[0].advmss_bytes = Some(1450 - headers);
+        assert_eq!(ids(&all), [""; 0]);
+    }
+}
+
+#[test]
+fn tunnels_that_carry_each_other_in_a_circle_end() {
+    // A bridge whose port is a VXLAN that leaves by that very bridge, and two tunnels in each other.
+    let mut all = node(&[1450]);
+    all[0].links[1].master = Some("cni0".into());
+    all[0].links[1].underlay = Some("cni0".into());
+    let ways = super::super::chain::chains(&all[1], &all[0]);
+    assert_eq!(
+        ways[0].hops.iter().map(|h| h.name.as_str()).collect::<Vec<_>>(),
+        ["eth0", "veth0", "cni0", "flannel.1", "cni0"]
+    );
+    let mut all = node(&[1450]);
+    let other =
+        Link { index: 9, name: "wg0".into(), underlay: Some("flannel.1".into()), ..all[0].links[1].clone() };
+    all[0].links[1].underlay = Some("wg0".into());
+    all[0].links.push(other);
+    let ways = super::super::chain::chains(&all[1], &all[0]);
+    assert!(ways.iter().all(|way| way.hops.len() <= 6), "{ways:?}");
+    check_links(&all, HOST);
+}
+
+#[test]
+fn a_tunnel_in_a_vlan_is_followed_down_to_the_device_and_each_way_is_a_chain() {
+    let mut all = node(&[1450]);
+    let lower =
+        LinkRef { netns_inode: Some(HOST), index: 2, name: Some("eth0".into()), mtu_bytes: Some(1500) };
+    all[0].links.push(Link { peer: Some(lower), ..link(8, "eth0.100", "vlan", 1500) });
+    let way = |interface: &str, mtu, remote: &str| crate::facts::Egress {
+        interface: Some(interface.into()),
+        mtu_bytes: Some(mtu),
+        cached_path_mtu_bytes: None,
+        remotes: vec![remote.parse().unwrap()],
+    };
+    all[0].links[1].egress = vec![way("eth0.100", 1500, "10.0.0.2"), way("eth0", 1400, "10.0.0.3")];
+    let ways = super::super::chain::chains(&all[1], &all[0]);
+    let told: Vec<String> = ways
+        .iter()
+        .map(|w| {
+            w.hops
+                .iter()
+                .skip(3)
+                .map(|h| format!("{} {}", h.name, h.carries_bytes()))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["flannel.1 1450 eth0 1350", "flannel.1 1450 eth0.100 1450 eth0 1450"],
+        "the narrowest first"
+    );
 }

@@ -7,6 +7,8 @@ pub mod datapath;
 pub mod kernel;
 mod link_fixes;
 pub mod links;
+pub mod links_routes;
+pub mod links_tunnels;
 pub mod path;
 pub mod peers;
 pub mod pod;

@@ -251,6 +251,7 @@ mod tests {
             interface: Some("eth0".into()),
             mtu_bytes: None,
             advmss_bytes: None,
+            ..Route::default()
         };
         let own = Namespace {
             subject: "default/web-0".into(),

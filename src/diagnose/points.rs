@@ -166,6 +166,7 @@ mod tests {
             interface: Some(interface.into()),
             mtu_bytes: None,
             advmss_bytes: None,
+            ..Route::default()
         }
     }
 

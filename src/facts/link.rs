@@ -134,7 +134,7 @@ pub struct Link {
 }
 
 /// One route of the main table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// `default` or `10.244.1.0/24`; as `ip route` does, other types than unicast stand before it:
@@ -148,6 +148,9 @@ pub struct Route {
     pub mtu_bytes: Option<u32>,
     /// RTAX_ADVMSS, bytes.
     pub advmss_bytes: Option<u32>,
+    /// Whether it is a route of IPv6, which `default` alone does not tell.
+    #[serde(skip)]
+    pub ipv6: bool,
 }
 
 /// The links and routes of one network namespace.

@@ -11,6 +11,7 @@ mod kernel;
 mod link;
 mod namespace;
 mod neighbour;
+mod offload;
 mod peers;
 #[cfg(test)]
 mod recorded;

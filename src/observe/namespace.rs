@@ -129,6 +129,7 @@ fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<R
     raw.unreadable += routes.unreadable;
     super::wireguard::read_endpoints(&mut raw);
     super::egress::find_underlays(netlink, &mut raw);
+    super::offload::read_offloads(netlink.descriptor(), &mut raw);
     Ok(raw)
 }
 

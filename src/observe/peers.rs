@@ -62,6 +62,7 @@ fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>)
         interface: r.interface.and_then(name),
         mtu_bytes: r.mtu,
         advmss_bytes: r.advmss,
+        ipv6: r.ipv6,
     };
     Namespace {
         subject: subject.to_owned(),

@@ -25,6 +25,7 @@ pub(super) struct RawRoute {
     pub(super) interface: Option<u32>,
     pub(super) mtu: Option<u32>,
     pub(super) advmss: Option<u32>,
+    pub(super) ipv6: bool,
 }
 
 /// Reads one message; an empty list for a route of another table or a cached exception, `None` when it
@@ -61,7 +62,9 @@ pub(super) fn parse_route(payload: &[u8]) -> Option<Vec<RawRoute>> {
         return Some(Vec::new());
     }
     let destination = destination(family, kind, target, length)?;
-    let one = |via, interface| RawRoute { destination: destination.clone(), via, interface, mtu, advmss };
+    let ipv6 = family == AddressFamily::Inet6;
+    let one =
+        |via, interface| RawRoute { destination: destination.clone(), via, interface, mtu, advmss, ipv6 };
     if hops.is_empty() {
         return Some(vec![one(via, interface)]);
     }

@@ -10,6 +10,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// The kernel fills dump datagrams up to 32 KiB, and more only for an interface with many virtual functions.
@@ -163,6 +164,12 @@ impl Netlink {
             }
         }
         Ok(answers)
+    }
+
+    /// The socket itself, for an ioctl(2) in its namespace.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
     fn reopen(&mut self) -> Result<(), ObserveError> {

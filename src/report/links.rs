@@ -1,8 +1,10 @@
 //! The links of pods and host as pictures in text: one line a chain, pods with the same chain together.
 
+use super::links_table::{render_table, tunnel_line, ways_lines};
 use super::{Paint, findings, sanitize};
-use crate::diagnose::chain::{Chain, Hop, Join, chains, find, is_tunnel, outward, uplink};
-use crate::facts::{Finding, Link, Namespace, Severity};
+use crate::diagnose::chain::{Chain, Hop, Join, chains, find, is_tunnel, nested, outward};
+use crate::diagnose::links_routes::tcp_headers;
+use crate::facts::{Finding, Namespace, Severity};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -92,10 +94,55 @@ struct Group<'a> {
     /// Names of each pod's ends in the host, in the order of the pods.
     ends: Vec<String>,
     ways: Vec<Chain>,
+    inner: Inner,
+}
+
+/// Names of pods, and of each pod's ends in the host.
+type Members<'a> = (Vec<&'a str>, Vec<String>);
+
+/// What is shown of the inside of a pod below its ways out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Inner {
+    /// Bridges of a container engine in the pod.
+    nested: Vec<Chain>,
+    /// What its default routes say: MTU, and the segment size that TCP announces.
+    routes: Vec<String>,
+}
+
+impl Inner {
+    fn of(pod: &Namespace) -> Self {
+        Self { nested: nested(pod), routes: default_routes(pod) }
+    }
+}
+
+/// `MSS announced: 1410 over IPv4 (1450 − 40), 1390 over IPv6 (1450 − 60)`, and the routes' own MTU where they set one.
+fn default_routes(pod: &Namespace) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut announced: Vec<String> = Vec::new();
+    for family in [false, true] {
+        let mut routes = pod.routes.iter().filter(|r| r.ipv6 == family && r.destination == "default");
+        let Some(route) = routes.next() else { continue };
+        let Some(link) = route.interface.as_deref().and_then(|name| find(pod, name)) else { continue };
+        let name = if family { "IPv6" } else { "IPv4" };
+        if let Some(mtu) = route.mtu_bytes.filter(|&mtu| mtu != link.mtu_bytes) {
+            let interface = sanitize(&link.name);
+            lines.push(format!("default route of {name}: MTU {mtu}, {interface} has {}", link.mtu_bytes));
+        }
+        let sends = route.mtu_bytes.map_or(link.mtu_bytes, |mtu| mtu.min(link.mtu_bytes));
+        let headers = tcp_headers(family);
+        announced.push(match route.advmss_bytes {
+            Some(set) => format!("{set} over {name} (set on the route)"),
+            None => format!("{} over {name} ({sends} − {headers})", sends.saturating_sub(headers)),
+        });
+    }
+    if !announced.is_empty() {
+        lines.push(format!("MSS announced: {}", announced.join(", ")));
+    }
+    lines
 }
 
 fn group<'a>(pods: &[&'a Namespace], node: &Namespace) -> Vec<Group<'a>> {
-    let mut groups: BTreeMap<Vec<Chain>, (Vec<&'a str>, Vec<String>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(Vec<Chain>, Inner), Members<'a>> = BTreeMap::new();
     for pod in pods {
         let ways = chains(pod, node);
         if ways.is_empty() {
@@ -106,17 +153,17 @@ fn group<'a>(pods: &[&'a Namespace], node: &Namespace) -> Vec<Group<'a>> {
         // The host's end of a veth has another name in every pod: it must not tell two pods apart.
         let wires = key.iter_mut().flat_map(|chain| &mut chain.hops).filter(|h| is_own_end(h));
         wires.for_each(|hop| hop.name.clear());
-        let (names, all_ends) = groups.entry(key).or_default();
+        let (names, all_ends) = groups.entry((key, Inner::of(pod))).or_default();
         names.push(pod.subject.as_str());
         all_ends.push(ends.join(" "));
     }
     let mut groups: Vec<Group<'a>> = groups
         .into_iter()
-        .map(|(mut ways, (pods, ends))| {
+        .map(|((mut ways, inner), (pods, ends))| {
             let shared = shared_name(&ends);
             let wires = ways.iter_mut().flat_map(|chain| &mut chain.hops).filter(|h| is_own_end(h));
             wires.for_each(|hop| hop.name.clone_from(&shared));
-            Group { pods, ends, ways }
+            Group { pods, ends, ways, inner }
         })
         .collect();
     // Many pods first, the odd ones out after them.
@@ -164,8 +211,11 @@ fn render_group(
             let _ = writeln!(text, "  {}  {}", sanitize(pod), paint.dim(&sanitize(end)));
         }
     }
-    for way in &group.ways {
+    for way in group.inner.nested.iter().chain(&group.ways) {
         render_chain(text, way, view);
+    }
+    for line in &group.inner.routes {
+        let _ = writeln!(text, "  {}", paint.dim(line));
     }
     for hop in group.ways.iter().flat_map(|w| &w.hops) {
         let link = node.and_then(|node| find(node, &hop.name)).filter(|l| is_tunnel(l));
@@ -173,7 +223,10 @@ fn render_group(
             && !told.contains(&hop.name)
         {
             told.push(hop.name.clone());
-            let _ = writeln!(text, "  {}", paint.dim(&tunnel_line(link, node)));
+            let _ = writeln!(text, "  {}", paint.dim(&tunnel_line(link, node, true)));
+            for line in ways_lines(link, node, view) {
+                let _ = writeln!(text, "    {}", paint.dim(&line));
+            }
         }
     }
 }
@@ -182,7 +235,7 @@ fn render_group(
 fn render_chain(text: &mut String, chain: &Chain, view: LinksView) {
     let narrowest = chain.narrowest();
     let mut line = String::from("  ");
-    let mut mark: Option<(usize, u32)> = None;
+    let mut mark: Option<(usize, String)> = None;
     for (place, hop) in chain.hops.iter().enumerate() {
         let joint = match hop.join {
             Join::Start => "",
@@ -199,18 +252,18 @@ fn render_chain(text: &mut String, chain: &Chain, view: LinksView) {
             line.push_str(joint);
         }
         if narrowest == Some(place) {
-            mark = Some((line.chars().count(), hop.carries_bytes()));
+            let most = if hop.at_most { "at most " } else { "" };
+            mark = Some((line.chars().count(), format!("narrowest: {most}{}", hop.carries_bytes())));
         }
         line.push_str(&piece);
     }
     flush(text, &mut line, &mut mark, view);
 }
 
-fn flush(text: &mut String, line: &mut String, mark: &mut Option<(usize, u32)>, view: LinksView) {
+fn flush(text: &mut String, line: &mut String, mark: &mut Option<(usize, String)>, view: LinksView) {
     let _ = writeln!(text, "{line}");
     line.clear();
-    let Some((column, carries)) = mark.take() else { return };
-    let label = format!("narrowest: {carries}");
+    let Some((column, label)) = mark.take() else { return };
     let after = format!("{:column$}▲ {label}", "");
     let shown = if after.chars().count() <= view.width {
         after
@@ -218,123 +271,4 @@ fn flush(text: &mut String, line: &mut String, mark: &mut Option<(usize, u32)>, 
         format!("{:1$}{label} ▲", "", column.saturating_sub(label.chars().count() + 1))
     };
     let _ = writeln!(text, "{}", view.paint.yellow(&shown));
-}
-
-/// `flannel.1: VXLAN over IPv4 in eth0, 1500 − 50 = 1450`.
-fn tunnel_line(link: &Link, node: Option<&Namespace>) -> String {
-    let kind = match link.kind.as_deref() {
-        Some("vxlan") => "VXLAN",
-        Some("geneve") => "Geneve",
-        Some("wireguard") => "WireGuard",
-        Some("ipip") => "IP in IP",
-        Some(other) => other,
-        None => "tunnel",
-    };
-    let family = match link.tunnel.and_then(|t| t.outer_ipv6) {
-        Some(true) => " over IPv6",
-        Some(false) => " over IPv4",
-        None => "",
-    };
-    let mut line = format!("{}: {}{family}", sanitize(&link.name), sanitize(kind));
-    let below = link.underlay.as_deref().and_then(|name| find(node?, name));
-    if let Some(below) = below {
-        let _ = write!(line, " in {}", sanitize(&below.name));
-    }
-    match (below, link.overhead_bytes) {
-        (Some(below), Some(overhead)) => {
-            let fits = below.mtu_bytes.saturating_sub(overhead);
-            let _ = write!(line, ", {} − {overhead} = {fits}", below.mtu_bytes);
-            if fits < link.mtu_bytes {
-                let _ = write!(line, " < {}", link.mtu_bytes);
-            }
-        }
-        (None, Some(overhead)) => {
-            let _ = write!(line, ", adds {overhead}");
-        }
-        (_, None) => line.push_str(", overhead not known"),
-    }
-    line
-}
-
-/// A namespace's links as a table; those that carry one pod each are counted, not listed.
-fn render_table(text: &mut String, namespace: &Namespace, view: LinksView) {
-    let paint = view.paint;
-    let _ = writeln!(text, "{}", paint.bold(&sanitize(&namespace.subject)));
-    let is_pods = |l: &Link| {
-        matches!(l.kind.as_deref(), Some("veth" | "netkit"))
-            && l.peer.as_ref().is_some_and(|p| p.netns_inode != Some(namespace.netns_inode))
-            && (l.master.is_some() || l.addresses.iter().all(|(a, _)| is_link_local(a)))
-    };
-    let way_out = uplink(namespace).map(|l| l.index);
-    let fold = !view.verbose && namespace.links.iter().filter(|l| is_pods(l)).count() > 3;
-    let rows: Vec<&Link> = namespace.links.iter().filter(|l| !(fold && is_pods(l))).collect();
-    let names = rows.iter().map(|l| sanitize(&l.name).chars().count()).max().unwrap_or(0);
-    for link in rows {
-        let mut about = Vec::new();
-        if is_tunnel(link) {
-            let line = tunnel_line(link, Some(namespace));
-            about.push(line.split_once(": ").map_or(line.clone(), |(_, rest)| rest.to_owned()));
-        } else if let Some(kind) = &link.kind {
-            about.push(sanitize(kind).into_owned());
-        }
-        let ports = namespace.links.iter().filter(|l| l.master.as_deref() == Some(&link.name)).count();
-        if ports > 0 {
-            about.push(format!("{ports} port{}", if ports == 1 { "" } else { "s" }));
-        }
-        if let Some(master) = &link.master {
-            about.push(format!("port of {}", sanitize(master)));
-        }
-        if let Some(peer) = &link.peer {
-            let name = peer
-                .name
-                .as_deref()
-                .map_or_else(|| format!("index {}", peer.index), |n| sanitize(n).into_owned());
-            let mtu = peer.mtu_bytes.map(|m| format!(" {m}")).unwrap_or_default();
-            let place = if peer.netns_inode == Some(namespace.netns_inode) { "" } else { " elsewhere" };
-            about.push(format!("to {name}{mtu}{place}"));
-        }
-        if way_out == Some(link.index) {
-            about.push("uplink".into());
-        }
-        let state = if link.up { link.state.as_str() } else { "off" };
-        let about = paint.dim(&about.join(", "));
-        let row = format!("  {:names$}  {:>5}  {state:<7}  {about}", sanitize(&link.name), link.mtu_bytes);
-        let _ = writeln!(text, "{}", row.trim_end());
-    }
-    if fold {
-        let mut mtus: BTreeMap<u32, usize> = BTreeMap::new();
-        namespace
-            .links
-            .iter()
-            .filter(|l| is_pods(l))
-            .for_each(|l| *mtus.entry(l.mtu_bytes).or_default() += 1);
-        let told: Vec<_> = mtus.iter().map(|(mtu, n)| format!("{n} of MTU {mtu}")).collect();
-        let _ = writeln!(text, "  {}", paint.dim(&format!("and the ends of pods: {}", told.join(", "))));
-    }
-    for route in &namespace.routes {
-        let plain = route.mtu_bytes.is_none() && route.advmss_bytes.is_none();
-        if plain && (!view.verbose || route.destination == "fe80::/64") {
-            continue;
-        }
-        let mut line = format!("  route {}", sanitize(&route.destination));
-        if let Some(via) = route.via {
-            let _ = write!(line, " via {via}");
-        }
-        if let Some(interface) = &route.interface {
-            let _ = write!(line, " dev {}", sanitize(interface));
-        }
-        for (name, value) in [("mtu", route.mtu_bytes), ("advmss", route.advmss_bytes)] {
-            if let Some(value) = value {
-                let _ = write!(line, " {name} {value}");
-            }
-        }
-        let _ = writeln!(text, "{line}");
-    }
-}
-
-fn is_link_local(address: &std::net::IpAddr) -> bool {
-    match address {
-        std::net::IpAddr::V4(v4) => v4.is_link_local(),
-        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }

@@ -4,6 +4,7 @@ mod capture;
 mod diagnose;
 mod json;
 mod links;
+mod links_table;
 mod mtu;
 mod out;
 mod pods;

@@ -32,6 +32,7 @@ fn route(to: &str, via: Option<&str>, interface: &str) -> Route {
         interface: Some(interface.into()),
         mtu_bytes: None,
         advmss_bytes: None,
+        ..Route::default()
     }
 }
 
