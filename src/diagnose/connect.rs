@@ -73,6 +73,17 @@ pub fn check_connect(subject: &str, connect: &Connect) -> (Check, Option<Finding
     (Check::failed("connect.port", summary.clone()), Some(rule.finding(subject, summary, evidence, rule.fix)))
 }
 
+/// A target that the namespace has no route to.
+pub fn check_no_route(subject: &str, target: &str, why: &str) -> Finding {
+    let evidence = vec![Evidence::text("the kernel's answer", why.to_owned(), "netlink RTM_GETROUTE")];
+    NO_WAY.finding(
+        subject,
+        format!("there is no way to {target}: {why}"),
+        evidence,
+        NO_WAY.fix.replace("SOURCE", subject),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 /// Outer packets are larger than the path.
 pub const TUNNEL_EXCEEDS_PATH: Rule = Rule {
     id: "tunnel.exceeds_path",
-    severity: Severity::Critical,
+    severity: Severity::Warning,
     meaning: "A tunnel's full packets with their overhead are larger than what the path to the other node carries, as measured: large packets between pods of the two nodes vanish or are cut to pieces.",
     fix: "Set the tunnel's MTU to what the path carries minus the overhead, and the pods' to the same; or raise the network between the nodes.",
 };
@@ -50,7 +50,9 @@ pub fn check_tunnel_path(path: &TunnelPath<'_>) -> Option<Finding> {
             REMOTE_SILENT.fix,
         ));
     }
-    let carries = path_mtu?;
+    // What the node's own uplink takes is told from its links: here it is the network behind that.
+    let narrower = matches!(verdict, Verdict::Narrowed | Verdict::BlackHole);
+    let carries = path_mtu.filter(|_| narrower)?;
     let overhead = tunnel.overhead_bytes?;
     let outer = tunnel.mtu_bytes.checked_add(overhead)?;
     if outer <= carries {
@@ -93,6 +95,7 @@ mod tests {
     #[test]
     fn what_the_tunnel_sends_is_compared_with_what_the_path_carries() {
         assert_eq!(check(1450, Verdict::Clear, Some(1500)), None);
+        assert_eq!(check(1500, Verdict::Clear, Some(1500)), None, "told by the rules on links");
         assert_eq!(check(1350, Verdict::Narrowed, Some(1400)), None, "narrower than the uplink, and enough");
         let finding = check(1450, Verdict::BlackHole, Some(1400)).unwrap();
         assert_eq!(finding.id, "tunnel.exceeds_path");

@@ -10,6 +10,7 @@
 
 pub mod capture;
 pub mod lab;
+pub mod name_server;
 pub mod namespace_path;
 pub mod pty;
 pub mod schema;

@@ -1,9 +1,9 @@
 //! The parts that came → checks and findings, and of these one report.
 
 use super::part::{Kernel, Links, Place};
-use super::paths::{Measured, Path, Role};
+use super::paths::{Measured, Obstacle, Path, Role};
 use crate::diagnose::chain::find;
-use crate::diagnose::connect::check_connect;
+use crate::diagnose::connect::{check_connect, check_no_route};
 use crate::diagnose::datapath::{self, check_datapath};
 use crate::diagnose::kernel::{self, KernelView, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
@@ -34,7 +34,7 @@ pub(super) struct Collected {
     pub(super) has_port: bool,
     /// `None`: no target was named; an error: why it has no address.
     pub(super) target: Option<Result<(), String>>,
-    pub(super) paths: Vec<(Path, Result<Measured, String>)>,
+    pub(super) paths: Vec<(Path, Result<Measured, Obstacle>)>,
     /// Paths that did not come back before the deadline.
     pub(super) late_paths: Vec<Path>,
     /// Other ends of tunnels that were too many.
@@ -77,7 +77,7 @@ pub(super) fn conclude(place: &Place, all: &Collected) -> Conclusion {
         }
         None => {}
     }
-    said.paths(all);
+    said.paths(&place.source.label, all);
     said
 }
 
@@ -244,7 +244,7 @@ impl Conclusion {
         }
     }
 
-    fn paths(&mut self, all: &Collected) {
+    fn paths(&mut self, subject: &str, all: &Collected) {
         let host = all.links.as_ref().and_then(|links| links.host.as_ref().ok());
         let of = |role: fn(&Role) -> bool| all.paths.iter().filter(move |(path, _)| role(&path.role));
         let late = |role: fn(&Role) -> bool| all.late_paths.iter().any(|path| role(&path.role));
@@ -262,7 +262,7 @@ impl Conclusion {
             if some.is_empty() && !late(role) {
                 continue;
             }
-            self.one_kind(id, &some, late(role), more, host);
+            self.one_kind(subject, id, &some, late(role), more, host);
         }
         match &all.target {
             Some(Err(_)) => self.blind("path.target", "the target has no address"),
@@ -278,8 +278,9 @@ impl Conclusion {
     /// The paths of one kind: what they say, and one check for all.
     fn one_kind(
         &mut self,
+        subject: &str,
         id: &'static str,
-        paths: &[&(Path, Result<Measured, String>)],
+        paths: &[&(Path, Result<Measured, Obstacle>)],
         late: bool,
         more: usize,
         host: Option<&Namespace>,
@@ -300,7 +301,12 @@ impl Conclusion {
                         silent.push(quiet(path, measured));
                     }
                 }
-                Err(why) => silent.push(format!("{}: {why}", path.input)),
+                Err(obstacle) => {
+                    if obstacle.no_route && path.role == Role::Target {
+                        findings.push(check_no_route(subject, &path.input, &obstacle.why));
+                    }
+                    silent.push(obstacle.why.clone());
+                }
             }
         }
         let bad = findings.iter().any(|f| f.severity > Severity::Info);
@@ -359,7 +365,7 @@ fn below_tunnel(name: &str, path: &Path, report: &MtuReport, host: &Namespace) -
 }
 
 /// What is known of the paths that sockets of SOURCE use.
-fn measured(paths: &[(Path, Result<Measured, String>)]) -> Vec<MeasuredPath> {
+fn measured(paths: &[(Path, Result<Measured, Obstacle>)]) -> Vec<MeasuredPath> {
     let own = paths.iter().filter(|(path, _)| !matches!(path.role, Role::Tunnel(_)));
     own.filter_map(|(path, result)| {
         let report = &result.as_ref().ok()?.report;

@@ -12,7 +12,7 @@ use crate::diagnose::peers::peers;
 use crate::diagnose::verdict::{rank, verdict};
 use crate::facts::NameLookup;
 use crate::observe::resolve::LookupError;
-use crate::pods;
+use crate::pods::{self, Source};
 use crate::report::{DiagnoseReport, DiagnoseTarget, MtuReport, PathRow, document, render_diagnose};
 use clap::Args;
 use conclude::{Collected, conclude, forgive};
@@ -58,7 +58,7 @@ pub(crate) struct DiagnoseArgs {
 pub(super) fn run(args: &DiagnoseArgs, context: &mut Context) -> Result<Exit, Failure> {
     let start = Instant::now();
     let options = context.pods();
-    let source = pods::resolve(&options, &args.source)?;
+    let source = resolve(&options, &args.source, context)?;
     // Nobody without the privilege gets a report that looked at nothing.
     source.netns.run(|| ())?;
     let host = pods::resolve(&options, "host").map_err(|error| error.to_string());
@@ -84,6 +84,22 @@ pub(super) fn run(args: &DiagnoseArgs, context: &mut Context) -> Result<Exit, Fa
     context.report("nsprobe.diagnose/v1", &report, |out| render_diagnose(out, &report, verbose))?;
     let exit = Exit::of(&report.findings);
     Ok(work.signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)))
+}
+
+/// Finds SOURCE; a runtime that takes its time is told, as later everything else that does.
+fn resolve(options: &pods::Options, source: &str, context: &Context) -> Result<Source, Failure> {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let late = wait.recv_timeout(PROGRESS_AFTER) == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+            if late && !context.json() {
+                context.note("waiting for the container runtime (at most --runtime-timeout)");
+            }
+        });
+        let found = pods::resolve(options, source);
+        drop(done);
+        Ok(found?)
+    })
 }
 
 /// A diagnosis at work.

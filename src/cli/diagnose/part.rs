@@ -1,6 +1,6 @@
 //! What a diagnosis is made of: each part is asked for on a thread of its own, and says itself when it could not look.
 
-use super::paths::{Measured, Path};
+use super::paths::{Measured, Obstacle, Path};
 use crate::cli::target::{self, ResolvedTarget, TargetError};
 use crate::facts::{Connect, ConnectOutcome, KernelState, NameLookup, NameResolution, Namespace};
 use crate::netns::NetNs;
@@ -52,7 +52,7 @@ pub(super) enum Part {
     Names(Result<NameResolution, String>),
     Connect(Connect),
     Kernel(Box<Kernel>),
-    Path(Path, Box<Result<Measured, String>>),
+    Path(Path, Box<Result<Measured, Obstacle>>),
     #[cfg(test)]
     Remark,
 }

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Other ends of tunnels that are measured to.
 const MOST_REMOTES: usize = 8;
+/// How `plan` ends without a route.
+const NO_ROUTE: u8 = 3;
 /// Packets of one search that nobody asked for by name.
 const FEW_PROBES: u32 = 120;
 
@@ -64,9 +66,18 @@ pub(super) struct Measured {
     pub(super) neighbour: Option<Neighbour>,
 }
 
+/// Why a path was not measured.
+#[derive(Debug)]
+pub(super) struct Obstacle {
+    pub(super) why: String,
+    /// The kernel has no way there: that is a fault, not a gap.
+    pub(super) no_route: bool,
+}
+
 /// Measures one path; nothing but ICMP to an address without a port.
 pub(super) fn measure_path(place: &Place, path: Path, stop: BorrowedFd<'_>) -> Part {
-    let result = search(place, &path, stop).map_err(|failure| failure.message);
+    let obstacle = |failure: Failure| Obstacle { no_route: failure.code == NO_ROUTE, why: failure.message };
+    let result = search(place, &path, stop).map_err(obstacle);
     Part::Path(path, Box::new(result))
 }
 

@@ -1,6 +1,9 @@
 //! One verdict from many findings and checks, and the findings in order: what explains others comes first.
 
+mod causes;
+
 use crate::facts::{Check, Finding, Health, Outcome, Severity};
+use causes::EXPLAINS;
 
 /// Checks without which nobody can call a source healthy: whether the pod runs, its links and routes and those
 /// of its node, how its packets are moved, its sockets, its name servers, and whatever was asked for by name (the
@@ -31,90 +34,6 @@ pub fn verdict(findings: &[Finding], checks: &[Check]) -> Health {
         _ => Health::Healthy,
     }
 }
-
-/// What explains what: the nearest cause of a consequence stands first. `family.*` is a whole family.
-const EXPLAINS: &[(&str, &[&str])] = &[
-    (
-        "mtu.black_hole",
-        &[
-            "mtu.dropped_on_node",
-            "mtu.left_node",
-            "mtu.no_recovery",
-            "sockets.stuck_on_mtu",
-            "dns.large_answers_lost",
-        ],
-    ),
-    ("mtu.reverse_black_hole", &["sockets.stuck_on_mtu", "dns.large_answers_lost"]),
-    ("mtu.narrowed", &["mtu.cached", "mtu.cache_left", "net.path_mtus_remembered"]),
-    ("links.veth_mtu_mismatch", SMALLER),
-    ("links.bridge_port_smaller", SMALLER),
-    ("links.tunnel_exceeds_underlay", SMALLER),
-    ("links.pod_exceeds_bridged_tunnel", SMALLER),
-    ("links.route_mtu_exceeds_link", SMALLER),
-    ("links.pod_exceeds_tunnel", SMALLER),
-    ("links.pod_exceeds_uplink", SMALLER),
-    ("tunnel.exceeds_path", SMALLER),
-    ("pod.sandbox_not_ready", &["pod.container_down", "pod.address_missing", "links.not_read"]),
-    ("net.fragments_lost", &["mtu.black_hole", "dns.large_answers_lost"]),
-    ("net.conntrack_race", &["dns.half_answered", "dns.slow"]),
-    (
-        "net.conntrack_full",
-        &[
-            "dns.half_answered",
-            "dns.slow",
-            "connect.syn_lost",
-            "connect.silent",
-            "dns.no_answer",
-            "dns.target_fails",
-            "sockets.syn_unanswered",
-            "sockets.peer_silent",
-        ],
-    ),
-    ("net.checksum_errors", &["dns.slow", "connect.syn_lost"]),
-    ("net.remembered_tiny", &["sockets.tiny_path_mtu", "mtu.cache_stale"]),
-    ("net.tunnel_path_remembered", &["mtu.black_hole", "mtu.narrowed"]),
-    ("net.tunnel_peer_unknown", NOTHING_LEAVES),
-    (
-        "net.tunnel_remote_silent",
-        &["tunnel.remote_silent", "mtu.unreachable", "connect.silent", "connect.no_way"],
-    ),
-    ("net.forwarding_off", NOTHING_LEAVES),
-    ("net.reverse_path_drops", NOTHING_LEAVES),
-    ("node.neighbour_table_full", NOTHING_LEAVES),
-    ("net.gateway_silent", NOTHING_LEAVES),
-    ("pod.interface_down", NOTHING_LEAVES),
-    ("pod.address_missing", NOTHING_LEAVES),
-    ("pod.no_default_route", NOTHING_LEAVES),
-    ("mtu.next_hop_silent", NOTHING_LEAVES),
-    ("mtu.unreachable", &["connect.silent", "connect.no_way"]),
-    ("dns.no_answer", &["dns.target_fails"]),
-    ("dns.udp_lost", &["dns.target_fails"]),
-    ("dns.server_fails", &["dns.target_fails"]),
-    ("dns.server_silent", &["dns.target_fails"]),
-];
-
-/// What a hop that is too small does.
-const SMALLER: &[&str] = &[
-    "mtu.black_hole",
-    "mtu.narrowed",
-    "mtu.reverse_black_hole",
-    "tunnel.exceeds_path",
-    "sockets.stuck_on_mtu",
-    "dns.large_answers_lost",
-];
-
-/// What follows when packets do not leave at all.
-const NOTHING_LEAVES: &[&str] = &[
-    "mtu.next_hop_silent",
-    "mtu.unreachable",
-    "dns.no_answer",
-    "dns.target_fails",
-    "connect.silent",
-    "connect.no_way",
-    "sockets.syn_unanswered",
-    "sockets.peer_silent",
-    "sockets.mtu_suspected",
-];
 
 /// A veth lets the four bytes of a VLAN tag more through than its MTU.
 const SLACK: u64 = 4;
@@ -177,16 +96,22 @@ pub fn rank(mut findings: Vec<Finding>) -> Ranked {
     Ranked { findings, because }
 }
 
-/// The finding that explains the one at `at`: by the first line of the table that fits.
+/// The finding that explains the one at `at`: by the first line of the table that fits, one on the same subject
+/// before one on another (a bridge may have ports that are not on this way).
 fn cause(findings: &[Finding], at: usize) -> Option<usize> {
     let consequence = findings.get(at)?;
-    EXPLAINS.iter().filter(|(_, explained)| explained.contains(&consequence.id)).find_map(|(id, _)| {
-        findings
-            .iter()
-            .enumerate()
-            .find(|(_, cause)| cause.id == *id && *id != consequence.id && sizes_agree(cause, consequence))
-            .map(|(other, _)| other)
-    })
+    let lines = || {
+        EXPLAINS.iter().filter(|(id, explained)| *id != consequence.id && explained.contains(&consequence.id))
+    };
+    let fits = |id: &str, cause: &Finding| cause.id == id && sizes_agree(cause, consequence);
+    let on = |same: bool| {
+        lines().find_map(|(id, _)| {
+            findings
+                .iter()
+                .position(|cause| (cause.subject == consequence.subject) == same && fits(id, cause))
+        })
+    };
+    on(true).or_else(|| on(false))
 }
 
 /// Where both speak of sizes they have to speak of the same: what arrives at most is a size that the cause names,
@@ -270,6 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn of_two_causes_that_fit_the_one_on_the_same_subject_counts() {
+        let sizes = [("pod", 1500), ("tunnel", 1450)];
+        let mut other = finding(&links::BRIDGE_PORT_SMALLER, &sizes);
+        other.subject = "host".into();
+        let own = finding(&links::POD_EXCEEDS_TUNNEL, &sizes);
+        let hole = finding(&path::BLACK_HOLE, &[(ARRIVES, 1450)]);
+        assert_eq!(
+            order(vec![other, own, hole]),
+            [
+                ("links.pod_exceeds_tunnel", None),
+                ("mtu.black_hole", Some(0)),
+                ("links.bridge_port_smaller", None)
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_said_twice_is_told_once_and_mild_findings_come_last() {
         let all = vec![
             finding(&resolve::TCP_FAILS, &[]),
@@ -286,11 +228,19 @@ mod tests {
             assert!(known.contains(cause), "{cause} is no rule");
             for id in *explained {
                 assert!(known.contains(id), "{id} is no rule");
-                assert!(
-                    id == cause || !EXPLAINS.iter().any(|(other, back)| other == id && back.contains(cause)),
-                    "{cause} and {id} explain each other"
-                );
             }
+        }
+    }
+
+    #[test]
+    fn nothing_explains_itself_by_any_detour() {
+        fn reaches(from: &str, to: &str, depth: usize) -> bool {
+            let next = EXPLAINS.iter().filter(|(cause, _)| *cause == from).flat_map(|(_, e)| e.iter());
+            let mut next = next.filter(|id| **id != from);
+            depth > 0 && next.any(|id| *id == to || reaches(id, to, depth - 1))
+        }
+        for (cause, _) in EXPLAINS {
+            assert!(!reaches(cause, cause, 6), "{cause} explains itself");
         }
     }
 
