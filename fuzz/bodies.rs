@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each fuzz target uses one of them")]
 
 use nsprobe::capture::{Until, Watch, decode_line};
+use nsprobe::observe::parse_cni;
 use nsprobe::observe::resolve::{Family, Reply, ResolvConf, hosts_lookup, is_host_name, parse_reply};
 use nsprobe::pods::Selector;
 use nsprobe::probe::wire;
@@ -26,6 +27,22 @@ pub fn resolv_conf(data: &[u8]) {
     assert!(conf.ndots <= 15 && (1..=5).contains(&conf.attempts));
     assert!((1..=7).contains(&conf.candidates("web").len()));
     assert!(hosts_lookup(&text, "web").len() <= 16);
+}
+
+/// A CNI configuration file under any name: plugins with a type and a possible MTU, and not too many, or one sentence.
+pub fn cni(data: &[u8]) {
+    for name in ["a.conflist", "a.conf", "a.json"] {
+        match parse_cni(name, data) {
+            Ok(network) => {
+                assert!((1..=32).contains(&network.plugins.len()));
+                assert!(network.plugins.iter().all(|p| !p.kind.is_empty()));
+                assert!(
+                    network.plugins.iter().filter_map(|p| p.mtu_bytes).all(|m| (68..=65_535).contains(&m))
+                );
+            }
+            Err(sentence) => assert!(!sentence.is_empty()),
+        }
+    }
 }
 
 /// The answer of a name server: only addresses of the family that was asked for, and not too many.

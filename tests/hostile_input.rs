@@ -58,6 +58,14 @@ proptest! {
     }
 
     #[test]
+    fn cni_files(bytes in prop_oneof![
+        anything(),
+        like(b"{\"name\": \"n\", \"plugins\": [{\"type\": \"flannel\", \"delegate\": {\"mtu\": 1450}}, {\"type\": \"tuning\", \"mtu\": \"1400\"}]}")
+    ]) {
+        bodies::cni(&bytes);
+    }
+
+    #[test]
     fn name_servers_answers(bytes in prop_oneof![anything(), like(REPLY)]) {
         bodies::dns_reply(&bytes);
     }

@@ -1,16 +1,21 @@
 //! `nsprobe links`: every interface's MTU, the chain of each pod, and what does not fit together.
 
 use super::{Context, Exit, Failure};
+use crate::diagnose::config::{Reality, check_config, new_pods, settle};
 use crate::diagnose::kernel::{KernelView, Role, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::links_tunnels::check_offloads;
 use crate::diagnose::runtime::check_runtime;
 use crate::facts::{Finding, Namespace, Severity};
 use crate::netns::{NetNs, NetNsError};
-use crate::observe::{ObserveError, ReadOptions, Reading, join_readings, read_here, read_kernel_state};
+use crate::observe::{
+    ObserveError, ReadOptions, Reading, join_readings, read_cni_config, read_here, read_kernel_state,
+};
 use crate::pods::Options;
 use crate::report::{LinksDocument, LinksView, render_links};
 use clap::Args;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// Arguments of `links`.
 #[derive(Debug, Args)]
@@ -61,12 +66,14 @@ fn read_others(
     options: &Options,
     host: u64,
     findings: &mut Vec<Finding>,
+    created: &mut BTreeMap<String, Option<String>>,
 ) -> Result<Vec<(String, NetNs, Reading)>, Failure> {
     let read = |netns: &NetNs| (netns.inode() != host).then(|| read_here(netns, READ));
     let mut others = Vec::new();
     if args.sources.is_empty() {
         let all = crate::pods::resolve_all(options, read)?;
         findings.extend(all.degraded.iter().map(|d| check_runtime(d, all.endpoint.as_deref())));
+        *created = all.created;
         for (subject, source) in all.sources {
             match source {
                 Ok((netns, reading)) => others.extend(reading.map(|reading| (subject, netns, reading))),
@@ -77,6 +84,9 @@ fn read_others(
     for selector in &args.sources {
         let source = crate::pods::resolve(options, selector)?;
         findings.extend(source.degraded.iter().map(|d| check_runtime(d, None)));
+        // A namespace that was named by PID or path has no name that kubectl knows.
+        let named = source.pod.iter().filter(|pod| pod.full_name() == source.label);
+        created.extend(named.map(|pod| (source.label.clone(), pod.created_at.clone())));
         let reading = source.netns.run(|| read(&source.netns)).map_err(ObserveError::from)?;
         others.extend(reading.map(|reading| (source.label, source.netns, reading)));
     }
@@ -86,6 +96,7 @@ fn read_others(
 pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
     let options = context.pods();
     let mut findings = Vec::new();
+    let mut created = BTreeMap::new();
     let host = match crate::pods::resolve(&options, "host") {
         Ok(source) => Some(source.netns),
         // Of what was named the rest can still be told.
@@ -102,7 +113,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
             let named = std::thread::Builder::new().name("netns".into());
             named.spawn_scoped(scope, move || read_here(netns, READ)).map_err(NetNsError::Thread)
         });
-        let others = read_others(args, &options, inode, &mut findings);
+        let others = read_others(args, &options, inode, &mut findings, &mut created);
         let joined = thread.transpose()?.map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
         Ok::<_, Failure>((joined, others?))
     })?;
@@ -127,7 +138,13 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     findings.extend(check_host(&targets.open, &namespaces, inode));
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     findings.extend(check_offloads(&namespaces, &release));
-    let report = LinksDocument { namespaces, findings };
+    let config = read_cni_config(&options.host_root);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let reality = Reality { namespaces: &namespaces, host: inode, created: &created, now };
+    findings.extend(check_config(&config, reality));
+    settle(&mut findings);
+    let report = LinksDocument { namespaces, new_pods: new_pods(&config), findings };
     let verbose = context.global.verbose;
     context.report("nsprobe.links/v1", &report, |out| {
         render_links(&report, inode, LinksView { paint: out.paint, width: out.width.unwrap_or(80), verbose })

@@ -2,6 +2,8 @@
 
 pub mod capture;
 pub mod chain;
+pub mod config;
+mod config_fixes;
 pub mod connect;
 pub mod datapath;
 pub mod kernel;
@@ -71,6 +73,7 @@ pub fn rules() -> Vec<&'static Rule> {
         sockets::RULES,
         runtime::RULES,
         capture::RULES,
+        config::RULES,
     ]
     .into_iter()
     .flatten()

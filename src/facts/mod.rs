@@ -5,6 +5,7 @@
 
 mod capture;
 mod check;
+mod cni;
 mod connect;
 mod finding;
 mod kernel;
@@ -17,6 +18,7 @@ mod time;
 
 pub use capture::{CapturePoint, PointKind};
 pub use check::{Check, Health, Outcome};
+pub use cni::{CniConfig, CniFile, CniNetwork, CniPlugin, MtuFile, NewPods};
 pub use connect::{Connect, ConnectOutcome};
 pub use finding::{Evidence, Finding, Severity};
 pub use kernel::{

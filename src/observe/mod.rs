@@ -4,6 +4,7 @@
 //! enters one after the other and dies; what is asked once is asked by `rtnetlink` over a socket that was
 //! opened inside.
 
+mod cni_config;
 mod counters;
 mod egress;
 mod error;
@@ -25,6 +26,7 @@ mod tunnel;
 mod wire;
 mod wireguard;
 
+pub use cni_config::{parse_cni, read_cni_config};
 pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
 pub use kernel::read_kernel_state;

@@ -9,6 +9,7 @@ use super::{ListError, Options};
 use crate::facts::{Degraded, Pod, PodState};
 use crate::netns::{NetNs, NetNsError, Process, on_threads_that_die, reopen};
 use rustix::fs::OFlags;
+use std::collections::BTreeMap;
 use std::path::Path;
 use thiserror::Error;
 
@@ -74,6 +75,8 @@ pub type Opened<T> = Result<(NetNs, T), ResolveError>;
 pub struct AllSources<T> {
     /// By namespace and name.
     pub sources: Vec<(String, Opened<T>)>,
+    /// When each pod was made, RFC 3339, by namespace and name; the newest sandbox of a name.
+    pub created: BTreeMap<String, Option<String>>,
     /// The runtime endpoint that was used or tried.
     pub endpoint: Option<String>,
     /// Set when the runtime could not be used.
@@ -92,6 +95,11 @@ pub fn resolve_all<T: Send>(
     let fs = options.open()?;
     let mut survey = Survey::start(&fs, options)?;
     let pods = survey.pods()?;
+    let mut created: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for pod in &pods {
+        let newest = created.entry(pod.full_name()).or_default();
+        *newest = newest.take().max(pod.created_at.clone());
+    }
     let with_work = |netns: NetNs| {
         let result = work(&netns);
         (netns, result)
@@ -116,7 +124,7 @@ pub fn resolve_all<T: Send>(
     sources.extend(on_threads_that_die(&rest, open).map_err(NetNsError::Thread)?);
     sources.sort_by(|(a, _), (b, _)| a.cmp(b));
     let list = survey.list(Vec::new());
-    Ok(AllSources { sources, endpoint: list.endpoint, degraded: list.degraded })
+    Ok(AllSources { sources, created, endpoint: list.endpoint, degraded: list.degraded })
 }
 
 fn plain(label: String, netns: NetNs, pid: Option<u32>, host_network: bool) -> Source {

@@ -4,7 +4,7 @@ use super::links_table::{render_table, tunnel_line, ways_lines};
 use super::{Paint, findings, sanitize};
 use crate::diagnose::chain::{Chain, Hop, Join, chains, find, is_tunnel, nested, outward};
 use crate::diagnose::links_routes::tcp_headers;
-use crate::facts::{Finding, Namespace, Severity};
+use crate::facts::{Finding, Namespace, NewPods, Severity};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,6 +16,8 @@ use std::fmt::Write;
 pub struct LinksDocument {
     /// The host first, then the pods.
     pub namespaces: Vec<Namespace>,
+    /// The MTU that the CNI's files give to new pods; null when none states one.
+    pub new_pods: Option<NewPods>,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
@@ -55,6 +57,10 @@ pub fn render_links(report: &LinksDocument, host: u64, view: LinksView) -> Strin
     if let Some(node) = node {
         text.push('\n');
         render_table(&mut text, node, view);
+        if let Some(given) = &report.new_pods {
+            let line = format!("new pods get MTU {}: {} in {}", given.mtu_bytes, given.stated_by, given.path);
+            let _ = writeln!(text, "  {}", view.paint.dim(&sanitize(&line)));
+        }
     }
     if !groups.is_empty() {
         let legend = "── wire or bridge   ┄┄ routed   ══ inside a tunnel   numbers: MTU in bytes";
