@@ -24,6 +24,7 @@ mod pcapng;
 mod privileges;
 mod program;
 mod rebind;
+mod remarks;
 mod ring;
 mod ring_files;
 mod room;

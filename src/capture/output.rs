@@ -4,13 +4,15 @@ use super::decode::decode_line;
 use super::lines::{Lines, View};
 use super::open::Point;
 use super::pcapng::{
-    InterfaceDescription, Section, Statistics, link_type, put_interface, put_packet, put_section,
+    InterfaceDescription, Section, Statistics, link_type, put_interface, put_names, put_packet, put_section,
     put_statistics,
 };
+use super::remarks::Remarks;
 use super::ring::Ring;
 use super::room::{Leave, Room};
 use super::sink::{Halt, Sink, SinkError};
 use super::watch::{Until, Watch};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,9 +29,12 @@ pub(super) struct Packet<'a> {
     pub(super) data: &'a [u8],
 }
 
+/// More than a comment adds to a packet.
+const COMMENT: usize = 512;
+
 #[derive(Debug)]
 enum Format {
-    Pcapng,
+    Pcapng(Box<Remarks>),
     Lines(Box<Lines>),
     Count,
 }
@@ -61,6 +66,8 @@ pub struct Output {
     seen: Option<Seen>,
     leave: Option<Leave>,
     low: Option<Room>,
+    /// Names of addresses that may be met.
+    names: Vec<(IpAddr, String)>,
     /// What a file of the ring begins with.
     head: Vec<u8>,
     /// What a file of the ring ends with, as far as it was known a second ago.
@@ -80,6 +87,7 @@ impl Output {
             seen: None,
             leave: None,
             low: None,
+            names: Vec::new(),
             head: Vec::new(),
             tail: Vec::new(),
             tail_len: 0,
@@ -88,7 +96,7 @@ impl Output {
 
     /// A pcapng file or stream.
     pub fn pcapng(sink: Sink) -> Self {
-        Self::new(Format::Pcapng, Some(sink))
+        Self::new(Format::Pcapng(Box::default()), Some(sink))
     }
 
     /// One pcapng file after another.
@@ -108,6 +116,13 @@ impl Output {
     /// Nothing but numbers.
     pub fn count() -> Self {
         Self::new(Format::Count, None)
+    }
+
+    /// Names addresses in the file.
+    #[must_use]
+    pub fn naming(mut self, names: Vec<(IpAddr, String)>) -> Self {
+        self.names = names;
+        self
     }
 
     /// Looks for something to end at, beside writing.
@@ -169,8 +184,9 @@ impl Output {
                 lines.begin(points.iter().map(|p| (p.label(), p.mac, link_type(p.datalink))));
                 Ok(())
             }
-            (Format::Pcapng, Some(sink)) => {
-                self.head = head(points);
+            (Format::Pcapng(remarks), Some(sink)) => {
+                remarks.begin(points.iter().map(|p| (link_type(p.datalink), p.mtu_bytes)));
+                self.head = head(points, &self.names);
                 sink.buffer().extend_from_slice(&self.head);
                 if let Some(ring) = &mut self.ring {
                     ring.wrote(self.head.len());
@@ -188,7 +204,7 @@ impl Output {
     /// The sink's, when the buffer was full.
     #[inline]
     pub(super) fn packet(&mut self, packet: &Packet<'_>, halt: Halt<'_>) -> Result<(), SinkError> {
-        if self.ring.as_ref().is_some_and(|r| !r.takes(packet.data.len(), self.tail_len)) {
+        if self.ring.as_ref().is_some_and(|r| !r.takes(packet.data.len() + COMMENT, self.tail_len)) {
             self.change_file(halt)?;
         }
         self.packets += 1;
@@ -197,10 +213,11 @@ impl Output {
         }
         let Some(sink) = &mut self.sink else { return Ok(()) };
         match &mut self.format {
-            Format::Pcapng => {
+            Format::Pcapng(remarks) => {
+                let comment = remarks.about(packet);
                 let point = u32::try_from(packet.point).unwrap_or(u32::MAX);
                 let before = sink.buffer().len();
-                put_packet(sink.buffer(), point, packet.time_ns, packet.wire_len, packet.data);
+                put_packet(sink.buffer(), point, packet.time_ns, packet.wire_len, packet.data, comment);
                 if let Some(ring) = &mut self.ring {
                     ring.packet(packet.time_ns, sink.buffer().len() - before);
                     if let Some(statistics) = self.tail.get_mut(packet.point) {
@@ -242,7 +259,7 @@ impl Output {
 
     /// Writes the statistics as they are known, and everything that waits.
     fn close(&mut self, halt: Halt<'_>) -> Result<(), SinkError> {
-        if let (Format::Pcapng, Some(sink)) = (&self.format, &mut self.sink) {
+        if let (Format::Pcapng(_), Some(sink)) = (&self.format, &mut self.sink) {
             let before = sink.buffer().len();
             let end_ns = since_1970(SystemTime::now());
             for statistics in &self.tail {
@@ -257,7 +274,7 @@ impl Output {
 
     /// Takes over what the kernel has counted: a file of a ring may have to end at any packet.
     pub(super) fn note(&mut self, points: &[Point]) {
-        if self.sink.is_none() || !matches!(self.format, Format::Pcapng) {
+        if self.sink.is_none() || !matches!(self.format, Format::Pcapng(_)) {
             return;
         }
         let waiting = self.ring.is_some();
@@ -302,7 +319,7 @@ impl Output {
             Format::Lines(lines) => {
                 lines.begin(points.iter().map(|p| (p.label(), p.mac, link_type(p.datalink))));
             }
-            Format::Pcapng => self.head = head(points),
+            Format::Pcapng(_) => self.head = head(points, &self.names),
             Format::Count => {}
         }
     }
@@ -327,10 +344,11 @@ pub(super) fn since_1970(time: SystemTime) -> u64 {
 }
 
 /// What a file begins with.
-fn head(points: &[Point]) -> Vec<u8> {
+fn head(points: &[Point], names: &[(IpAddr, String)]) -> Vec<u8> {
     let mut head = Vec::new();
     put_section(&mut head, &section(points));
     points.iter().for_each(|p| put_interface(&mut head, &describe(p)));
+    put_names(&mut head, names);
     head
 }
 

@@ -3,10 +3,14 @@
 //! Source: draft-ietf-opsawg-pcapng (PCAP Next Generation Capture File Format), sections 4.1 to 4.6.
 //! Little-endian, nanosecond timestamps, every length a multiple of four.
 
+use std::net::IpAddr;
+
 /// Section Header Block.
 const SECTION: u32 = 0x0A0D_0D0A;
 /// Interface Description Block.
 const INTERFACE: u32 = 1;
+/// Name Resolution Block.
+const NAMES: u32 = 4;
 /// Interface Statistics Block.
 const STATISTICS: u32 = 5;
 /// Enhanced Packet Block.
@@ -103,13 +107,29 @@ pub(super) fn put_interface(out: &mut Vec<u8>, interface: &InterfaceDescription)
     end(out, start);
 }
 
-/// Appends a packet. `time_ns` is since 1970, `wire_len` its length on the wire. Allocates only when `out`
-/// has to grow.
+/// Bytes that a comment adds to a packet's block.
 #[inline]
-pub(super) fn put_packet(out: &mut Vec<u8>, interface: u32, time_ns: u64, wire_len: u32, data: &[u8]) {
+pub(super) fn comment_len(comment: &str) -> usize {
+    // Code and length, the text padded to words, the end of options.
+    if comment.is_empty() { 0 } else { 4 + comment.len().next_multiple_of(4) + 4 }
+}
+
+/// Appends a packet. `time_ns` is since 1970, `wire_len` its length on the wire; `comment` may be empty.
+/// Allocates only when `out` has to grow.
+#[inline]
+pub(super) fn put_packet(
+    out: &mut Vec<u8>,
+    interface: u32,
+    time_ns: u64,
+    wire_len: u32,
+    data: &[u8],
+    comment: &str,
+) {
     let padding = data.len().wrapping_neg() & 3;
     let Ok(captured) = u32::try_from(data.len()) else { return };
-    let Ok(total) = u32::try_from(data.len() + padding + PACKET_OVERHEAD) else { return };
+    let Ok(total) = u32::try_from(data.len() + padding + PACKET_OVERHEAD + comment_len(comment)) else {
+        return;
+    };
     let [h0, h1, h2, h3, l0, l1, l2, l3] = time_ns.to_be_bytes();
     let high = u32::from_be_bytes([h0, h1, h2, h3]);
     let low = u32::from_be_bytes([l0, l1, l2, l3]);
@@ -122,7 +142,37 @@ pub(super) fn put_packet(out: &mut Vec<u8>, interface: u32, time_ns: u64, wire_l
     out.extend_from_slice(&head);
     out.extend_from_slice(data);
     out.extend_from_slice([0u8; 3].get(..padding).unwrap_or_default());
+    if !comment.is_empty() {
+        put_option(out, 1, comment.as_bytes());
+        end_options(out);
+    }
     out.extend_from_slice(&total.to_le_bytes());
+}
+
+/// Appends names of addresses. A name is cut at 255 bytes; one without any is left out.
+pub(super) fn put_names(out: &mut Vec<u8>, names: &[(IpAddr, String)]) {
+    if names.is_empty() {
+        return;
+    }
+    let start = begin(out, NAMES);
+    for (address, name) in names {
+        let (kind, bytes): (u16, &[u8]) = match address {
+            IpAddr::V4(v4) => (1, &v4.octets()),
+            IpAddr::V6(v6) => (2, &v6.octets()),
+        };
+        let name: Vec<u8> = name.bytes().filter(u8::is_ascii_graphic).take(255).collect();
+        let length = bytes.len() + name.len() + 1;
+        let Some(length_field) = u16::try_from(length).ok().filter(|_| !name.is_empty()) else { continue };
+        out.extend_from_slice(&kind.to_le_bytes());
+        out.extend_from_slice(&length_field.to_le_bytes());
+        out.extend_from_slice(bytes);
+        out.extend_from_slice(&name);
+        // The name's own end, and padding.
+        out.extend(std::iter::repeat_n(0, 1 + (length.wrapping_neg() & 3)));
+    }
+    // nrb_record_end, and no options behind it.
+    out.extend_from_slice(&[0; 4]);
+    end(out, start);
 }
 
 /// Appends an interface's statistics. The kernel's drops go into isb_ifdrop as well as isb_osdrop: that is
@@ -234,7 +284,7 @@ mod tests {
         Some(String::from_utf8_lossy(option.as_bytes().unwrap()).into_owned())
     }
 
-    fn file(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    fn file(packets: &[(u64, Vec<u8>)], comment: &str) -> Vec<u8> {
         let mut out = Vec::new();
         let section = Section {
             hardware: "x86_64".into(),
@@ -254,7 +304,7 @@ mod tests {
         };
         put_interface(&mut out, &interface);
         for (time, data) in packets {
-            put_packet(&mut out, 0, *time, 9000, data);
+            put_packet(&mut out, 0, *time, 9000, data, comment);
         }
         let statistics = Statistics {
             interface: 0,
@@ -270,7 +320,7 @@ mod tests {
 
     #[test]
     fn another_reader_finds_name_description_comment_and_filter() {
-        let out = file(&[]);
+        let out = file(&[], "");
         let blocks = parse(&out);
         let [
             Block::SectionHeader(section),
@@ -298,25 +348,27 @@ mod tests {
     proptest! {
         #[test]
         fn packets_come_back_as_they_went_in(
-            packets in proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..100)), 0..20)
+            packets in proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..100)), 0..20),
+            comment in "[a-z ]{0,9}",
         ) {
-            let out = file(&packets);
+            let out = file(&packets, &comment);
             prop_assert_eq!(whole_blocks(&out), (out.len(), packets.len() as u64));
             let read: Vec<_> = parse(&out).into_iter().filter_map(|b| match b {
                 Block::EnhancedPacket(p) => Some((
                     u64::from(p.ts_high) << 32 | u64::from(p.ts_low), p.data[..p.caplen as usize].to_vec(), p.origlen,
+                    text(&p.options, 1).unwrap_or_default(),
                 )),
                 _ => None,
             }).collect();
             prop_assert_eq!(read.len(), packets.len());
             for (read, (time, data)) in read.into_iter().zip(packets) {
-                prop_assert_eq!(read, (time, data, 9000));
+                prop_assert_eq!(read, (time, data, 9000, comment.clone()));
             }
         }
 
         #[test]
         fn a_cut_file_is_whole_up_to_its_last_block(cut in 0usize..400) {
-            let out = file(&[(1, vec![1; 61]), (2, vec![2; 64])]);
+            let out = file(&[(1, vec![1; 61]), (2, vec![2; 64])], "x");
             let cut = cut.min(out.len());
             let (whole, _) = whole_blocks(&out[..cut]);
             prop_assert!(whole <= cut);
@@ -330,10 +382,37 @@ mod tests {
     }
 
     #[test]
+    fn another_reader_finds_the_names_of_addresses() {
+        let mut out = Vec::new();
+        let names: Vec<(IpAddr, String)> = vec![
+            ([10, 244, 1, 5].into(), "default/web-0".into()),
+            ("fd00::5".parse().unwrap(), "default/web\u{1b}-0".into()),
+            ([10, 244, 1, 6].into(), "\u{e9}".into()),
+        ];
+        put_names(&mut out, &names);
+        put_names(&mut out, &[]);
+        let blocks = parse(&out);
+        let [Block::NameResolution(block)] = &blocks[..] else { panic!("{blocks:?}") };
+        // This reader leaves the padding at a value.
+        let bare = |value: &[u8]| String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
+        let records: Vec<_> = block
+            .nr
+            .iter()
+            .filter(|r| r.record_type.0 != 0)
+            .map(|r| (r.record_type.0, bare(r.record_value)))
+            .collect();
+        assert_eq!(records.len(), 2, "{records:?}");
+        assert_eq!(records[0].0, 1);
+        assert!(records[0].1.ends_with("default/web-0"), "{records:?}");
+        assert_eq!(records[1].0, 2);
+        assert!(records[1].1.ends_with("\u{5}default/web-0"), "no escape: {records:?}");
+    }
+
+    #[test]
     fn a_packet_block_is_counted_only_when_it_is_whole() {
         let mut out = Vec::new();
-        put_packet(&mut out, 0, 1, 5, b"hello");
-        put_packet(&mut out, 0, 2, 5, b"world");
+        put_packet(&mut out, 0, 1, 5, b"hello", "");
+        put_packet(&mut out, 0, 2, 5, b"world", "");
         assert_eq!(whole_blocks(&out[..out.len() - 1]), (out.len() / 2, 1));
     }
 

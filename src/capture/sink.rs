@@ -308,7 +308,7 @@ mod tests {
     fn a_cut_at_any_byte_keeps_whole_packets_and_counts_the_lost() {
         for written in 0..=3 * 92 {
             let mut sink = Sink::file(tempfile::tempfile().unwrap()).unwrap();
-            (0..3).for_each(|n| put_packet(sink.buffer(), 0, n, 60, &[0; 60]));
+            (0..3).for_each(|n| put_packet(sink.buffer(), 0, n, 60, &[0; 60], ""));
             assert_eq!(sink.buffer.len(), 3 * 92);
             (&sink.file).write_all(&sink.buffer[..written]).unwrap();
             let whole = written / 92;

@@ -2,6 +2,7 @@
 
 mod end;
 mod failures;
+mod names;
 mod places;
 mod point;
 mod recording;
@@ -136,7 +137,7 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
         Target::Lines if args.view.shows_bytes() => WHOLE,
         Target::Lines | Target::Count => HEADERS,
     });
-    let (words, _names) = args.words.resolve(context)?;
+    let (words, names) = args.words.resolve(context)?;
     let filter = capture::both(&words.filter(), &typed);
     capture::check_filter(&filter).map_err(|e| capture_failure(e.into()))?;
     if context.global.verbose && filter != typed {
@@ -144,12 +145,16 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
     }
     let mut settings = Settings { snaplen_bytes, buffer_bytes: 0, filter };
     let sources = find_sources(args, context)?;
+    let names = match target {
+        Target::File(_) | Target::Stream => names::find_names(context, &sources, names),
+        Target::Lines | Target::Count => Vec::new(),
+    };
     let ring = match recording::part(&args.recording, target, args.force, signals.as_fd())? {
         Part::Capture(ring) => ring,
         Part::Over(exit) => return Ok(exit),
     };
     let points = open_all(args, context, &sources, &mut settings, feeds_back(target))?;
-    let output = open_output(args, target, ring, context)?;
+    let output = open_output(args, target, ring, context)?.naming(names);
     // From here on nothing is opened, and packets of strangers are read.
     capture::drop_privileges()
         .map_err(|e| Failure::stopped(format!("cannot give up privileges before reading packets: {e}")))?;
