@@ -64,8 +64,9 @@ impl Order {
         if !self.entries.iter().any(|e| e.time_ns <= until_ns) {
             return Ok(());
         }
-        // Packets of one point with equal times stay in order: `start` grows.
-        self.entries.sort_unstable_by_key(|e| (e.time_ns, e.start));
+        // One packet may have the same time at two points of its way: the order of the points decides then. Packets
+        // of one point with equal times stay in order: `start` grows.
+        self.entries.sort_unstable_by_key(|e| (e.time_ns, e.point, e.start));
         let ready = self.entries.partition_point(|e| e.time_ns <= until_ns);
         let (ready, later) = self.entries.split_at(ready);
         for entry in ready {
@@ -149,6 +150,15 @@ mod tests {
         push(&mut order, 1, 3_600_000_000_000, b"b");
         let due = order.due(3_600_000_000_000);
         assert_eq!(release(&mut order, due, 9), "a");
+    }
+
+    #[test]
+    fn at_equal_times_the_order_is_that_of_the_points() {
+        let mut order = Order::default();
+        [(2, b"c"), (0, b"a"), (1, b"b")]
+            .into_iter()
+            .for_each(|(point, data)| push(&mut order, point, 7, data));
+        assert_eq!(release(&mut order, 7, 9), "abc");
     }
 
     #[test]

@@ -92,6 +92,7 @@ pub fn run(
     let mut run = Loop {
         order: (points.len() > 1).then(Order::default),
         halt: Halt { stop, deadline },
+        idle: Vec::new(),
         left: limits.count.unwrap_or(u64::MAX),
         cutoff_ns: u64::MAX,
         tail: limits.tail,
@@ -145,6 +146,8 @@ struct Loop<'a> {
     /// Only with several points.
     order: Option<Order>,
     halt: Halt<'a>,
+    /// Points that had nothing when they were last asked for; those that are not in it are unknown.
+    idle: Vec<bool>,
     /// Packets that may still come.
     left: u64,
     /// Packets after this time came too late.
@@ -194,6 +197,8 @@ impl Loop<'_> {
             if tick {
                 self.ticked = now;
                 points.iter_mut().for_each(Point::count);
+                // What passed no filter has been read by now; a clock that is set back must not make more of it.
+                points.iter_mut().for_each(|p| p.since_ns = 0);
                 output.note(points);
                 let dropped = points.iter().filter_map(|p| p.facts.dropped).sum();
                 progress(Progress { packets: output.packets, dropped, elapsed: now - self.start });
@@ -236,6 +241,7 @@ impl Loop<'_> {
     /// that, and leaves out what was sent after the end.
     fn drain(&mut self, points: &mut [Point], output: &mut Output) -> Result<(), SinkError> {
         let until = Instant::now() + LAST_BLOCK;
+        self.idle.clear();
         loop {
             let over = Instant::now() >= until;
             let turn = self.look(points, output)?;
@@ -276,7 +282,7 @@ impl Loop<'_> {
     }
 
     /// Waits for packets, the end, or the reader's going; at most one read timeout.
-    fn wait(&self, points: &[Point], output: &Output, more: bool) -> Woken {
+    fn wait(&mut self, points: &[Point], output: &Output, more: bool) -> Woken {
         let stop = PollFd::new(self.halt.stop, PollFlags::POLLIN);
         // Nothing is asked of the stream: POLLERR and POLLHUP come by themselves when the reader goes.
         let stream = output.watched();
@@ -305,7 +311,16 @@ impl Loop<'_> {
             timeout = timeout.min(deadline.saturating_duration_since(Instant::now()));
         }
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO);
+        self.idle.clear();
         match poll(fds, timeout) {
+            // Of many handles few have something: the others cost no call.
+            Ok(1..) if !more => {
+                self.idle.resize(points.len(), false);
+                let polled = points.iter().zip(&mut self.idle).filter(|(p, _)| is_polled(p));
+                for ((_, idle), fd) in polled.zip(fds.iter().skip(2)) {
+                    *idle = fd.revents().is_some_and(|events| events.is_empty());
+                }
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             // Not enough memory for the call: look anyway, a moment later.
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
@@ -404,6 +419,11 @@ impl Loop<'_> {
             Ok(*left > 0)
         })
     }
+}
+
+/// Whether its handle is waited on: one whose interface has gone is always in error.
+fn is_polled(point: &Point) -> bool {
+    point.facts.ended.is_none() && point.ending.is_none()
 }
 
 enum Woken {
