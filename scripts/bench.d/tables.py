@@ -143,6 +143,19 @@ def capture(lines, markdown):
     return table(["packets", "tool", "CPU a packet", "ratio", "missing"], rows, markdown)
 
 
+def rate(lines, markdown):
+    rows = []
+    for row in names(lines, "row"):
+        here = [line for line in lines if line["row"] == row]
+        for tool in names(here, "tool"):
+            of = [line for line in here if line["tool"] == tool]
+            # Ours over the peer's: more is better here.
+            ratio = times(1 / median(pairs(here, tool, "rate"))) if tool != here[0]["tool"] else "1"
+            lost = f"{median(line['lost'] for line in of) * 100:.1f} %"
+            rows.append([row, tool, f"{median(line['rate'] for line in of):,.0f}/s", ratio, lost])
+    return table(["packets", "tool", "highest rate without loss", "nsprobe ÷ it", "lost at twice the other's"], rows, markdown)
+
+
 def size(lines, binary, markdown):
     rows = [["static binary", f"{binary / MIB:.2f} MiB", "8 MiB"]]
     peak = {}
@@ -169,6 +182,7 @@ def main():
         ("node", "A node of 250 pods; others ÷ nsprobe, median of the pairs", node),
         ("links", "The ledger of a node, against nsenter with ip -j -d link and ip -j route; loop ÷ nsprobe, median", links),
         ("capture", "CPU time of a captured packet; others ÷ nsprobe, median of the pairs", capture),
+        ("rate", "Floods into a file, kernel buffer 2 MiB; median of the pairs", rate),
         ("memory", "Size and memory", lambda of, md: size(of, binary, md)),
     )
     for section, title, make in sections:

@@ -1,4 +1,4 @@
-// Sends COUNT UDP packets of SIZE bytes (of IP) to ADDRESS, RATE a second. For scripts/bench capture; never shipped.
+// Sends COUNT UDP packets of SIZE bytes (of IP) to ADDRESS, RATE a second; says how many a second it were. For scripts/bench capture; never shipped.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -29,8 +29,9 @@ int main(int argc, char **argv) {
         messages[i].msg_hdr.msg_iov = &piece;
         messages[i].msg_hdr.msg_iovlen = 1;
     }
-    struct timespec next;
+    struct timespec next, begin, end;
     clock_gettime(CLOCK_MONOTONIC, &next);
+    begin = next;
     for (long sent = 0; sent < count;) {
         unsigned batch = count - sent < BATCH ? (unsigned)(count - sent) : BATCH;
         int done = sendmmsg(fd, messages, batch, 0);
@@ -44,5 +45,8 @@ int main(int argc, char **argv) {
         next.tv_nsec %= 1000000000L;
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
     }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
+    printf("%.0f\n", (double)count / seconds);
     return 0;
 }

@@ -49,11 +49,19 @@ impl Terminal {
     /// Waits until the text appears after what was waited for before.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
+        self.shown_until(text);
+    }
+
+    /// What is shown before a text, which is waited for.
+    #[track_caller]
+    pub fn shown_until(&mut self, text: &str) -> String {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(at) = self.text.find(text) {
-                self.text.drain(..at + text.len());
-                return;
+                let after = self.text.split_off(at + text.len());
+                let mut before = std::mem::replace(&mut self.text, after);
+                before.truncate(at);
+                return before;
             }
             let left = end.saturating_duration_since(Instant::now());
             match self.shown.recv_timeout(left) {
