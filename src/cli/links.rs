@@ -5,6 +5,7 @@ use crate::diagnose::config::{Reality, check_config, new_pods, settle};
 use crate::diagnose::kernel::{KernelView, Role, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::links_tunnels::check_offloads;
+use crate::diagnose::reach::check_reach;
 use crate::diagnose::runtime::check_runtime;
 use crate::facts::{Finding, Namespace, Severity};
 use crate::netns::{NetNs, NetNsError};
@@ -58,7 +59,8 @@ fn check_host(open: &[(String, NetNs)], namespaces: &[Namespace], host: u64) -> 
     findings
 }
 
-const READ: ReadOptions = ReadOptions { counters: false, all_addresses: false };
+/// Addresses of every pod too: two with one address, and an address that no route leads to.
+const READ: ReadOptions = ReadOptions { counters: false, all_addresses: true };
 
 /// The pods that were named, or all; the host's own namespace, which pods with hostNetwork share, is left out.
 fn read_others(
@@ -135,6 +137,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         }
     }
     findings.extend(check_links(&namespaces, inode));
+    findings.extend(check_reach(&namespaces, inode));
     findings.extend(check_host(&targets.open, &namespaces, inode));
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     findings.extend(check_offloads(&namespaces, &release));

@@ -15,6 +15,7 @@ pub mod path;
 pub mod peers;
 pub mod pod;
 pub mod points;
+pub mod reach;
 pub mod resolve;
 pub mod runtime;
 pub mod sockets;
@@ -65,6 +66,7 @@ pub fn rules() -> Vec<&'static Rule> {
     [
         pod::RULES,
         links::RULES,
+        reach::RULES,
         kernel::RULES,
         path::RULES,
         tunnel_path::RULES,

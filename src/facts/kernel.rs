@@ -15,8 +15,6 @@ pub struct KernelState {
     pub subject: String,
     /// Inode of the namespace.
     pub netns_inode: u64,
-    /// Version of the running kernel, `(6, 1)`; `None` when it could not be read.
-    pub release: Option<(u32, u32)>,
     /// Its settings.
     pub settings: KernelSettings,
     /// What it has counted since it began.

@@ -9,6 +9,7 @@
 )]
 
 pub mod capture;
+pub mod incident;
 pub mod lab;
 pub mod name_server;
 pub mod namespace_path;

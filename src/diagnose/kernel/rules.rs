@@ -91,14 +91,6 @@ pub const TUNNEL_ONE_WAY: Rule = Rule {
     fix: "Let the tunnel's protocol through between the nodes, both ways (VXLAN: UDP 8472 or 4789, Geneve: UDP 6081, WireGuard: its UDP port, IPIP: protocol 4); nsprobe capture host -i UPLINK shows whether anything comes back.",
 };
 
-/// A path MTU that was learned for the other end of a tunnel.
-pub const TUNNEL_PATH_REMEMBERED: Rule = Rule {
-    id: "net.tunnel_path_remembered",
-    severity: Severity::Warning,
-    meaning: "The node remembers a path MTU to the other end of a tunnel that is smaller than a full packet of the tunnel: pods get a PTB, fragments, or nothing until it forgets.",
-    fix: "If the underlay really is narrower: lower the tunnel's and the pods' MTU. If not: ip route flush cache on the node, and find out who sent the PTB.",
-};
-
 /// A path MTU that nobody would send.
 pub const REMEMBERED_TINY: Rule = Rule {
     id: "net.remembered_tiny",
@@ -137,14 +129,6 @@ pub const CHECKSUM_ERRORS: Rule = Rule {
     severity: Severity::Warning,
     meaning: "Packets arrive with wrong checksums and are dropped: connections through a tunnel start after 1, 3 or 63 seconds. Checksum offload of a tunnel is the usual cause. Not an MTU problem.",
     fix: "On the sending node: ethtool -K flannel.1 tx-checksum-ip-generic off (the tunnel, or the uplink); update kernels before 5.7.",
-};
-
-/// Offload of a tunnel on a kernel with a known fault.
-pub const VXLAN_CHECKSUM_OFFLOAD: Rule = Rule {
-    id: "net.vxlan_checksum_offload",
-    severity: Severity::Info,
-    meaning: "A VXLAN leaves checksums to the hardware on a kernel before 5.7, where NAT can spoil them: Services that answer after 1, 3 or 63 seconds are this, not the MTU.",
-    fix: "ethtool -K TUNNEL tx-checksum-ip-generic off, or a newer kernel.",
 };
 
 /// Fragments that were never whole.
@@ -232,13 +216,11 @@ pub const RULES: &[Rule] = &[
     TUNNEL_REMOTE_SILENT,
     TUNNEL_PEER_UNKNOWN,
     TUNNEL_ONE_WAY,
-    TUNNEL_PATH_REMEMBERED,
     REMEMBERED_TINY,
     REMEMBERED,
     NEIGHBOUR_TABLE_FULL,
     NEIGHBOUR_TABLE_NEARLY_FULL,
     CHECKSUM_ERRORS,
-    VXLAN_CHECKSUM_OFFLOAD,
     FRAGMENTS_LOST,
     UDP_OVERFLOW,
     LISTEN_OVERFLOW,

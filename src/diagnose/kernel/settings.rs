@@ -1,8 +1,6 @@
 //! sysctls that stop packets, or that explain what looks like a fault.
 
-use super::rules::{
-    BRIDGE_FILTER_OFF, ECHO_IGNORED, FORWARD_USES_PMTU, FORWARDING_OFF, VXLAN_CHECKSUM_OFFLOAD,
-};
+use super::rules::{BRIDGE_FILTER_OFF, ECHO_IGNORED, FORWARD_USES_PMTU, FORWARDING_OFF};
 use super::{KernelView, Role, no_namespace};
 use crate::facts::{Evidence, Finding, Link, Namespace};
 use std::net::IpAddr;
@@ -169,26 +167,5 @@ pub(super) fn check_notes(view: KernelView<'_>) -> Vec<Finding> {
             FORWARD_USES_PMTU.fix,
         ));
     }
-    notes.extend(check_offload(view));
     notes
-}
-
-/// netfilter spoiled checksums of zero until Linux 5.7 (kubernetes issue 88986).
-fn check_offload(view: KernelView<'_>) -> Option<Finding> {
-    /// The first without the fault; distributions have carried the fix back.
-    const MENDED: (u32, u32) = (5, 7);
-    let (major, minor) = view.now.release.filter(|&release| release < MENDED)?;
-    let spoils =
-        |l: &&Link| l.up && l.kind.as_deref() == Some("vxlan") && l.offloads.is_some_and(|o| o.tx_checksum);
-    let tunnel = view.namespace?.links.iter().find(spoils)?;
-    let name = &tunnel.name;
-    Some(VXLAN_CHECKSUM_OFFLOAD.finding(
-        view.now.subject.as_str(),
-        format!("{name} leaves checksums to the hardware, on kernel {major}.{minor}: Services that answer after 1, 3 or 63 seconds are this, not the MTU"),
-        vec![
-            Evidence::text(format!("tx checksum offload of {name}"), true, "SIOCETHTOOL ETHTOOL_GTXCSUM"),
-            Evidence::text("kernel", format!("{major}.{minor}"), "/proc/sys/kernel/osrelease"),
-        ],
-        format!("ethtool -K {name} tx-checksum-ip-generic off, or a newer kernel"),
-    ))
 }

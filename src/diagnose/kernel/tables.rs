@@ -3,7 +3,7 @@
 use super::rules::{
     CONNTRACK_FULL, CONNTRACK_INVALID, CONNTRACK_NEARLY_FULL, CONNTRACK_RACE, GATEWAY_SILENT,
     NEIGHBOUR_TABLE_FULL, NEIGHBOUR_TABLE_NEARLY_FULL, REMEMBERED, REMEMBERED_TINY, TUNNEL_ONE_WAY,
-    TUNNEL_PATH_REMEMBERED, TUNNEL_PEER_UNKNOWN, TUNNEL_REMOTE_SILENT,
+    TUNNEL_PEER_UNKNOWN, TUNNEL_REMOTE_SILENT,
 };
 use super::{KernelView, Role};
 use crate::facts::{Conntrack, Evidence, Finding, Link, NeighbourEntry, NeighbourState, RememberedMtu};
@@ -278,7 +278,7 @@ pub(super) fn check_remembered(view: KernelView<'_>) -> Vec<Finding> {
         )
     };
     let mut findings = Vec::new();
-    let (tiny, others): (Vec<&RememberedMtu>, Vec<&RememberedMtu>) =
+    let (tiny, plain): (Vec<&RememberedMtu>, Vec<&RememberedMtu>) =
         remembered.iter().partition(|r| r.target.is_ipv4() && r.mtu_bytes < LEAST_V4);
     if let Some(first) = tiny.first() {
         findings.push(REMEMBERED_TINY.finding(
@@ -291,30 +291,6 @@ pub(super) fn check_remembered(view: KernelView<'_>) -> Vec<Finding> {
             REMEMBERED_TINY.fix,
         ));
     }
-    let mut plain = Vec::new();
-    for entry in others {
-        match narrow_tunnel(view, entry) {
-            Some((tunnel, needs)) => findings.push(TUNNEL_PATH_REMEMBERED.finding(
-                subject,
-                format!(
-                    "the node remembers {} bytes to {}, the other end of {}, whose full packets need {needs}",
-                    entry.mtu_bytes, entry.target, tunnel.name
-                ),
-                vec![
-                    row(&entry),
-                    Evidence::new(format!("MTU of {}", tunnel.name), tunnel.mtu_bytes, "bytes", "netlink RTM_GETLINK"),
-                    Evidence::new(format!("overhead of {}", tunnel.name), tunnel.overhead_bytes, "bytes", "netlink RTM_GETLINK"),
-                ],
-                format!(
-                    "if the underlay is so narrow: ip link set dev {} mtu {}, and the pods' MTU to the same; if not: ip route flush cache on the node, and capture icmp[0]==3 and icmp[1]==4 to see who said so",
-                    tunnel.name,
-                    entry.mtu_bytes.saturating_sub(tunnel.overhead_bytes.unwrap_or(0))
-                ),
-            )),
-            None => plain.push(entry),
-        }
-    }
-    findings.truncate(ROWS);
     if let Some(first) = plain.first() {
         let more = if plain.len() > 1 { format!(" and for {} more", plain.len() - 1) } else { String::new() };
         findings.push(REMEMBERED.finding(
@@ -328,12 +304,4 @@ pub(super) fn check_remembered(view: KernelView<'_>) -> Vec<Finding> {
         ));
     }
     findings
-}
-
-/// The tunnel whose peer this is, and what its full packets need, when that is more than is remembered.
-fn narrow_tunnel<'a>(view: KernelView<'a>, entry: &RememberedMtu) -> Option<(&'a Link, u32)> {
-    let name = remote_of(view, entry.target)?;
-    let tunnel = view.namespace?.links.iter().find(|l| l.name == name)?;
-    let needs = tunnel.mtu_bytes.saturating_add(tunnel.overhead_bytes?);
-    (entry.mtu_bytes < needs).then_some((tunnel, needs))
 }

@@ -88,14 +88,6 @@ fn what_explains_a_symptom_is_information() {
         });
         assert_eq!(found.severity, Severity::Info, "{id}");
     }
-    let old = only("net.vxlan_checksum_offload", |_, now| now.release = Some((5, 4)));
-    assert!(old.fix.contains("ethtool -K flannel.1"), "{old:?}");
-    silent(|_, now| now.release = Some((5, 7)));
-    silent(|_, now| now.release = None);
-    silent(|namespace, now| {
-        now.release = Some((4, 18));
-        namespace.links[1].offloads = None;
-    });
     let probing = |mode| {
         move |_: &mut Namespace, now: &mut KernelState| {
             now.settings.values.insert("net.ipv4.tcp_mtu_probing", mode);

@@ -14,7 +14,7 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
     ("links.pod_exceeds_tunnel", SMALLER),
     ("links.pod_exceeds_uplink", SMALLER),
     ("tunnel.exceeds_path", SMALLER),
-    ("net.tunnel_path_remembered", &["mtu.black_hole", "mtu.narrowed", "mtu.cached"]),
+    ("links.tunnel_path_mtu", &["mtu.black_hole", "mtu.narrowed", "mtu.cached"]),
     ("net.fragments_lost", &["mtu.black_hole", "dns.large_answers_lost"]),
     ("net.remembered_tiny", &["sockets.tiny_path_mtu", "mtu.cache_stale"]),
     // What drops packets of any size.
@@ -68,7 +68,7 @@ const SMALLER: &[&str] = &[
     "mtu.reverse_black_hole",
     "mtu.cached",
     "tunnel.exceeds_path",
-    "net.tunnel_path_remembered",
+    "links.tunnel_path_mtu",
     "sockets.stuck_on_mtu",
     "sockets.mtu_suspected",
     "dns.large_answers_lost",

@@ -55,16 +55,6 @@ fn number<T: std::str::FromStr>(path: &str) -> Option<T> {
     text(path).ok()?.trim().parse().ok()
 }
 
-/// `6.1.0-18-amd64` → (6, 1).
-pub(super) fn release() -> Option<(u32, u32)> {
-    parse_release(&text("/proc/sys/kernel/osrelease").ok()?)
-}
-
-pub(super) fn parse_release(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
 pub(super) fn settings<'a>(interfaces: impl Iterator<Item = &'a str>) -> KernelSettings {
     let values: BTreeMap<_, _> = SETTINGS
         .iter()

@@ -35,7 +35,6 @@ fn read(subject: &str, netns_inode: u64) -> KernelState {
     KernelState {
         subject: subject.to_owned(),
         netns_inode,
-        release: files::release(),
         settings,
         counters: KernelCounters {
             protocols: files::protocols(),

@@ -102,7 +102,8 @@ pub(super) fn parse_forwarding(payload: &[u8], names: &Names) -> Option<Vec<Forw
     Some(vec![entry])
 }
 
-/// Path MTUs that PTBs have left behind, IPv4 then IPv6.
+/// Path MTUs that PTBs have left behind, IPv4 then IPv6. The kernel lists one once another packet has used it
+/// (net/ipv4/route.c `fnhe_dump_bucket`).
 pub(super) fn remembered(netlink: &mut Netlink) -> Result<Vec<RememberedMtu>, ObserveError> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {

@@ -2,7 +2,7 @@
 
 use super::super::link::parse_link;
 use super::super::wire::{DONE, Messages};
-use super::files::{column, parse_release, parse_softnet};
+use super::files::{column, parse_softnet};
 use super::tables::{parse_classifier, parse_forwarding, parse_neighbour, parse_remembered};
 use super::*;
 use crate::facts::{NeighbourState, RememberedMtu};
@@ -37,20 +37,6 @@ fn drops_of_every_processor_are_added() {
     assert_eq!(parse_softnet("00027fd9 0000000a 00000001\n0003123f 00000001 00000000\n"), Some(11));
     assert_eq!(parse_softnet("00027fd9\n"), None);
     assert_eq!(parse_softnet("1 g\n"), None);
-}
-
-#[test]
-fn a_release_is_its_first_two_numbers() {
-    for (text, release) in [
-        ("6.1.0-18-amd64\n", Some((6, 1))),
-        ("4.18.0-553.el8_10.x86_64", Some((4, 18))),
-        ("5.4", Some((5, 4))),
-        ("5", None),
-        ("", None),
-        ("rolling", None),
-    ] {
-        assert_eq!(parse_release(text), release, "{text}");
-    }
 }
 
 fn names() -> Names {
@@ -158,6 +144,6 @@ proptest! {
         let _ = parse_remembered(&data);
         let _ = parse_classifier(&data, &names);
         let text = String::from_utf8_lossy(&data);
-        let _ = (column(&text, "drop"), parse_softnet(&text), parse_release(&text));
+        let _ = (column(&text, "drop"), parse_softnet(&text));
     }
 }
