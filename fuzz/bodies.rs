@@ -98,3 +98,12 @@ pub fn captured_packet(data: &[u8]) {
     let second = watch.look(0, packet).cloned();
     assert!(first == second || (first.is_none() && second == Some(Until::Retransmit)));
 }
+
+/// A line of a container's log: nothing is added to what was written, and only a whole head is taken for one.
+pub fn log_line(data: &[u8]) {
+    let line = nsprobe::observe::logs::parse_line(data);
+    assert!(line.text.len() <= data.len());
+    assert_eq!(line.time.is_some(), line.stream.is_some());
+    assert!(line.stream.is_some() || (&*line.text == data && !line.partial));
+    let _ = line.time_ns();
+}

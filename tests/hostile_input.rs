@@ -81,6 +81,15 @@ proptest! {
     }
 
     #[test]
+    fn log_lines(bytes in prop_oneof![
+        anything(),
+        like(b"2026-11-23T17:17:03.53217893Z stdout P:x text of a line"),
+        like(br#"{"log":"text\n","stream":"stderr","time":"2026-11-23T17:17:03Z"}"#)
+    ]) {
+        bodies::log_line(&bytes);
+    }
+
+    #[test]
     fn text_for_the_terminal(bytes in prop_oneof![anything(), like("\u{1b}[31mweb\u{202e}\u{9b}\r\n".as_bytes())]) {
         bodies::sanitize(&bytes);
     }

@@ -33,6 +33,25 @@ fn the_missing_privilege_is_named_with_its_exit_code() {
 }
 
 #[test]
+fn logs_that_belong_to_root_are_not_shown_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let pods = root.path().join("var/log/pods");
+    let folder = pods.join("shop_web_11111111-2222-3333-4444-555555555555/app");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("0.log"), "2026-11-23T17:00:00Z stdout F secret\n").unwrap();
+    let allow = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let words = ["--host-root", root.path().to_str().unwrap(), "logs", "shop/web"];
+    allow(root.path(), 0o755);
+    allow(&folder.join("0.log"), 0o640);
+    refused(&words, 4, "0.log");
+    allow(&pods, 0o700);
+    refused(&words, 4, "/var/log/pods");
+}
+
+#[test]
 fn the_document_says_the_same() {
     let netns = Netns::new();
     let (mut command, _folder) = nsprobe_as_nobody();

@@ -153,3 +153,22 @@ impl From<crate::observe::ObserveError> for Failure {
         }
     }
 }
+
+impl From<crate::observe::logs::LogError> for Failure {
+    fn from(error: crate::observe::logs::LogError) -> Self {
+        use crate::observe::logs::LogError as E;
+        if error.is_permission() {
+            return Self::privilege(error.to_string())
+                .hint("run as root (sudo nsprobe …): logs belong to root");
+        }
+        match error {
+            E::Read { .. } if error.is_gone() => {
+                Self::unresolved(error.to_string()).hint("ls /var/log/pods shows whose logs are on this node")
+            }
+            E::Link { .. } => Self::stopped(error.to_string()).hint(
+                "a pod that mounts /var/log may have put it there; look at it as root before you read it",
+            ),
+            _ => Self::stopped(error.to_string()),
+        }
+    }
+}

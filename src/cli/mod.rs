@@ -7,6 +7,7 @@ mod exec;
 mod extcap;
 mod failure;
 mod links;
+mod logs;
 mod manual;
 mod mtu;
 mod pods;
@@ -127,6 +128,8 @@ pub(crate) enum Command {
     Capture(Box<capture::CaptureArgs>),
     /// Everything that applies, at once: one report, one verdict, the root cause first.
     Diagnose(diagnose::DiagnoseArgs),
+    /// What a pod's containers wrote, from disk: no API server, no working runtime needed.
+    Logs(logs::LogsArgs),
     /// Run a host tool in SOURCE's network and UTS namespaces, as nsenter -n -u does.
     Exec(exec::ExecArgs),
     /// A shell with the host's tools in SOURCE's network and UTS namespaces.
@@ -149,6 +152,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Sockets(args) => sockets::run(&args, &mut context),
         Command::Capture(args) => capture::run(&args, &mut context),
         Command::Diagnose(args) => diagnose::run(&args, &mut context),
+        Command::Logs(args) => logs::run(&args, &mut context),
         Command::Exec(args) => exec::run_exec(&args, &mut context),
         Command::Shell(args) => exec::run_shell(&args, &mut context),
         Command::Rules(args) => rules::run(&args, &mut context),

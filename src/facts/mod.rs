@@ -10,6 +10,7 @@ mod connect;
 mod finding;
 mod kernel;
 mod link;
+mod log;
 mod name_server;
 mod path;
 mod pod;
@@ -26,6 +27,7 @@ pub use kernel::{
     NeighbourEntry, NeighbourState, RememberedMtu, Seen, TableUsage,
 };
 pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
+pub use log::{LogPiece, LogStream};
 pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};
 pub use path::{
     Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,

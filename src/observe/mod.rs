@@ -10,6 +10,7 @@ mod egress;
 mod error;
 mod kernel;
 mod link;
+pub mod logs;
 mod namespace;
 mod neighbour;
 mod offload;

@@ -15,6 +15,7 @@ mod cri;
 mod disk;
 mod endpoint;
 mod hostfs;
+mod log_folder;
 mod matching;
 mod proc;
 mod processes;
@@ -23,6 +24,7 @@ mod resolve;
 mod selector;
 mod survey;
 
+pub use log_folder::{LogFolder, find_log_folder, is_running};
 pub use processes::processes_of;
 pub use resolv_conf::{ResolvConfFile, hosts, resolv_conf, resolv_conf_file};
 pub use resolve::{AllSources, Opened, ResolveError, Source, resolve, resolve_all};

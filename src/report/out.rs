@@ -63,6 +63,8 @@ pub struct Out {
     pub paint: Paint,
     /// Width of the terminal in columns; `None` when it is not one.
     pub width: Option<usize>,
+    /// Whether standard output is a terminal.
+    pub terminal: bool,
 }
 
 impl Out {
@@ -73,7 +75,7 @@ impl Out {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
             || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
         let width = terminal.then(terminal_width).flatten();
-        Self { stdout, paint: Paint::new(color.unwrap_or(terminal && !plain)), width }
+        Self { stdout, paint: Paint::new(color.unwrap_or(terminal && !plain)), width, terminal }
     }
 
     /// Writes text as it is and flushes it.
@@ -84,6 +86,11 @@ impl Out {
         let mut lock = self.stdout.lock();
         lock.write_all(text.as_bytes())?;
         lock.flush()
+    }
+
+    /// Standard output for what is passed through, gathered into large writes: whoever writes flushes.
+    pub fn stream(&self) -> io::BufWriter<io::StdoutLock<'static>> {
+        io::BufWriter::with_capacity(64 << 10, io::stdout().lock())
     }
 
     /// Writes one document on one line (`compact`) or indented for people who look.

@@ -67,6 +67,16 @@ impl Logs {
         self.attempts.get(uid)
     }
 
+    /// UID, namespace and name of every pod that has a log folder.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.pods.iter().map(|(uid, (namespace, name))| (uid.as_str(), namespace.as_str(), name.as_str()))
+    }
+
+    /// Every container that a link names, by id.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = (&str, &ContainerLog)> {
+        self.by_id.iter().map(|(id, log)| (id.as_str(), log))
+    }
+
     /// Namespace and name of a pod.
     pub(crate) fn pod(&self, uid: &str) -> Option<&(String, String)> {
         self.pods.get(uid)

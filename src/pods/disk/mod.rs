@@ -9,7 +9,7 @@ mod docker;
 mod logs;
 mod network;
 
-pub(super) use logs::Logs;
+pub(super) use logs::{ContainerLog, Logs};
 pub(super) use network::Networks;
 
 use super::hostfs::HostFs;
