@@ -146,7 +146,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let reality = Reality { namespaces: &namespaces, host: inode, created: &created, now };
     findings.extend(check_config(&config, reality));
-    settle(&mut findings);
+    settle(&config, &mut findings);
     let report = LinksDocument { namespaces, new_pods: new_pods(&config), findings };
     let verbose = context.global.verbose;
     context.report("nsprobe.links/v1", &report, |out| {

@@ -151,11 +151,27 @@ pub fn check_config(config: &CniConfig, reality: Reality<'_>) -> Vec<Finding> {
     findings
 }
 
-/// One cause, one finding: where configuration tells which pods are wrong, that some differ is no news.
-pub fn settle(findings: &mut Vec<Finding>) {
-    if findings.iter().any(|f| [PODS_LARGER.id, PODS_SMALLER.id].contains(&f.id)) {
-        findings.retain(|f| f.id != super::links::MIXED_POD_MTU.id);
+/// One cause, one finding: where configuration tells which pods are wrong, that some differ is no news; nor that old
+/// ones send more than the tunnel or the uplink takes, or than the ports of the new ones in the CNI's bridge.
+pub fn settle(config: &CniConfig, findings: &mut Vec<Finding>) {
+    use super::links::{BRIDGE_PORT_SMALLER, MIXED_POD_MTU, POD_EXCEEDS_TUNNEL, POD_EXCEEDS_UPLINK};
+    let has = |ids: &[&str]| findings.iter().any(|f| ids.contains(&f.id));
+    let mut settled = Vec::new();
+    if has(&[PODS_LARGER.id, PODS_SMALLER.id]) {
+        settled.push(MIXED_POD_MTU.id);
     }
+    // When the setting itself is too large, new pods are no better.
+    if has(&[PODS_LARGER.id]) && !has(&[MTU_EXCEEDS_PATH.id, TUNNEL_NOT_FOLLOWING.id]) {
+        settled.extend([POD_EXCEEDS_TUNNEL.id, POD_EXCEEDS_UPLINK.id]);
+    }
+    let bridge = new_pods(config).and_then(|given| given.bridge).map(|name| format!("{name}: "));
+    let of_bridge = |f: &Finding| {
+        f.id == BRIDGE_PORT_SMALLER.id
+            && f.subject == "host"
+            && bridge.as_deref().is_some_and(|start| f.summary.starts_with(start))
+    };
+    let ports = has(&[PODS_LARGER.id, PODS_SMALLER.id, BRIDGE_NOT_FOLLOWING.id]);
+    findings.retain(|f| !(settled.contains(&f.id) || (ports && of_bridge(f))));
 }
 
 fn stated(given: &NewPods) -> Evidence {

@@ -247,6 +247,33 @@ fn a_bad_attribute_costs_that_attribute_and_no_more() {
     }
 }
 
+#[test]
+fn a_dump_that_is_cut_short_gives_the_whole_messages_before_the_cut_and_nothing_else() {
+    let whole = links(NODE);
+    let mut counts = std::collections::BTreeSet::new();
+    for end in (0..NODE.len()).step_by(61) {
+        let cut: Vec<RawLink> = Messages(&NODE[..end])
+            .filter(|m| m.kind != DONE)
+            .map(|m| parse_link(m.payload, false).expect("readable"))
+            .collect();
+        assert_eq!(cut, whole[..cut.len()], "{end}");
+        counts.insert(cut.len());
+    }
+    assert!(counts.len() > 50, "{counts:?}");
+}
+
+#[test]
+fn a_kind_that_nobody_knows_keeps_its_name() {
+    let message = Messages(NODE)
+        .find(|m| parse_link(m.payload, false).is_some_and(|l| l.kind.as_deref() == Some("vxlan")))
+        .unwrap();
+    let mut payload = message.payload.to_vec();
+    let at = payload.windows(6).position(|w| w == b"vxlan\0").unwrap();
+    payload[at..at + 5].copy_from_slice(b"vx2lo");
+    let link = parse_link(&payload, false).unwrap();
+    assert_eq!((link.kind.as_deref(), link.tunnel), (Some("vx2lo"), None));
+}
+
 fn read_everything(data: &[u8]) {
     for message in Messages(data) {
         let _ = parse_link(message.payload, true);
