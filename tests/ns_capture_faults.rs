@@ -238,8 +238,8 @@ fn after_kill_9_everything_older_than_a_second_is_in_the_file() {
     let file = folder.path().join("x.pcapng");
     let mut child = start(&[&pair.a.source(), "-w", file.to_str().unwrap(), "--", "icmp"]);
     wait_until("the file's header", || size(&file) > 0);
-    // Without a pause, so that nothing is flushed for want of work.
-    let _ping = pair.ping("-i 0.002 -s 200");
+    // So little that it would all wait for a full buffer.
+    let _ping = pair.ping("-i 0.005 -s 8");
     let begin = Instant::now();
     std::thread::sleep(Duration::from_millis(3700));
     let listened = begin.elapsed().as_secs_f64();

@@ -151,7 +151,9 @@ def rate(lines, markdown):
             of = [line for line in here if line["tool"] == tool]
             # Ours over the peer's: more is better here.
             ratio = times(1 / median(pairs(here, tool, "rate"))) if tool != here[0]["tool"] else "1"
-            lost = f"{median(line['lost'] for line in of) * 100:.1f} %"
+            # The sender may be at its end before the captor is.
+            over = median(line["over"] for line in of)
+            lost = f"{median(line['lost'] for line in of) * 100:.1f} % of {over:,.0f}/s"
             rows.append([row, tool, f"{median(line['rate'] for line in of):,.0f}/s", ratio, lost])
     return table(["packets", "tool", "highest rate without loss", "nsprobe ÷ it", "lost at twice the other's"], rows, markdown)
 
