@@ -255,6 +255,31 @@ fn what_matters_has_a_comment() {
 }
 
 #[test]
+fn a_line_tells_which_way_a_packet_goes_at_each_point() {
+    let cluster = Cluster::new(4);
+    let arguments = ["--point", "veth,bridge", "-q", "-c", "4", "--duration", "10s", "--", "icmp"];
+    let child = cluster.command(&[&cluster.a], &arguments).spawn().unwrap();
+    let _ping = support::Running(
+        Command::new("ip")
+            .args(["netns", "exec", cluster.a.name(), "ping", "-q", "-i", "0.2", "10.244.2.7"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let lines = stdout(&child.wait_with_output().unwrap());
+    for (place, from_the_pod, to_the_pod) in
+        [("veth5 (peer of ", " In IP ", " Out IP "), ("bridge cni0", " In IP ", " Out IP ")]
+    {
+        let at =
+            |what: &str| lines.lines().find(|l| l.contains(place) && l.contains(what)).unwrap_or_default();
+        assert!(
+            at("echo request").contains(from_the_pod) && at("echo reply").contains(to_the_pod),
+            "{lines}"
+        );
+    }
+}
+
+#[test]
 fn words_are_the_same_filter_at_every_point_and_are_shown() {
     let cluster = Cluster::new(4);
     let file = cluster.root.path().join("words.pcapng");

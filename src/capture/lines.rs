@@ -39,11 +39,21 @@ pub struct View {
     pub colour: bool,
 }
 
+/// Which way frames go, as the interface sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// It sends them.
+    Out,
+    /// It receives them.
+    In,
+}
+
 /// What a line says of its point.
 #[derive(Debug)]
 struct LinePoint {
     label: String,
-    mac: Option<[u8; 6]>,
+    /// Who sends frames in one direction, and in which.
+    sender: Option<([u8; 6], Direction)>,
     link_type: u16,
 }
 
@@ -64,9 +74,13 @@ impl Lines {
         Self { view, ..Self::default() }
     }
 
-    /// The points by number: label, hardware address, LINKTYPE_ number.
-    pub(super) fn begin(&mut self, points: impl Iterator<Item = (String, Option<[u8; 6]>, u16)>) {
-        self.points = points.map(|(label, mac, link_type)| LinePoint { label, mac, link_type }).collect();
+    /// The points by number: label, who sends in which direction, LINKTYPE_ number.
+    pub(super) fn begin(
+        &mut self,
+        points: impl Iterator<Item = (String, Option<([u8; 6], Direction)>, u16)>,
+    ) {
+        self.points =
+            points.map(|(label, sender, link_type)| LinePoint { label, sender, link_type }).collect();
     }
 
     /// Appends the line of a packet, and its bytes where they are wanted.
@@ -210,12 +224,14 @@ fn hex(line: &mut String, data: &[u8]) -> std::fmt::Result {
     Ok(())
 }
 
-/// `Out` for what the interface sent, by its own hardware address; `None` where there is none to go by.
+/// `Out` for what the interface sent, by the hardware address of whoever sends one way; `None` where there is none
+/// to go by.
 fn direction(point: &LinePoint, data: &[u8]) -> Option<&'static str> {
     match point.link_type {
         1 => {
             let source = data.get(6..12)?;
-            Some(if source == point.mac? { "Out" } else { "In" })
+            let (mac, its) = point.sender?;
+            Some(if (source == mac) == (its == Direction::Out) { "Out" } else { "In" })
         }
         // LINUX_SLL: the packet type tells, 4 is PACKET_OUTGOING.
         113 => Some(if data.get(..2)? == [0, 4] { "Out" } else { "In" }),
@@ -244,7 +260,7 @@ mod tests {
 
     fn lines(view: View) -> Lines {
         let mut lines = Lines::new(view);
-        lines.begin([("default/web-0 eth0".to_owned(), Some(MAC), 1)].into_iter());
+        lines.begin([("default/web-0 eth0".to_owned(), Some((MAC, Direction::Out)), 1)].into_iter());
         // The time as UTC.
         lines.offset = Some((0, NOON / 1_000_000_000 / 900));
         lines

@@ -41,7 +41,7 @@ pub use file::{FileError, Owner, open_capture_file};
 pub use filter::{FilterError, Inside, PointFilter, both, check_filter};
 pub use keeper::{Ended, Files, Role, split};
 pub use lines::{Stamp, View};
-pub use open::{Place, Point, Settings, Wish, find_interfaces, open_points};
+pub use open::{Place, Point, Settings, Wish, find_interfaces, find_macs, open_points};
 pub use output::{Output, Seen};
 pub use privileges::drop_privileges;
 pub use ring::{FileFacts, Ring, Supply};

@@ -3,6 +3,7 @@
 use super::error::CaptureError;
 use super::filter::{FilterError, PointFilter, message_of};
 use super::interfaces::{Interface, read_interfaces, read_uplink};
+use super::lines::Direction;
 use super::output::since_1970;
 use super::program::look_inside;
 use super::rebind;
@@ -41,7 +42,7 @@ pub struct Place<'a> {
 }
 
 /// An interface that is to be captured on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wish {
     /// Its name.
     pub interface: String,
@@ -49,6 +50,8 @@ pub struct Wish {
     pub label: String,
     /// What it lets through.
     pub filter: PointFilter,
+    /// Hardware address of the other end, where all that comes in is from there.
+    pub far_mac: Option<[u8; 6]>,
 }
 
 /// One interface that is captured on.
@@ -59,6 +62,8 @@ pub struct Point {
     pub(super) datalink: i32,
     pub(super) mtu_bytes: Option<u32>,
     pub(super) mac: Option<[u8; 6]>,
+    /// Hardware address of the other end of a veth.
+    pub(super) far_mac: Option<[u8; 6]>,
     pub(super) snaplen_bytes: u32,
     /// The filter that is set, the exclusion included.
     pub(super) filter: String,
@@ -102,6 +107,12 @@ impl Point {
         true
     }
 
+    /// Who sends frames in one direction: the interface itself out, or its other end in.
+    pub(super) fn sender(&self) -> Option<([u8; 6], Direction)> {
+        let far = self.far_mac.map(|mac| (mac, Direction::In));
+        far.or_else(|| self.mac.map(|mac| (mac, Direction::Out)))
+    }
+
     /// Adds what the kernel has counted since the last call. Its counters have 32 bits: called once a second
     /// they cannot wrap unseen.
     pub(super) fn count(&mut self) {
@@ -137,6 +148,13 @@ pub fn find_interfaces(place: &Place<'_>, asked: &[String]) -> Result<Vec<String
         let all = read_all(place)?;
         Ok(choose(place, asked, &all, read_uplink)?.into_iter().map(|i| i.name.clone()).collect())
     })?
+}
+
+/// Hardware addresses of the interfaces of `place` by name, as far as they have one; none where it cannot be read.
+pub fn find_macs(place: &Place<'_>) -> Vec<(String, [u8; 6])> {
+    let read = || read_interfaces().unwrap_or_default();
+    let all = place.netns.run(read).unwrap_or_default();
+    all.into_iter().filter_map(|i| Some((i.name, i.mac?))).collect()
 }
 
 /// Opens a handle on each of these interfaces of `place`.
@@ -231,6 +249,7 @@ fn open_point(
         handle,
         mtu_bytes: interface.mtu_bytes,
         mac: interface.mac,
+        far_mac: wish.far_mac,
         snaplen_bytes: settings.snaplen_bytes,
         filter: wish.filter.whole(),
         looks_inside,

@@ -181,7 +181,7 @@ impl Output {
         }
         match (&mut self.format, &mut self.sink) {
             (Format::Lines(lines), _) => {
-                lines.begin(points.iter().map(|p| (p.label(), p.mac, link_type(p.datalink))));
+                lines.begin(points.iter().map(|p| (p.label(), p.sender(), link_type(p.datalink))));
                 Ok(())
             }
             (Format::Pcapng(remarks), Some(sink)) => {
@@ -317,7 +317,7 @@ impl Output {
     pub(super) fn changed(&mut self, points: &[Point]) {
         match &mut self.format {
             Format::Lines(lines) => {
-                lines.begin(points.iter().map(|p| (p.label(), p.mac, link_type(p.datalink))));
+                lines.begin(points.iter().map(|p| (p.label(), p.sender(), link_type(p.datalink))));
             }
             Format::Pcapng(_) => self.head = head(points, &self.names),
             Format::Count => {}

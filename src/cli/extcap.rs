@@ -5,7 +5,7 @@
 //! when its first argument begins with `--extcap`.
 
 use super::{Cli, Context, Exit, Failure};
-use crate::capture::{self, Place, PointFilter, Settings, Wish};
+use crate::capture::{self, Place, Settings, Wish};
 use crate::netns::NetNs;
 use crate::pods::{self, is_live, resolve};
 use crate::report::sanitize;
@@ -141,7 +141,7 @@ fn datalink(context: &Context, source: &str) -> String {
         let source = resolve(&context.pods(), source).ok()?;
         let place = Place { subject: &source.label, netns: &source.netns, host: source.host_network };
         let first = capture::find_interfaces(&place, &[]).ok()?.into_iter().next()?;
-        let wish = Wish { label: first.clone(), interface: first, filter: PointFilter::default() };
+        let wish = Wish { label: first.clone(), interface: first, ..Wish::default() };
         let settings = Settings { snaplen_bytes: 64, buffer_bytes: 64 << 10, filter: String::new() };
         let link = pcap::Linktype(capture::open_points(&place, &[wish], &settings).ok()?.first()?.datalink());
         Some((link.0, link.get_name().ok()?))

@@ -22,6 +22,9 @@ pub struct CaptureReport {
     pub findings: Vec<Finding>,
 }
 
+/// More points than this are not listed one by one when they saw nothing.
+const MANY: usize = 12;
+
 /// The report for people: the verdict, then each point as tcpdump counts, then what it missed.
 pub fn render_capture(paint: Paint, report: &CaptureReport) -> String {
     let mut text = String::new();
@@ -35,7 +38,10 @@ pub fn render_capture(paint: Paint, report: &CaptureReport) -> String {
     let into = report.files.iter().map(|f| format!(" into {}", sanitize(f))).collect::<String>();
     let packets = paint.bold(&packets(report.packets));
     let _ = writeln!(text, "{packets}{into} in {}, {drops}", duration_ms(report.elapsed_ms));
-    for point in &report.points {
+    // Of many points those that saw something; of a few each.
+    let silent = |p: &CapturePoint| p.captured == 0 && p.received == Some(0) && p.dropped == Some(0);
+    let brief = report.points.len() > MANY;
+    for point in report.points.iter().filter(|p| !(brief && silent(p))) {
         let number = |n: Option<u64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
         let _ = writeln!(
             text,
@@ -45,6 +51,10 @@ pub fn render_capture(paint: Paint, report: &CaptureReport) -> String {
             number(point.received),
             number(point.dropped),
         );
+    }
+    let left = report.points.iter().filter(|p| brief && silent(p)).count();
+    if left > 0 {
+        let _ = writeln!(text, "{left} more points: nothing passed the filter");
     }
     text.push_str(&findings(paint, &report.findings));
     text
@@ -83,5 +93,31 @@ mod tests {
             "3 packets into a.pcapng in 1.5 s, drops unknown\n\
              default/web-0 eth0: 3 packets captured, unknown received by filter, unknown dropped by kernel\n"
         );
+    }
+
+    #[test]
+    fn of_many_points_only_those_with_packets_are_listed() {
+        let point = |n: u64| CapturePoint {
+            subject: "host".into(),
+            interface: format!("veth{n}"),
+            received: Some(n / 19),
+            dropped: Some(0),
+            label: format!("veth{n}"),
+            captured: n / 19,
+            ended: None,
+            returned: 0,
+        };
+        let mut report = CaptureReport {
+            files: Vec::new(),
+            points: (0..20).map(point).collect(),
+            packets: 1,
+            elapsed_ms: 1500.0,
+            findings: Vec::new(),
+        };
+        let text = render_capture(Paint::new(false), &report);
+        assert!(text.contains("veth19: 1 packet") && text.lines().count() == 3, "{text}");
+        assert!(text.ends_with("19 more points: nothing passed the filter\n"), "{text}");
+        report.points.truncate(5);
+        assert_eq!(render_capture(Paint::new(false), &report).lines().count(), 6);
     }
 }

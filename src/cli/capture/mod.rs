@@ -36,6 +36,9 @@ const SHORTEST: u32 = 64;
 /// Enough for every header that a line shows.
 const HEADERS: u32 = 512;
 
+/// Points that are named before a capture begins; of more the number says enough.
+const NAMED: usize = 12;
+
 /// Arguments of `capture`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -206,7 +209,10 @@ fn announce(context: &Context, points: &[Point], target: Target<'_>) {
     if context.json() {
         return;
     }
-    let labels: Vec<String> = points.iter().map(Point::label).collect();
+    let mut labels: Vec<String> = points.iter().take(NAMED).map(Point::label).collect();
+    if points.len() > NAMED {
+        labels.push(format!("and {} more", points.len() - NAMED));
+    }
     let end = if target == Target::Stream { "" } else { "; Ctrl-C ends it" };
     context.note(&format!("capturing on {}{end}", labels.join(", ")));
 }

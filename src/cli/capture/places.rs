@@ -107,6 +107,7 @@ pub(super) fn open_all(
                 label: sanitize(&format!("{} {name}", plan.subject)).into_owned(),
                 interface: name,
                 filter: filter.clone(),
+                far_mac: None,
             };
             plan.wishes = names.into_iter().map(wish).collect();
         }
@@ -171,6 +172,8 @@ struct Passing {
     subject: String,
     /// Addresses of those whose way it is on; `None`: of everybody.
     addresses: Option<Vec<IpAddr>>,
+    /// Hardware address of the pod's end of a veth.
+    far_mac: Option<[u8; 6]>,
 }
 
 /// The points in the node's namespace, each once, whoever's way it is on.
@@ -204,6 +207,10 @@ fn find_points(
             found.dedup();
             found
         });
+        let place = Place { subject: &source.label, netns: &source.netns, host: false };
+        let wanted = asked.kinds.contains(&PointKind::Veth) && !is_node(source);
+        let macs = if wanted { capture::find_macs(&place) } else { Vec::new() };
+        let mac_of = |name: &String| macs.iter().find(|(n, _)| n == name).map(|(_, mac)| *mac);
         for point in all.into_iter().filter(|p| asked.kinds.contains(&p.kind)) {
             match passing.iter_mut().find(|p| p.point.interface == point.interface) {
                 Some(same) => match (&mut same.addresses, &addresses) {
@@ -211,6 +218,7 @@ fn find_points(
                     (known, _) => *known = None,
                 },
                 None => passing.push(Passing {
+                    far_mac: point.inside.as_ref().and_then(mac_of),
                     point,
                     subject: source.label.clone(),
                     addresses: addresses.clone(),
@@ -250,7 +258,7 @@ fn check_kinds(asked: &Asked<'_>, context: &Context, label: &str, all: &[WayPoin
 
 /// What is let through at a point: at a veth all is its pod's own; elsewhere others' packets pass too.
 fn wish(asked: &Asked<'_>, context: &Context, passing: Passing, ports: &[u16]) -> Result<Wish, Failure> {
-    let Passing { point, subject, addresses } = passing;
+    let Passing { point, subject, addresses, far_mac } = passing;
     let kind = point.kind;
     let label = match (&point.inside, kind) {
         (Some(inside), _) => format!("{} (peer of {subject} {inside})", point.interface),
@@ -291,7 +299,7 @@ fn wish(asked: &Asked<'_>, context: &Context, passing: Passing, ports: &[u16]) -
         };
         context.note(&format!("filter at {label}: {shown}{tunnels}"));
     }
-    Ok(Wish { interface: point.interface, label, filter })
+    Ok(Wish { interface: point.interface, label, filter, far_mac })
 }
 
 #[cfg(test)]
