@@ -4,6 +4,9 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each fuzz target uses one of them")]
 
 use nsprobe::capture::{Until, Watch, decode_line};
+use nsprobe::diagnose::sockets::check_sockets;
+use nsprobe::facts::Protocol;
+use nsprobe::observe::decode_sockets;
 use nsprobe::observe::parse_cni;
 use nsprobe::observe::resolve::{Family, Reply, ResolvConf, hosts_lookup, is_host_name, parse_reply};
 use nsprobe::pods::Selector;
@@ -74,6 +77,17 @@ pub fn is_icmp_answer(message: &[u8], target: IpAddr) -> bool {
     let event = wire::answer(wire::Family::of(target), mark, target, &received, sizes);
     assert!(event.as_ref().is_none_or(|event| event.id < 8));
     event.is_some()
+}
+
+/// A dump of sockets, cut and damaged: read without panics, and no finding without evidence.
+pub fn sockets(data: &[u8]) {
+    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Raw] {
+        let sockets = decode_sockets(data, protocol);
+        // struct nlmsghdr and struct inet_diag_msg are the least that a socket takes.
+        assert!(sockets.len() * 88 <= data.len());
+        assert!(sockets.iter().all(|s| s.segment_bytes().is_none_or(|n| n > 20)));
+        assert!(check_sockets("a/b", &sockets, &[]).iter().all(|f| !f.evidence.is_empty()));
+    }
 }
 
 /// What reaches a terminal: nothing that steers it.

@@ -40,9 +40,16 @@ const TUNNELLED: &[u8] = b"\x00\x10\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\x00\
 const SEGMENT: &[u8] = b"\x00\x10\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x81\x00\0\x05\x86\xdd\
     \x60\0\0\0\0\x1c\x06\x40\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\
     \x9c\x40\x01\xbb\0\0\0\x07\0\0\0\x08\x60\x18\0\x40\0\0\0\0\x02\x04\x05\xb4\x68\x65\x6c\x6c";
+/// Connections that hang for every reason there is.
+const DUMP: &[u8] = include_bytes!("fixtures/netlink/tcp-v4.bin");
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn dumps_of_sockets(bytes in prop_oneof![anything(), like(&DUMP[..3712]), like(&DUMP[3712..])]) {
+        bodies::sockets(&bytes);
+    }
 
     #[test]
     fn selectors(bytes in prop_oneof![anything(), like(b"pod:default/web-0:app"), like(b"ip:fe80::1%eth0")]) {
@@ -114,5 +121,7 @@ fn the_seeds_are_what_they_claim() {
         "{}",
         line(SEGMENT)
     );
+    let sockets = nsprobe::observe::decode_sockets(DUMP, nsprobe::facts::Protocol::Tcp);
+    assert_eq!(sockets.len(), 13);
     assert!(bodies::is_icmp_answer(TOO_BIG, [192, 0, 2, 1].into()));
 }

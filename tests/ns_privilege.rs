@@ -28,6 +28,8 @@ fn the_missing_privilege_is_named_with_its_exit_code() {
     let source = netns.source();
     refused(&["mtu", &source, "127.0.0.1"], 4, "CAP_SYS_ADMIN");
     refused(&["mtu", "pid:1", "127.0.0.1"], 4, "CAP_SYS_PTRACE");
+    refused(&["sockets", &source], 4, "CAP_SYS_ADMIN");
+    refused(&["sockets", "pid:1"], 4, "CAP_SYS_PTRACE");
     refused(&["exec", &source, "--", "true"], 125, "CAP_SYS_ADMIN");
     refused(&["shell", &source], 125, "CAP_SYS_ADMIN");
 }

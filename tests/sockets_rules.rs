@@ -219,8 +219,11 @@ fn handshakes_are_told_by_who_does_not_answer() {
     let syn = to(9007);
     assert_eq!(trouble(&syn, &[]), Some(Trouble::SynUnanswered));
     let mut half = syn.clone();
-    half.state = SocketState::SynRecv;
+    // All that the kernel tells of one.
+    (half.state, half.detail.tcp, half.detail.timer_retries) = (SocketState::SynRecv, None, 2);
     assert_eq!(trouble(&half, &[]), Some(Trouble::HalfOpen));
+    half.detail.timer_retries = 1;
+    assert_eq!(trouble(&half, &[]), None);
     let mut young = syn;
     let tcp = young.detail.tcp.as_mut().unwrap();
     (tcp.timeouts, tcp.backoff) = (1, 1);

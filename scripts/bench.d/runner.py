@@ -111,6 +111,8 @@ def claim(parser, text):
         return found[-1] if found else None
     if parser == "lines":
         return str(len(text.splitlines()))
+    if parser == "rows":
+        return str(sum(line.startswith("  tcp ") for line in text.splitlines()))
     try:
         document = json.loads(text)
     except ValueError:
@@ -118,4 +120,6 @@ def claim(parser, text):
     if parser == "mtu":
         mtu = document.get("path_mtu_bytes")
         return f"{document.get('verdict')} {mtu}" if mtu else document.get("verdict")
+    if parser == "sockets":
+        return str(sum(len(namespace["sockets"]) for namespace in document.get("namespaces", [])))
     return str(len(document.get(parser, [])))

@@ -151,6 +151,8 @@ pub struct SocketDetail {
     pub timer: SocketTimer,
     /// When it ends, milliseconds.
     pub timer_ms: u32,
+    /// How often what the timer waits for was sent again; of a half-open connection all that is known.
+    pub timer_retries: u8,
     /// Of a listener: connections that wait to be accepted.
     pub waiting: Option<u32>,
     /// Of a listener: how many may wait.

@@ -125,9 +125,10 @@ pub(super) fn read_all_sockets(place: &Place) -> Part {
         Ok(processes) => processes,
         Err(error) => return Part::Sockets(Err(error.to_string()), Owners::default()),
     };
+    let inode = [place.source.netns.inode()];
     let whose = match &processes {
         Some(processes) => Whose::Processes(processes),
-        None => Whose::Namespace(place.source.netns.inode()),
+        None => Whose::Namespaces(&inode),
     };
     let owners = read_owners(&proc_root, whose);
     owners.assign(&mut list.sockets);

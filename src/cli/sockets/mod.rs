@@ -12,7 +12,7 @@ use crate::diagnose::sockets::{
 };
 use crate::facts::{Finding, MeasuredPath, Severity, Verdict};
 use crate::netns::NetNs;
-use crate::observe::{SocketList, Whose, read_many_sockets, read_owners};
+use crate::observe::{Owners, SocketList, Whose, read_many_sockets, read_owners};
 use crate::pods::{self, Source};
 use crate::report::{MtuReport, SocketNamespace, SocketsDocument, SocketsView, render_sockets};
 use clap::Args;
@@ -37,6 +37,9 @@ pub(crate) struct SocketsArgs {
     /// Only what hangs or is about to.
     #[arg(long)]
     stuck: bool,
+    /// Leave out who holds the sockets: with many open files on the node that is half of the time.
+    #[arg(long, conflicts_with = "process")]
+    no_processes: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -108,26 +111,30 @@ fn read(
     findings: &mut Vec<Finding>,
 ) -> Result<Vec<Read>, Failure> {
     let namespaces: Vec<&NetNs> = sources.iter().map(|s| &s.netns).collect();
-    let lists =
-        read_many_sockets(&namespaces, args.filter.query()).map_err(crate::netns::NetNsError::Thread)?;
+    // Looking through /proc takes as long as the dump of the sockets: both at once.
+    let (lists, holders) = std::thread::scope(|scope| {
+        let holders = scope.spawn(|| holders(&sources, !args.no_processes, context));
+        let lists = read_many_sockets(&namespaces, args.filter.query());
+        (lists, holders.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let lists = lists.map_err(crate::netns::NetNsError::Thread)?;
     let one = sources.len() == 1;
     let mut reads = Vec::new();
-    for (source, list) in sources.into_iter().zip(lists) {
-        match list {
-            Ok(list) => reads.push(Read { source, list }),
+    let Holders { all, own } = holders?;
+    for ((source, list), own) in sources.into_iter().zip(lists).zip(own) {
+        let mut list = match list {
+            Ok(list) => list,
             Err(error) if one || error.is_permission() => return Err(error.into()),
-            Err(error) => findings.push(check_unreadable(&source.label, &error.to_string())),
-        }
-    }
-    for Read { source, list } in &mut reads {
-        let own = own_pod(source).map(|pod| pods::processes_of(&context.pods(), pod)).transpose();
-        let own = own.map_err(pods::ResolveError::from)?;
-        let whose = own.as_deref().map_or(Whose::Namespace(source.netns.inode()), Whose::Processes);
-        let owners = read_owners(&context.host_path("/proc"), whose);
+            Err(error) => {
+                findings.push(check_unreadable(&source.label, &error.to_string()));
+                continue;
+            }
+        };
+        let owners = own.as_ref().map_or(&all, |(_, owners)| owners);
         owners.assign(&mut list.sockets);
-        if let Some(own) = &own {
+        if let Some((processes, _)) = own {
             list.sockets.retain(|socket| socket.process.is_some());
-            findings.push(check_host_network(&source.label, own.len(), list.sockets.len()));
+            findings.push(check_host_network(&source.label, processes, list.sockets.len()));
         }
         list.sockets.retain(|socket| args.filter.fits(socket));
         let unread = Unread {
@@ -138,8 +145,39 @@ fn read(
             cut: owners.cut,
         };
         findings.extend(check_unread(&source.label, &unread));
+        reads.push(Read { source, list });
     }
     Ok(reads)
+}
+
+/// Who holds the sockets.
+struct Holders {
+    /// Of all namespaces that are not the node's, and of the node's where all of it is meant.
+    all: Owners,
+    /// Of each source that is a pod in the node's network: how many processes it has, and what they hold.
+    own: Vec<Option<(usize, Owners)>>,
+}
+
+/// What only a pod in the node's network needs is looked for without `wanted` too.
+fn holders(sources: &[Source], wanted: bool, context: &Context) -> Result<Holders, Failure> {
+    let proc = context.host_path("/proc");
+    let mut whole = Vec::new();
+    let mut own = Vec::new();
+    for source in sources {
+        own.push(match own_pod(source) {
+            None => {
+                whole.extend(wanted.then(|| source.netns.inode()));
+                None
+            }
+            Some(pod) => {
+                let pids = pods::processes_of(&context.pods(), pod).map_err(pods::ResolveError::from)?;
+                Some((pids.len(), read_owners(&proc, Whose::Processes(&pids))))
+            }
+        });
+    }
+    let all =
+        if whole.is_empty() { Owners::default() } else { read_owners(&proc, Whose::Namespaces(&whole)) };
+    Ok(Holders { all, own })
 }
 
 /// One list of searches a source, and the signal that ended them.

@@ -86,22 +86,19 @@ fn rest_of(subject: &str, trouble: Trouble, groups: &[Vec<&Socket>]) -> Finding 
 
 /// Connections that their peers have closed and the application has not, many of one process.
 fn check_close_wait(subject: &str, sockets: &[Socket]) -> Vec<Finding> {
-    let mut piles: BTreeMap<(u32, u16), Vec<&Socket>> = BTreeMap::new();
+    let mut piles: BTreeMap<Option<u32>, Vec<&Socket>> = BTreeMap::new();
     let waits = |socket: &&Socket| {
         let old = socket.detail.tcp.is_some_and(|tcp| tcp.last_ack_ms >= CLOSE_WAIT_MS);
         socket.state == SocketState::CloseWait && old
     };
     for socket in sockets.iter().filter(waits) {
-        // Without a process the listener's port is what they have in common.
-        let key = match &socket.process {
-            Some(process) => (process.pid, 0),
-            None => (0, socket.local.port()),
-        };
+        // Those whose process is not known are one pile.
+        let key = socket.process.as_ref().map(|process| process.pid);
         piles.entry(key).or_default().push(socket);
     }
     let pile = |group: &Vec<&Socket>| {
         let first = group.first()?;
-        let who = words::holder(first).unwrap_or_else(|| format!("port {}", first.local.port()));
+        let who = words::holder(first).unwrap_or_else(|| "a process that was not found".into());
         let summary = format!(
             "{who} keeps {} open that the peer has closed: it never closes them",
             words::plural(group.len(), "connection", "connections")

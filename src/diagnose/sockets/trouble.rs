@@ -61,18 +61,26 @@ pub fn trouble(socket: &Socket, measured: &[MeasuredPath]) -> Option<Trouble> {
             let (waiting, backlog) = (socket.detail.waiting?, socket.detail.backlog?);
             (waiting > backlog).then_some(Trouble::BacklogFull)
         }
+        // The kernel keeps little of a connection until the handshake is over.
+        (Protocol::Tcp, SocketState::SynRecv) => {
+            (socket.detail.timer_retries >= STUCK_AFTER).then_some(Trouble::HalfOpen)
+        }
         (Protocol::Tcp, _) => of_connection(socket, &socket.detail.tcp?, measured),
-        (_, _) if is_full(socket) => Some(Trouble::NotReading),
-        (_, _) => socket.detail.drops.filter(|&n| n > 0).map(|_| Trouble::UdpDrops),
+        (_, _) => {
+            let drops = socket.detail.drops.is_some_and(|n| n > 0);
+            // What was dropped last may have been larger than the room that is left.
+            if uses(socket, if drops { 75 } else { 90 }) {
+                return Some(Trouble::NotReading);
+            }
+            drops.then_some(Trouble::UdpDrops)
+        }
     }
 }
 
 fn of_connection(socket: &Socket, tcp: &TcpDetail, measured: &[MeasuredPath]) -> Option<Trouble> {
     let timeouts = tcp.timeouts.max(tcp.backoff);
-    match socket.state {
-        SocketState::SynSent => return (timeouts >= STUCK_AFTER).then_some(Trouble::SynUnanswered),
-        SocketState::SynRecv => return (timeouts >= STUCK_AFTER).then_some(Trouble::HalfOpen),
-        _ => {}
+    if socket.state == SocketState::SynSent {
+        return (timeouts >= STUCK_AFTER).then_some(Trouble::SynUnanswered);
     }
     let unacked = socket.unacked.unwrap_or(0);
     if socket.state.may_send() && unacked > 0 && timeouts > 0 {
@@ -96,7 +104,7 @@ fn of_connection(socket: &Socket, tcp: &TcpDetail, measured: &[MeasuredPath]) ->
         return Some(Trouble::PeerSilent);
     }
     let unread = socket.recv_queue_bytes.unwrap_or(0) > 0 && tcp.last_received_ms >= UNREAD_FOR_MS;
-    if unread && (tcp.receive_window == Some(0) || is_full(socket)) {
+    if unread && (tcp.receive_window == Some(0) || uses(socket, 90)) {
         return Some(Trouble::NotReading);
     }
     // A link may have so small an MTU: then the peer was told so.
@@ -130,12 +138,12 @@ pub(super) fn largest_on_the_way(socket: &Socket) -> Option<u32> {
     Some(payload.saturating_add(socket.header_bytes()))
 }
 
-/// The received data takes nine tenths of what it may.
-fn is_full(socket: &Socket) -> bool {
+/// Whether received data takes `percent` of what it may, or more.
+fn uses(socket: &Socket, percent: u64) -> bool {
     let (Some(used), Some(limit)) = (socket.detail.recv_memory, socket.detail.recv_buffer) else {
         return false;
     };
-    limit > 0 && u64::from(used) * 10 >= u64::from(limit) * 9
+    limit > 0 && u64::from(used) * 100 >= u64::from(limit) * percent
 }
 
 fn is_lossy(socket: &Socket, tcp: &TcpDetail) -> bool {

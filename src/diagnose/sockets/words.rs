@@ -68,7 +68,7 @@ pub(super) fn evidence(socket: &Socket) -> Evidence {
     if socket.state == SocketState::SynSent {
         told.push("SYN sent".into());
     } else if socket.state == SocketState::SynRecv {
-        told.push("SYN-ACK sent".into());
+        told.push(format!("SYN-ACK sent again {} times", socket.detail.timer_retries));
     } else if let Some(unacked) = socket.unacked.filter(|&n| n > 0) {
         let bytes = socket.in_flight_bytes().unwrap_or(0);
         told.push(format!(

@@ -15,7 +15,7 @@ pub(super) const MEMORY: u16 = 7;
 
 /// One socket; `None` when the message is cut short or of another family.
 pub(super) fn decode(payload: &[u8], protocol: Protocol) -> Option<Socket> {
-    let [family, state, timer, _retransmits] = field(payload, 0)?;
+    let [family, state, timer, timer_retries] = field(payload, 0)?;
     let number = |at| field(payload, at).map(u32::from_ne_bytes);
     let port = |at| field(payload, at).map(u16::from_be_bytes);
     let interface = number(40)?;
@@ -51,6 +51,7 @@ pub(super) fn decode(payload: &[u8], protocol: Protocol) -> Option<Socket> {
             uid: number(64)?,
             timer: timer_of(timer),
             timer_ms: number(52)?,
+            timer_retries,
             waiting: listens.then_some(receive_queue),
             backlog: listens.then_some(send_queue),
             ..SocketDetail::default()

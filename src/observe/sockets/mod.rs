@@ -129,7 +129,11 @@ fn dump(
     list.left_out =
         list.left_out.saturating_add(u32::try_from(found.saturating_sub(room)).unwrap_or(u32::MAX));
     list.unreadable = list.unreadable.saturating_add(sockets.unreadable);
-    list.sockets.append(&mut sockets.items);
+    if list.sockets.is_empty() {
+        list.sockets = sockets.items;
+    } else {
+        list.sockets.append(&mut sockets.items);
+    }
     Ok(())
 }
 

@@ -18,8 +18,8 @@ const MOST_NAME: usize = 64;
 /// Whose descriptors to look at.
 #[derive(Debug, Clone, Copy)]
 pub enum Whose<'a> {
-    /// Every process in the network namespace with this inode.
-    Namespace(u64),
+    /// Every process in one of the network namespaces with these inodes.
+    Namespaces(&'a [u64]),
     /// These processes alone.
     Processes(&'a [u32]),
 }
@@ -63,7 +63,7 @@ pub fn read_owners(proc_root: &Path, whose: Whose<'_>) -> Owners {
     let all;
     let pids = match whose {
         Whose::Processes(pids) => pids,
-        Whose::Namespace(_) => {
+        Whose::Namespaces(_) => {
             all = pids_of(&root);
             &all
         }
@@ -71,8 +71,8 @@ pub fn read_owners(proc_root: &Path, whose: Whose<'_>) -> Owners {
     for &pid in pids.iter().filter(|&&pid| pid != own) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(folder) = openat(&root, pid.to_string(), flags, Mode::empty()) else { continue };
-        if let Whose::Namespace(inode) = whose
-            && link_number(&folder, "ns/net", b"net:[") != Some(inode)
+        if let Whose::Namespaces(inodes) = whose
+            && !link_number(&folder, "ns/net", b"net:[").is_some_and(|inode| inodes.contains(&inode))
         {
             continue;
         }

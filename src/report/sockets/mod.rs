@@ -52,12 +52,14 @@ pub fn render_sockets(report: &SocketsDocument, measured: &[Vec<MeasuredPath>], 
     }
     let none = Vec::new();
     for (namespace, paths) in report.namespaces.iter().zip(measured.iter().chain(std::iter::repeat(&none))) {
-        let _ = writeln!(
-            text,
-            "\n{}  {}",
-            view.paint.bold(&sanitize(&namespace.subject)),
-            view.paint.dim(&counts(&namespace.sockets))
-        );
+        let counts = match namespace.sockets.as_slice() {
+            // The verdict has said so.
+            [] if report.namespaces.len() == 1 => continue,
+            [] => "no sockets".to_owned(),
+            some => counts(some),
+        };
+        let subject = sanitize(&namespace.subject);
+        let _ = writeln!(text, "\n{}  {}", view.paint.bold(&subject), view.paint.dim(&counts));
         table::render(&mut text, &namespace.sockets, paths, view);
     }
     text

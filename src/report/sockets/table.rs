@@ -10,18 +10,18 @@ use std::net::IpAddr;
 
 /// Columns, in order.
 const HEAD: [&str; 10] =
-    ["PROTO", "STATE", "LOCAL", "REMOTE", "RECV-Q", "SEND-Q", "RETR", "RTT", "MTU", "PROCESS"];
-const LOCAL: usize = 2;
+    ["NET", "STATE", "LOCAL", "REMOTE", "RECV-Q", "SEND-Q", "RETR", "RTT", "MTU", "PROCESS"];
+const FIRST_NUMBER: usize = 4;
 const PROCESS: usize = 9;
-/// Columns that a narrow terminal goes without, in this order: RTT, MTU.
-const DISPENSABLE: [usize; 2] = [7, 8];
+/// Columns that a narrow terminal goes without, in this order: RTT, MTU, RETR.
+const DISPENSABLE: [usize; 3] = [7, 8, 6];
 /// Healthy sockets that a terminal is shown; a pipe gets all.
 const MOST_ROWS: usize = 100;
-/// Two spaces between columns.
-const GAP: usize = 2;
+/// Before and between columns.
+const MARGIN: &str = "  ";
 const UNKNOWN: &str = "-";
 
-type Row = [String; HEAD.len()];
+type Widths = [usize; HEAD.len()];
 
 /// The sockets of one namespace.
 pub(super) fn render(text: &mut String, sockets: &[Socket], measured: &[MeasuredPath], view: SocketsView) {
@@ -37,27 +37,18 @@ pub(super) fn render(text: &mut String, sockets: &[Socket], measured: &[Measured
     let left = sorted.len() - shown;
     sorted.truncate(shown);
 
-    let mut rows: Vec<Row> = sorted.iter().map(|(_, socket)| cells(socket)).collect();
-    let own = own_address(sockets);
-    let mut widths = widths(&rows);
-    let too_wide = |widths: &[usize; HEAD.len()]| view.width.is_some_and(|width| total(widths) > width);
+    // Cells are written twice, to measure and to print: those of 50,000 sockets are more than all else in memory.
+    let mut own = None;
+    let mut widths = widths(&sorted, own);
+    let too_wide = |widths: &Widths| view.width.is_some_and(|width| total(widths) > width);
     if too_wide(&widths)
-        && let Some(own) = own
+        && let Some(most) = own_address(sockets)
     {
         // Almost every row has it: the port says which socket it is.
-        for (row, (_, socket)) in rows.iter_mut().zip(&sorted) {
-            if let Some(cell) = row.get_mut(LOCAL)
-                && socket.local.ip() == own
-            {
-                *cell = format!(":{}", socket.local.port());
-            }
-        }
-        let _ = writeln!(
-            text,
-            "  {}",
-            view.paint.dim(&format!("local address {own} where only a port is shown"))
-        );
-        widths = self::widths(&rows);
+        own = Some(most);
+        widths = self::widths(&sorted, own);
+        let told = format!("local address {most} where only a port is shown");
+        let _ = writeln!(text, "  {}", view.paint.dim(&told));
     }
     for column in DISPENSABLE {
         if too_wide(&widths)
@@ -66,14 +57,19 @@ pub(super) fn render(text: &mut String, sockets: &[Socket], measured: &[Measured
             *width = 0;
         }
     }
-    let _ = writeln!(text, "  {}", view.paint.bold(line(&HEAD.map(ToOwned::to_owned), &widths).trim_end()));
+    let mut head = String::new();
+    line(&mut head, &widths, |out, column| out.push_str(HEAD.get(column).unwrap_or(&"")));
+    let _ = writeln!(text, "{}", view.paint.bold(head.trim_end()));
     let mut above = None;
-    for ((trouble, socket), row) in sorted.iter().zip(&rows) {
+    for (trouble, socket) in &sorted {
         if above != Some(*trouble) {
             heading(text, *trouble, above.is_some(), view);
             above = Some(*trouble);
         }
-        let _ = writeln!(text, "  {}", line(row, &widths).trim_end());
+        line(text, &widths, |out, column| {
+            // Writing into memory does not fail.
+            let _ = cell(out, column, socket, own);
+        });
         if view.verbose {
             detail::lines(text, socket, view);
         }
@@ -117,30 +113,51 @@ fn order(trouble: Option<Trouble>, socket: &Socket) -> impl Ord + use<> {
     )
 }
 
-fn cells(socket: &Socket) -> Row {
-    let number = |n: Option<u32>| n.map_or_else(|| UNKNOWN.to_owned(), |n| n.to_string());
-    let retransmits = match (socket.retransmits, socket.detail.tcp) {
-        (Some(all), Some(tcp)) if all > 0 => format!("{}/{all}", tcp.retransmitted),
-        (Some(_), _) => "0".into(),
-        (None, _) => UNKNOWN.into(),
-    };
-    let process = socket
-        .process
-        .as_ref()
-        .map_or_else(|| UNKNOWN.to_owned(), |process| format!("{}/{}", sanitize(&process.name), process.pid));
+/// Writes what one column says of a socket; of the address `own` only the port.
+fn cell(out: &mut impl Write, column: usize, socket: &Socket, own: Option<IpAddr>) -> std::fmt::Result {
     let listens = socket.state == SocketState::Listen;
-    [
-        socket.protocol.name().to_owned(),
-        state_name(socket.state).to_owned(),
-        socket.local.to_string(),
-        socket.remote.map_or_else(|| "*".to_owned(), |remote| remote.to_string()),
-        number(if listens { socket.detail.waiting } else { socket.recv_queue_bytes }),
-        number(if listens { socket.detail.backlog } else { socket.send_queue_bytes }),
-        retransmits,
-        socket.rtt_us.map_or_else(|| UNKNOWN.to_owned(), |rtt| duration_ms(f64::from(rtt) / 1000.0)),
-        number(socket.path_mtu_bytes),
-        process,
-    ]
+    let queue = |listener, bytes| if listens { listener } else { bytes };
+    let number = match column {
+        0 => return out.write_str(socket.protocol.name()),
+        1 => return out.write_str(state_name(socket.state)),
+        2 if own == Some(socket.local.ip()) => return write!(out, ":{}", socket.local.port()),
+        2 => return write!(out, "{}", socket.local),
+        3 => {
+            return match socket.remote {
+                Some(remote) => write!(out, "{remote}"),
+                None => out.write_str("*"),
+            };
+        }
+        4 => queue(socket.detail.waiting, socket.recv_queue_bytes),
+        5 => queue(socket.detail.backlog, socket.send_queue_bytes),
+        6 => match (socket.retransmits, socket.detail.tcp) {
+            (Some(all), Some(tcp)) if all > 0 => return write!(out, "{}/{all}", tcp.retransmitted),
+            (all, _) => all,
+        },
+        7 => match socket.rtt_us {
+            Some(rtt) => return out.write_str(&duration_ms(f64::from(rtt) / 1000.0)),
+            None => None,
+        },
+        8 => socket.path_mtu_bytes,
+        _ => match &socket.process {
+            Some(process) => return write!(out, "{}/{}", sanitize(&process.name), process.pid),
+            None => None,
+        },
+    };
+    match number {
+        Some(number) => write!(out, "{number}"),
+        None => out.write_str(UNKNOWN),
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0 += text.chars().count();
+        Ok(())
+    }
 }
 
 /// The address that most sockets with a peer have on this side.
@@ -152,30 +169,42 @@ fn own_address(sockets: &[Socket]) -> Option<IpAddr> {
     counts.into_iter().max_by_key(|(ip, count)| (*count, *ip)).map(|(ip, _)| ip)
 }
 
-fn widths(rows: &[Row]) -> [usize; HEAD.len()] {
+fn widths(sockets: &[(Option<Trouble>, &Socket)], own: Option<IpAddr>) -> Widths {
     let mut widths = HEAD.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+    for (_, socket) in sockets {
+        for (column, width) in widths.iter_mut().enumerate() {
+            let mut length = Length(0);
+            // Counting does not fail.
+            let _ = cell(&mut length, column, socket, own);
+            *width = (*width).max(length.0);
         }
     }
     widths
 }
 
 /// Of a whole line, its margin included.
-fn total(widths: &[usize; HEAD.len()]) -> usize {
-    widths.iter().filter(|w| **w > 0).map(|w| w + GAP).sum()
+fn total(widths: &Widths) -> usize {
+    widths.iter().filter(|w| **w > 0).map(|w| w + MARGIN.len()).sum()
 }
 
-fn line(row: &Row, widths: &[usize; HEAD.len()]) -> String {
-    let mut line = String::new();
-    for (place, (cell, &width)) in row.iter().zip(widths).enumerate().filter(|(_, (_, width))| **width > 0) {
+/// Appends a row, each cell written by `cell`, and ends the line.
+fn line(text: &mut String, widths: &Widths, mut cell: impl FnMut(&mut String, usize)) {
+    text.push_str(MARGIN);
+    let mut scratch = String::new();
+    for (column, &width) in widths.iter().enumerate().filter(|(_, width)| **width > 0) {
+        scratch.clear();
+        cell(&mut scratch, column);
+        let room = std::iter::repeat_n(' ', width.saturating_sub(scratch.chars().count()));
         // Numbers stand below each other by their last digit.
-        if (4..PROCESS).contains(&place) {
-            let _ = write!(line, "{cell:>width$}  ");
+        if (FIRST_NUMBER..PROCESS).contains(&column) {
+            text.extend(room);
+            text.push_str(&scratch);
         } else {
-            let _ = write!(line, "{cell:<width$}  ");
+            text.push_str(&scratch);
+            text.extend(room);
         }
+        text.push_str(MARGIN);
     }
-    line
+    text.truncate(text.trim_end_matches(' ').len());
+    text.push('\n');
 }
