@@ -121,3 +121,25 @@ pub fn log_line(data: &[u8]) {
     assert!(line.stream.is_some() || (&*line.text == data && !line.partial));
     let _ = line.time_ns();
 }
+
+/// A reservation of host-local, and a configuration file of CNI with ranges: whatever is taken for one is plain and
+/// consistent.
+pub fn ipam(data: &[u8]) {
+    use nsprobe::observe::ipam::{parse_networks, parse_reservation};
+    if let Some((id, interface)) = parse_reservation(data) {
+        assert!(
+            !id.is_empty()
+                && id.bytes().chain(interface.unwrap_or_default().bytes()).all(|b| b.is_ascii_graphic())
+        );
+    }
+    for path in ["/etc/cni/net.d/1.conflist", "/etc/cni/net.d/1.conf"] {
+        let flannel = |_: &str| Err("not there".to_owned());
+        for network in parse_networks(path, data, &flannel).unwrap_or_default() {
+            for range in network.sets.iter().flatten() {
+                assert!(range.first <= range.last && range.first.is_ipv4() == range.last.is_ipv4());
+                assert!(network.ranges_unknown.is_none());
+            }
+            let _ = network.room();
+        }
+    }
+}

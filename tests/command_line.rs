@@ -78,6 +78,8 @@ fn a_command_line_has_the_exit_code_of_the_contract() {
         ("diagnose host 10.0.0.1 -4 -6", 2),
         ("diagnose netns:no-such-namespace", 3),
         ("diagnose pid:4194303 10.0.0.1", 3),
+        ("ipam more", 2),
+        ("ipam --host-root /no/such/folder", 2),
         ("logs", 2),
         ("logs web --since 5", 2),
         ("logs web --tail -1", 2),

@@ -88,6 +88,16 @@ proptest! {
     }
 
     #[test]
+    fn reservations_and_ranges(bytes in prop_oneof![
+        anything(),
+        like(b"43a1171ce0ea9d57\r\neth0"),
+        like(br#"{"name":"n","type":"bridge","ipam":{"type":"host-local","subnet":"10.0.0.0/24","rangeEnd":"10.0.0.9"}}"#),
+        like(br#"{"name":"n","plugins":[{"type":"x","ipam":{"type":"host-local","ranges":[[{"subnet":"fd00::/64"}]]}}]}"#)
+    ]) {
+        bodies::ipam(&bytes);
+    }
+
+    #[test]
     fn log_lines(bytes in prop_oneof![
         anything(),
         like(b"2026-11-23T17:17:03.53217893Z stdout P:x text of a line"),

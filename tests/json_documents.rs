@@ -13,8 +13,8 @@
 mod support;
 
 use nsprobe::report::{
-    CaptureReport, DiagnoseReport, ErrorDocument, LinksDocument, MtuComparison, MtuReport, PodsDocument,
-    RulesDocument, SocketsDocument,
+    CaptureReport, DiagnoseReport, ErrorDocument, IpamDocument, LinksDocument, MtuComparison, MtuReport,
+    PodsDocument, RulesDocument, SocketsDocument,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("mtu", generated::<MtuReport>("mtu")),
         ("mtu_comparison", comparison()),
         ("diagnose", diagnosis()),
+        ("ipam", generated::<IpamDocument>("ipam")),
         ("capture", generated::<CaptureReport>("capture")),
     ]
 }

@@ -6,6 +6,7 @@ mod diagnose;
 mod exec;
 mod extcap;
 mod failure;
+mod ipam;
 mod links;
 mod logs;
 mod manual;
@@ -128,6 +129,8 @@ pub(crate) enum Command {
     Capture(Box<capture::CaptureArgs>),
     /// Everything that applies, at once: one report, one verdict, the root cause first.
     Diagnose(diagnose::DiagnoseArgs),
+    /// Addresses of this node's pods: ranges, what is left, what is reserved for nobody (host-local).
+    Ipam(ipam::IpamArgs),
     /// What a pod's containers wrote, from disk: no API server, no working runtime needed.
     Logs(logs::LogsArgs),
     /// Run a host tool in SOURCE's network and UTS namespaces, as nsenter -n -u does.
@@ -152,6 +155,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Sockets(args) => sockets::run(&args, &mut context),
         Command::Capture(args) => capture::run(&args, &mut context),
         Command::Diagnose(args) => diagnose::run(&args, &mut context),
+        Command::Ipam(args) => ipam::run(&args, &mut context),
         Command::Logs(args) => logs::run(&args, &mut context),
         Command::Exec(args) => exec::run_exec(&args, &mut context),
         Command::Shell(args) => exec::run_shell(&args, &mut context),

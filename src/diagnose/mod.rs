@@ -6,6 +6,9 @@ pub mod config;
 mod config_fixes;
 pub mod connect;
 pub mod datapath;
+pub mod ipam;
+pub mod ipam_rules;
+mod ipam_words;
 pub mod kernel;
 mod link_fixes;
 pub mod links;
@@ -73,6 +76,7 @@ pub fn rules() -> Vec<&'static Rule> {
         resolve::RULES,
         connect::RULES,
         sockets::RULES,
+        ipam_rules::RULES,
         runtime::RULES,
         capture::RULES,
         config::RULES,

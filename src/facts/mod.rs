@@ -8,6 +8,7 @@ mod check;
 mod cni;
 mod connect;
 mod finding;
+mod ipam;
 mod kernel;
 mod link;
 mod log;
@@ -22,6 +23,7 @@ pub use check::{Check, Health, Outcome};
 pub use cni::{CniConfig, CniFile, CniNetwork, CniPlugin, MtuFile, NewPods};
 pub use connect::{Connect, ConnectOutcome};
 pub use finding::{Evidence, Finding, Severity};
+pub use ipam::{Holders, IpamNetwork, IpamRange, IpamState, MaxPods, Reservation};
 pub use kernel::{
     Conntrack, ForwardingEntry, InterfaceSettings, KernelCounters, KernelSettings, KernelState, KernelTables,
     NeighbourEntry, NeighbourState, RememberedMtu, Seen, TableUsage,

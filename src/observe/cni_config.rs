@@ -37,20 +37,30 @@ pub fn read_cni_config(host_root: &Path) -> CniConfig {
         calico: mtu_file(&root, CALICO, |text| mtu_of_text(text.trim())),
         files: Vec::new(),
     };
-    for folder in FOLDERS {
-        let mut names = names(&root, folder);
-        names.sort();
-        for name in names.into_iter().take(MOST_FILES) {
-            let path = format!("{folder}/{name}");
-            let (modified, bytes) = read(&root, &path);
-            let content = bytes.map_err(|e| e.to_string()).and_then(|bytes| parse_cni(&name, &bytes));
-            config.files.push(CniFile { path, modified, content });
-        }
-        if !config.files.is_empty() {
-            break;
-        }
+    for (path, modified, bytes) in read_files(&root) {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let content = bytes.map_err(|e| e.to_string()).and_then(|bytes| parse_cni(name, &bytes));
+        config.files.push(CniFile { path, modified, content });
     }
     config
+}
+
+/// Path, time of the last change and content of every configuration file, in the order in which runtimes read them.
+pub(super) fn read_files(root: &File) -> Vec<(String, Option<i64>, io::Result<Vec<u8>>)> {
+    for folder in FOLDERS {
+        let mut names = names(root, folder);
+        names.sort();
+        let read_one = |name: String| {
+            let path = format!("{folder}/{name}");
+            let (modified, bytes) = read(root, &path);
+            (path, modified, bytes)
+        };
+        let files: Vec<_> = names.into_iter().take(MOST_FILES).map(read_one).collect();
+        if !files.is_empty() {
+            return files;
+        }
+    }
+    Vec::new()
 }
 
 /// The names that a runtime takes for configuration, in no order.

@@ -106,11 +106,7 @@ fn kubelet_endpoint(text: &str) -> Option<String> {
 
 /// From the running kubelet: its flag, or the configuration file that it names.
 fn kubelet_argument(fs: &HostFs, proc: &Proc) -> Option<String> {
-    // What it runs is cheaper to read than the memory that holds the arguments.
-    let pids = proc.pids().into_iter().filter(|&pid| proc.runs(pid, "kubelet"));
-    let arguments = pids
-        .map(|pid| proc.arguments(pid))
-        .find(|a| a.first().is_some_and(|program| program.rsplit('/').next() == Some("kubelet")))?;
+    let arguments = proc.kubelet();
     let words = || arguments.iter().flat_map(|a| a.splitn(2, '='));
     flag_value(words()).or_else(|| {
         let config = words().skip_while(|word| word.trim_start_matches('-') != "config").nth(1)?;

@@ -14,6 +14,7 @@ mod assemble;
 mod cri;
 mod disk;
 mod endpoint;
+mod holders;
 mod hostfs;
 mod log_folder;
 mod matching;
@@ -24,6 +25,7 @@ mod resolve;
 mod selector;
 mod survey;
 
+pub use holders::{Holding, find_holders};
 pub use log_folder::{LogFolder, find_log_folder, is_running};
 pub use processes::processes_of;
 pub use resolv_conf::{ResolvConfFile, hosts, resolv_conf, resolv_conf_file};

@@ -177,6 +177,14 @@ impl Proc {
             .collect()
     }
 
+    /// Arguments of the running kubelet, its name the first; none when it does not run.
+    pub(super) fn kubelet(&self) -> Vec<String> {
+        // What a process runs is cheaper to read than the memory that holds the arguments.
+        let pids = self.pids().into_iter().filter(|&pid| self.runs(pid, "kubelet"));
+        let is_it = |a: &Vec<String>| a.first().is_some_and(|p| p.rsplit('/').next() == Some("kubelet"));
+        pids.map(|pid| self.arguments(pid)).find(is_it).unwrap_or_default()
+    }
+
     /// One pass over every process.
     pub(super) fn scan(&self) -> Scan {
         let mut scan = Scan::default();

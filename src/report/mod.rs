@@ -2,6 +2,7 @@
 
 mod capture;
 mod diagnose;
+mod ipam;
 mod json;
 mod links;
 mod links_table;
@@ -15,6 +16,7 @@ mod text;
 
 pub use capture::{CaptureReport, render_capture};
 pub use diagnose::{DiagnoseReport, DiagnoseTarget, PathRow, render_diagnose};
+pub use ipam::{IpamDocument, IpamNetworkEntry, IpamRangeEntry, IpamView, ReservationEntry, render_ipam};
 pub use json::{Document, ErrorDocument, document};
 pub use links::{LinksDocument, LinksView, render_links};
 pub use logs::{LogPrinter, LogView};
