@@ -21,6 +21,7 @@ fn play(incident: &Incident, family: u8) -> Vec<String> {
         stage.play(&incident.setup);
         stage.play(if sick { &incident.sick } else { &incident.healthy });
         stage.play(&incident.traffic);
+        let _going_on = stage.start(&incident.during);
         let output = stage.nsprobe(&incident.command);
         let Ok(document) = serde_json::from_slice(&output.stdout) else {
             wrong.push(format!("sick {sick}: no document: {}{}", stdout(&output), stderr(&output)));

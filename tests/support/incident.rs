@@ -1,10 +1,11 @@
 //! The incident corpus: a set-up on real namespaces or workers that goes wrong in one way, and its healthy twin.
 
-use super::Netns;
+use super::{Netns, Running};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// One file of `tests/incidents/`.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Incident {
     /// Lines for both twins, last: traffic.
     #[serde(default)]
     pub traffic: Vec<String>,
+    /// Lines that go on while the program runs, each in a shell of its own; what rises then is lost *now*.
+    #[serde(default)]
+    pub during: Vec<String>,
     /// Lines that put a lab back as it was.
     #[serde(default)]
     pub mend: Vec<String>,
@@ -194,6 +198,24 @@ impl Stage {
             let netns = self.spaces.get(&space).unwrap_or_else(|| panic!("no namespace is called {space}"));
             super::run("ip", &["netns", "exec", netns.name(), "sh", "-ec", &script]);
         }
+    }
+
+    /// Starts lines that go on until what is returned is dropped, and gives them a moment.
+    #[must_use]
+    pub fn start(&self, lines: &[String]) -> Vec<Running> {
+        let spawn = |line: &String| {
+            let line = self.fill(line);
+            let (space, command) = line.split_once(": ").unwrap_or_else(|| panic!("no namespace: {line}"));
+            let netns = self.spaces[space].name();
+            let mut child = Command::new("ip");
+            child.args(["netns", "exec", netns, "sh", "-c", &format!("exec {command}")]);
+            Running(child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        };
+        let running: Vec<Running> = lines.iter().map(spawn).collect();
+        if !running.is_empty() {
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        running
     }
 
     /// Runs the program in `node` as the first process of a PID namespace, so that `host` is this namespace.

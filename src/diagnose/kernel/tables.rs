@@ -13,13 +13,15 @@ use std::net::IpAddr;
 const ROWS: usize = 6;
 /// A table is nearly full when it is fuller than this many percent.
 const NEARLY: u64 = 80;
+/// And full above this: the kernel makes room for single connections at the expense of others all the time.
+const FULL: u64 = 99;
 /// The least IPv4 MTU that every host has to take (RFC 791); the kernel's own floor for PTBs is 552.
 const LEAST_V4: u32 = 576;
 /// Fewer packets may be a tunnel's first words.
 const FEW: u64 = 10;
 
-fn nearly(used: u64, limit: u64) -> bool {
-    used.saturating_mul(100) >= limit.saturating_mul(NEARLY)
+fn above(used: u64, percent: u64, limit: u64) -> bool {
+    used.saturating_mul(100) >= limit.saturating_mul(percent)
 }
 
 pub(super) fn check_conntrack(view: KernelView<'_>) -> Vec<Finding> {
@@ -45,14 +47,16 @@ pub(super) fn check_conntrack(view: KernelView<'_>) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     let dropped = rise(|c| c.drop);
+    let pushed_out = rise(|c| c.early_drop);
     let limited = now.max > 0;
-    if dropped.is_some() || (limited && now.count >= now.max) {
+    if dropped.is_some() || pushed_out.is_some() || (limited && above(now.count, FULL, now.max)) {
         let mut evidence = room();
         evidence.extend(dropped.map(|by| stat("dropped because the table was full", by)));
+        evidence.extend(pushed_out.map(|by| stat("connections pushed out to make room", by)));
         let summary =
             format!("{subject}: {} of {} connections are tracked: new ones are dropped", now.count, now.max);
         findings.push(CONNTRACK_FULL.finding(subject, summary, evidence, fix()));
-    } else if limited && nearly(now.count, now.max) {
+    } else if limited && above(now.count, NEARLY, now.max) {
         let summary = format!("{subject}: {} of {} connections are tracked already", now.count, now.max);
         findings.push(CONNTRACK_NEARLY_FULL.finding(subject, summary, room(), fix()));
     }
@@ -93,7 +97,7 @@ pub(super) fn check_usage(view: KernelView<'_>) -> Vec<Finding> {
     let subject = view.now.subject.as_str();
     let (rule, what) = if refused.is_some() || (now.limit > 0 && now.entries >= now.limit) {
         (&NEIGHBOUR_TABLE_FULL, "new neighbours get no entry")
-    } else if now.limit > 0 && nearly(now.entries, now.limit) {
+    } else if now.limit > 0 && above(now.entries, NEARLY, now.limit) {
         (&NEIGHBOUR_TABLE_NEARLY_FULL, "it is nearly full")
     } else {
         return Vec::new();

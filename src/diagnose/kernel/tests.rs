@@ -286,6 +286,9 @@ fn conntrack_is_full_or_nearly() {
     };
     let full = only("net.conntrack_full", set(1000, 0));
     assert!(full.fix.contains("nf_conntrack_max=2000"), "{full:?}");
+    only("net.conntrack_full", set(990, 0));
+    only("net.conntrack_full", |_, now| now.conntrack.as_mut().unwrap().early_drop = Some(1));
+    only("net.conntrack_nearly_full", set(989, 0));
     only("net.conntrack_nearly_full", set(800, 0));
     silent(set(799, 0));
     silent(|_, now| now.conntrack.as_mut().unwrap().max = 0);
