@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 const MOST_PEERS: usize = 8;
 /// Before this a command that is at work says nothing.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+/// Counters are watched for at least so long: a loss that happens ten times a second is seen.
+const SHORTEST_WATCH: Duration = Duration::from_millis(400);
 
 /// Arguments of `diagnose`.
 #[derive(Debug, Args)]
@@ -281,6 +283,7 @@ impl Work<'_> {
         self.all.paths.sort_by(|(a, _), (b, _)| (&a.role, a.address).cmp(&(&b.role, b.address)));
         // Counters that rose since the beginning are packets that are lost now.
         if !self.place.left().is_zero() && self.all.kernel.is_some() {
+            std::thread::sleep(SHORTEST_WATCH.saturating_sub(start.elapsed()).min(self.place.left()));
             self.all.kernel_later = Some(part::read_kernel(&self.place));
         }
         let said = conclude(&self.place, &self.all);
