@@ -212,8 +212,15 @@ fn a_size_that_was_not_asked_for_is_not_claimed() {
             nsprobe().args(["mtu", &path.source(), &path.target(), "--max", "1400", "-o", format]).output();
         output.unwrap()
     };
-    let document = support::schema::valid(&run("json").stdout);
-    assert_eq!(document["path_mtu_bytes"], serde_json::Value::Null, "{document:#}");
+    let output = run("json");
+    // A script that asks whether 1400 bytes pass gets a clean yes.
+    assert_eq!(output.status.code(), Some(0));
+    let document = support::schema::valid(&output.stdout);
+    assert_eq!(
+        (&document["verdict"], &document["path_mtu_bytes"]),
+        (&"clear".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(document["findings"][0]["id"], "mtu.not_asked", "{document:#}");
     assert_eq!(document["bounds"]["passes_bytes"], 1400);
     let text = stdout(&run("human"));
     assert!(text.contains("packets of 1400 bytes arrive; larger ones were not tried"), "{text}");

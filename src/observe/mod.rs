@@ -35,7 +35,7 @@ pub use kernel::read_kernel_state;
 pub use namespace::{ReadOptions, Reading, join_readings, read_here, read_namespaces};
 pub use neighbour::{Neighbour, read_neighbour};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, cached_mtu, route_get};
-pub use service::{ServiceProxy, service_proxy};
+pub use service::{ServiceProxy, ipvs_answers, service_proxy};
 pub use settings::{PathSettings, read_settings};
 pub use sockets::{
     MOST_SOCKETS, Owners, SocketList, SocketQuery, Whose, decode_sockets, read_many_sockets, read_owners,

@@ -20,6 +20,12 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// What is read of a tool's output.
 const MOST_OUTPUT: u64 = 64 << 20;
 
+/// Whether this node's IPVS serves the address, so that the node itself answers for it.
+pub fn ipvs_answers(host: &NetNs, address: IpAddr) -> bool {
+    let table = host.run(|| std::fs::read_to_string("/proc/thread-self/net/ip_vs").unwrap_or_default());
+    table.is_ok_and(|table| ipvs_serves(&table, address))
+}
+
 /// Looks the address up in IPVS's table, then in kube-proxy's rules, with the node's own tools; `None`: it
 /// is no Service's, or nobody could say.
 pub fn service_proxy(host: &NetNs, address: IpAddr) -> Option<ServiceProxy> {

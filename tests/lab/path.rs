@@ -26,7 +26,8 @@ fn main() {
     }
     let path = NamespacePath::build(&scenario);
     let about = serde_json::json!({
-        "name": name, "netns": path.source_namespace().name(), "router": path.router_namespace().name(),
+        "name": name, "nodes": path.names(), "netns": path.source_namespace().name(),
+        "router": path.router_namespace().name(),
         "target": path.target(), "family": scenario.family, "interface_mtu": scenario.interface_mtu,
         "verdict": scenario.expect.verdict, "path_mtu": scenario.expect.path_mtu,
     });

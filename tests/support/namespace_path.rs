@@ -200,6 +200,11 @@ impl NamespacePath {
         &self.nodes[0]
     }
 
+    /// The names of all, from the source to the target.
+    pub fn names(&self) -> Vec<&str> {
+        self.nodes.iter().map(Netns::name).collect()
+    }
+
     /// The first router.
     pub fn router_namespace(&self) -> &Netns {
         &self.nodes[1]

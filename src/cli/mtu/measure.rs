@@ -6,7 +6,7 @@ use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path};
 use crate::facts::Verdict;
 use crate::netns::NetNs;
 use crate::observe::{
-    CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff,
+    CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff, ipvs_answers,
     read_counters, read_neighbour, read_settings, route_get, service_proxy,
 };
 use crate::pods::Source;
@@ -39,6 +39,9 @@ pub(in crate::cli) struct Terms {
     pub(in crate::cli) port: Option<u16>,
     pub(in crate::cli) method: Choice,
 }
+
+/// Round trips within one machine, microseconds.
+const NEAR_US: u64 = 1000;
 
 /// A target whose address and route are known; nothing has been sent to it.
 pub(in crate::cli) struct Planned {
@@ -158,6 +161,10 @@ pub(in crate::cli) fn measure(
     // Rules are searched only where the answer matters: a node may have tens of thousands.
     let service = match path.verdict {
         Verdict::Unreachable => host.and_then(|host| service_proxy(host, planned.target.address)),
+        // What answers at once may be this node: IPVS makes Service addresses its own.
+        _ if path.rtt_us.is_some_and(|rtt| rtt < NEAR_US) => host
+            .filter(|host| host.inode() != source.netns.inode() && ipvs_answers(host, planned.target.address))
+            .map(|_| ServiceProxy::Ipvs),
         _ => None,
     };
     let facts = PathFacts {
@@ -177,6 +184,7 @@ pub(in crate::cli) fn measure(
         service_is_local: service.map(|proxy| proxy == ServiceProxy::Ipvs),
         drops,
         burst: u32::from(BURST),
+        asked_up_to: planned.capped.then_some(planned.plan.max),
     };
     let mut findings = check_path(&facts, &path);
     findings.extend(check_flows(&facts, &path, &others));

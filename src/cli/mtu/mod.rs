@@ -37,7 +37,8 @@ pub(crate) struct MtuArgs {
     /// Smallest size to try, bytes of the whole IP packet.
     #[arg(long, value_name = "BYTES")]
     min: Option<u32>,
-    /// Largest size to try [default: the route's MTU].
+    /// Largest size to try [default: the route's MTU]; where it is less, "clear" speaks of no larger one, and the path
+    /// MTU is not known.
     #[arg(long, value_name = "BYTES")]
     max: Option<u32>,
     /// Wait for a lost probe; adapted downwards from the measured round trip.

@@ -60,6 +60,8 @@ pub struct PathFacts {
     pub drops: Option<Vec<Rise>>,
     /// Packets of that burst.
     pub burst: u32,
+    /// `--max`, where it is below what the route lets out.
+    pub asked_up_to: Option<u32>,
 }
 
 /// What usually takes so many bytes from a packet: facts of the encapsulations, bytes of L3.
@@ -101,6 +103,17 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     findings.extend(check_settings(facts, path));
     findings.extend(check_service(facts, path));
     findings.extend(check_next_hop(facts, path));
+    if let (Verdict::Clear, Some(max)) = (path.verdict, facts.asked_up_to) {
+        findings.push(NOT_ASKED.finding(
+            &facts.subject,
+            format!("packets of up to {max} bytes arrive; what is larger was not asked for"),
+            vec![
+                Evidence::new("largest size that was asked for", max, "bytes", "--max"),
+                evidence(facts, path).swap_remove(0),
+            ],
+            NOT_ASKED.fix,
+        ));
+    }
     findings.extend(check_reverse(facts, path));
     if !facts.other_methods.is_empty() && path.verdict != Verdict::Unreachable {
         let see =

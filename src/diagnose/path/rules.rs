@@ -155,6 +155,14 @@ pub const OTHER_METHOD: Rule = Rule {
     fix: "Nothing to do for the path MTU; a filter of echo requests also hides the target from ping.",
 };
 
+/// `--max` left sizes out.
+pub const NOT_ASKED: Rule = Rule {
+    id: "mtu.not_asked",
+    severity: Severity::Info,
+    meaning: "--max is below what the route lets out: \"clear\" speaks of the sizes up to it, and the path's own MTU is not known.",
+    fix: "Without --max the route's whole MTU is asked for.",
+};
+
 /// The next hop does not answer ARP.
 pub const NEXT_HOP_SILENT: Rule = Rule {
     id: "mtu.next_hop_silent",
@@ -201,6 +209,7 @@ pub const RULES: &[Rule] = &[
     SERVICE_HIDES_PTB,
     NEXT_HOP_SILENT,
     OTHER_METHOD,
+    NOT_ASKED,
     FLOWS_DIFFER,
     REVERSE,
 ];

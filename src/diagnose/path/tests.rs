@@ -16,6 +16,7 @@ fn facts() -> PathFacts {
         other_methods: vec![],
         drops: Some(vec![]),
         burst: 7,
+        asked_up_to: None,
     }
 }
 
@@ -45,6 +46,15 @@ fn ids(findings: &[Finding]) -> Vec<&str> {
 #[test]
 fn a_clear_path_has_no_finding() {
     assert!(check_path(&facts(), &path(Verdict::Clear, Some(1500))).is_empty());
+}
+
+#[test]
+fn what_max_left_out_is_said_and_raises_no_alarm() {
+    let facts = PathFacts { asked_up_to: Some(1400), ..facts() };
+    let findings = check_path(&facts, &path(Verdict::Clear, None));
+    assert_eq!(ids(&findings), ["mtu.not_asked"]);
+    assert_eq!(findings[0].severity, crate::facts::Severity::Info);
+    assert_eq!(ids(&check_path(&facts, &path(Verdict::Narrowed, Some(1300)))), ["mtu.narrowed"]);
 }
 
 #[test]
