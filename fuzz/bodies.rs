@@ -10,7 +10,7 @@ use nsprobe::observe::decode_sockets;
 use nsprobe::observe::parse_cni;
 use nsprobe::observe::resolve::{Family, Reply, ResolvConf, hosts_lookup, is_host_name, parse_reply};
 use nsprobe::pods::Selector;
-use nsprobe::probe::wire;
+use nsprobe::probe::{read_segment, wire};
 use std::net::IpAddr;
 
 /// SOURCE: whatever is typed is read or refused in one sentence.
@@ -87,6 +87,13 @@ pub fn sockets(data: &[u8]) {
         assert!(sockets.len() * 88 <= data.len());
         assert!(sockets.iter().all(|s| s.segment_bytes().is_none_or(|n| n > 20)));
         assert!(check_sockets("a/b", &sockets, &[]).iter().all(|f| !f.evidence.is_empty()));
+    }
+}
+
+/// TCP from anybody: what is read of it lies within it.
+pub fn tcp_segment(data: &[u8]) {
+    if let Some((_, bytes)) = read_segment(data) {
+        assert!(data.len() >= 40 && bytes < 65_536);
     }
 }
 

@@ -29,6 +29,10 @@ const REPLY: &[u8] = b"\x00\x07\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00\x01a\x07
 /// Fragmentation needed, MTU 1400, that quotes an echo request to 192.0.2.1.
 const TOO_BIG: &[u8] = b"\x03\x04\xee\x96\x00\x00\x05\x78\x45\x00\x05\x78\x00\x00\x40\x00\x40\x01\x00\x00\
     \x0a\x00\x00\x01\xc0\x00\x02\x01\x08\x00\x00\x00\x4e\x53\x00\x01\x07\x07\x07\x07\x07\x07\x07\x07";
+/// An ACK from port 80 to port 40000 over IPv4 whose SACK option names one block.
+const ACK: &[u8] = b"\x45\x00\x00\x34\x00\x00\x40\x00\x3e\x06\x00\x00\x0a\xf4\x02\x07\x0a\xf4\x01\x05\
+    \x00\x50\x9c\x40\x00\x00\x00\x01\x00\x00\x10\x00\x80\x10\x02\x00\x00\x00\x00\x00\
+    \x01\x01\x05\x0a\x00\x00\x00\x10\x00\x00\x00\x20";
 
 /// An Ethernet frame for `captured_packet`: VXLAN that carries fragmentation needed, which quotes a segment.
 const TUNNELLED: &[u8] = b"\x00\x10\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\x00\
@@ -107,6 +111,11 @@ proptest! {
     }
 
     #[test]
+    fn tcp_from_strangers(bytes in prop_oneof![anything(), like(ACK)]) {
+        bodies::tcp_segment(&bytes);
+    }
+
+    #[test]
     fn text_for_the_terminal(bytes in prop_oneof![anything(), like("\u{1b}[31mweb\u{202e}\u{9b}\r\n".as_bytes())]) {
         bodies::sanitize(&bytes);
     }
@@ -133,5 +142,6 @@ fn the_seeds_are_what_they_claim() {
     );
     let sockets = nsprobe::observe::decode_sockets(DUMP, nsprobe::facts::Protocol::Tcp);
     assert_eq!(sockets.len(), 13);
+    assert_eq!(nsprobe::probe::read_segment(ACK), Some((Some((16, 32)), 0)));
     assert!(bodies::is_icmp_answer(TOO_BIG, [192, 0, 2, 1].into()));
 }

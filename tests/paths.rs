@@ -248,3 +248,29 @@ fn it_costs_as_few_round_trips_as_it_says() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
+    for locate in [false, true] {
+        let mut search = Search::new(Plan { locate, ..Plan::new(84, 1500, 68) });
+        let mut now = Duration::ZERO;
+        let mut waiting: Vec<(Duration, Event)> = Vec::new();
+        // What is larger than 1450 bytes takes twice as long: a slower path, no narrower one.
+        let result = loop {
+            waiting.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+            while let Some((at, event)) = waiting.pop_if(|(at, _)| *at <= now) {
+                search.on_event(event, at);
+            }
+            match search.poll(now) {
+                Step::Done => break search.result(),
+                Step::Wait(until) => now = waiting.last().map_or(until, |(at, _)| until.min(*at)).max(now),
+                Step::Send(probe) => {
+                    let ms = if probe.size > 1450 { 20 } else { 10 };
+                    let answer = Answer::Reply { ttl: Some(64), largest_fragment: None };
+                    waiting.push((now + Duration::from_millis(ms), Event { id: probe.id, answer }));
+                }
+            }
+        };
+        assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{result:?}");
+    }
+}

@@ -15,6 +15,6 @@ pub use drive::drive;
 pub use error::ProbeError;
 pub use icmp::Echo;
 pub use scout::{Scouts, scout};
-pub use tcp::{TcpProbe, TcpWay};
+pub use tcp::{TcpProbe, TcpWay, read_segment};
 pub use transport::{Target, Transport};
 pub use udp::UdpProbe;

@@ -46,6 +46,12 @@ const TRIAL_BYTES: u32 = 8;
 /// Messages looked at before the clock is looked at again.
 const STRANGERS: usize = 512;
 
+/// What is read of a packet as a TCP segment: the range that its SACK option names first, and its bytes of data.
+/// `None`: it is none.
+pub fn read_segment(packet: &[u8]) -> Option<(Option<(u32, u32)>, usize)> {
+    Heard::read(packet).map(|heard| (heard.block, heard.data))
+}
+
 /// How a TCP probe is being answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpWay {

@@ -1,0 +1,75 @@
+//! What breaks while a path is measured: the interface, the process that the namespace belongs to.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails loudly; clippy sees only #[test] functions as tests"
+)]
+
+mod support;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use support::namespace_path::NamespacePath;
+use support::{Running, nsprobe, stderr};
+
+fn path(family: u8, target: &str) -> NamespacePath {
+    let text = format!(
+        "about = 'faults'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{{ mtu = 1450, ptb = 'silent' }}]\n\
+         target = {{ {target} }}\nexpect = {{ verdict = 'black_hole', path_mtu = 1450 }}"
+    );
+    NamespacePath::build(&toml::from_str(&text).unwrap())
+}
+
+fn start(source: &str, target: &str) -> Child {
+    let mut command = nsprobe();
+    command.args(["mtu", source, target, "-o", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn document(child: Child) -> (Option<i32>, serde_json::Value) {
+    let output = child.wait_with_output().unwrap();
+    let text = stderr(&output);
+    assert!(!text.contains("panicked"), "{text}");
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {text}")))
+}
+
+#[test]
+fn an_interface_that_goes_down_in_the_middle_ends_the_search_without_a_number() {
+    for family in [4, 6] {
+        let path = path(family, "echo = false");
+        let begin = Instant::now();
+        let child = start(&path.source(), &path.target());
+        std::thread::sleep(Duration::from_millis(400));
+        path.source_namespace().ip("link set right down");
+        let (code, document) = document(child);
+        assert!(begin.elapsed() < Duration::from_secs(11), "{:?}", begin.elapsed());
+        assert_eq!(code, Some(1), "{document:#}");
+        let verdict = document["verdict"].as_str().unwrap();
+        assert!(["unreachable", "inconclusive"].contains(&verdict), "{document:#}");
+        assert!(document["path_mtu_bytes"].is_null() && document["confidence"].is_null(), "{document:#}");
+    }
+}
+
+#[test]
+fn the_death_of_the_last_process_of_a_namespace_does_not_end_a_search_in_it() {
+    // A few answers a second: the search lasts long enough for the process to die in its middle.
+    let path = path(4, "limit = [4.0, 2.0]");
+    let name = path.source_namespace().name();
+    let sleeper = Command::new("ip").args(["netns", "exec", name, "sleep", "60"]).spawn().unwrap();
+    let mut sleeper = Running(sleeper);
+    std::thread::sleep(Duration::from_millis(200));
+    let target = path.target();
+    let child = start(&format!("pid:{}", sleeper.0.id()), &target);
+    std::thread::sleep(Duration::from_millis(300));
+    // Nothing but the search holds the namespace now.
+    support::run("ip", &["netns", "del", name]);
+    sleeper.0.kill().unwrap();
+    sleeper.0.wait().unwrap();
+    let (_, document) = document(child);
+    assert_eq!(
+        (&document["verdict"], &document["path_mtu_bytes"]),
+        (&"black_hole".into(), &1450.into()),
+        "{document:#}"
+    );
+}
