@@ -67,6 +67,36 @@ fn the_kernel_agrees_with_every_scenario_that_it_can_build() {
     assert!(wrong.is_empty(), "{} of {} wrong\n{}", wrong.len(), played.len(), wrong.join("\n"));
 }
 
+#[test]
+fn a_lie_is_told_once_and_so_is_the_mss_that_a_route_advertises() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "too small a value"
+           interface_mtu = 1500
+           hop = [{ mtu = 1450, ptb = { names = 1300 } }]
+           expect = { verdict = "narrowed", path_mtu = 1450 }"#,
+    ));
+    path.source_namespace().ip("route change 10.99.1.0/24 via 10.99.0.2 advmss 1234");
+    for words in [&[][..], &["--no-locate"]] {
+        let output = nsprobe()
+            .args(["mtu", &path.source(), &path.target(), "-o", "json"])
+            .args(words)
+            .output()
+            .unwrap();
+        let document = support::schema::valid(&output.stdout);
+        assert_eq!(
+            (&document["path_mtu_bytes"], &document["signalled"]),
+            (&1450.into(), &false.into()),
+            "{document:#}"
+        );
+        let findings = document["findings"].as_array().unwrap();
+        let told: Vec<_> = findings.iter().filter(|f| f["id"] == "mtu.ptb_understates").collect();
+        assert_eq!(told.len(), 1, "{document:#}");
+        assert!(told[0]["summary"].as_str().unwrap().ends_with("1450 bytes arrive"), "{document:#}");
+        let seen = findings[0]["evidence"].as_array().unwrap();
+        assert!(seen.iter().any(|e| e["value"] == 1234), "{document:#}");
+    }
+}
+
 fn scenario(text: &str) -> Scenario {
     toml::from_str(text).unwrap()
 }

@@ -53,6 +53,8 @@ pub struct RouteLookup {
     pub link_mtu: u32,
     /// RTAX_MTU of the configured route, bytes; `None` when the route sets none and the link's counts.
     pub route_mtu: Option<u32>,
+    /// RTAX_ADVMSS of the configured route, bytes; `None` when it sets none and the MTU's counts.
+    pub advmss: Option<u32>,
     /// The next hop; `None` when the target is on the link. May be IPv6 for an IPv4 target.
     pub gateway: Option<IpAddr>,
     /// The source address that the kernel prefers.
@@ -145,6 +147,7 @@ fn refusal(error: &io::Error, what: &'static str, target: IpAddr) -> ObserveErro
 struct Found {
     index: u32,
     route_mtu: Option<u32>,
+    advmss: Option<u32>,
     gateway: Option<IpAddr>,
     source_address: Option<IpAddr>,
     cached: Option<CachedMtu>,
@@ -170,6 +173,7 @@ impl Found {
             index: self.index,
             link_mtu,
             route_mtu: self.route_mtu,
+            advmss: self.advmss,
             gateway: self.gateway,
             source_address: self.source_address,
             cached: self.cached,
@@ -183,6 +187,9 @@ fn merge(plain: &RouteMessage, fib: Option<&RouteMessage>) -> Found {
     let mut found = Found {
         index: 0,
         route_mtu: None,
+        advmss: fib.and_then(|fib| {
+            metric(fib, |m| if let RouteMetric::Advmss(mss) = m { Some(*mss) } else { None })
+        }),
         gateway: None,
         source_address: None,
         cached: None,
@@ -223,12 +230,13 @@ fn merge(plain: &RouteMessage, fib: Option<&RouteMessage>) -> Found {
 }
 
 fn route_mtu(message: &RouteMessage) -> Option<u32> {
+    metric(message, |metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None })
+}
+
+/// A metric of the route; zero is the kernel's way to say that it is not set.
+fn metric(message: &RouteMessage, wanted: impl Fn(&RouteMetric) -> Option<u32>) -> Option<u32> {
     message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
-            // Zero is the kernel's way to say that the metric is not set.
-            RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
-            _ => None,
-        }),
+        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(&wanted).filter(|value| *value > 0),
         _ => None,
     })
 }

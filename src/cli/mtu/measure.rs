@@ -171,6 +171,7 @@ pub(in crate::cli) fn measure(
         subject: source.label.clone(),
         target: planned.input.clone(),
         route_mtu: planned.route.largest_packet(),
+        advmss: planned.route.advmss,
         interface: planned.route.interface.clone(),
         cached_before: planned.route.cached.map(cached),
         cached_after: after.map(cached),

@@ -40,6 +40,8 @@ pub struct PathFacts {
     pub target: String,
     /// Largest packet that the route lets out, bytes.
     pub route_mtu: u32,
+    /// MSS that the route's own setting makes TCP there advertise, bytes; `None`: it follows the MTU.
+    pub advmss: Option<u32>,
     /// Interface it leaves by.
     pub interface: String,
     /// The path MTU that the kernel remembered before the search.
@@ -144,6 +146,14 @@ fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
         "bytes",
         "netlink RTM_GETROUTE, RTM_GETLINK",
     )];
+    if let (Some(mss), Verdict::Narrowed | Verdict::BlackHole) = (facts.advmss, path.verdict) {
+        seen.push(Evidence::new(
+            "MSS that TCP there advertises",
+            mss,
+            "bytes",
+            "netlink RTM_GETROUTE (RTAX_ADVMSS)",
+        ));
+    }
     let mut push = |what: &'static str, value: Option<u32>| {
         if let Some(value) = value {
             seen.push(Evidence::new(what, value, "bytes", asked(path)));

@@ -6,6 +6,7 @@ fn facts() -> PathFacts {
         subject: "default/web-0".into(),
         target: "10.244.2.7".into(),
         route_mtu: 1500,
+        advmss: None,
         interface: "eth0".into(),
         cached_before: None,
         cached_after: None,

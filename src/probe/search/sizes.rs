@@ -60,6 +60,8 @@ impl Search {
         let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
         let understated = self.records.too_bigs().find(understated);
         if let Some((_, mtu, from)) = understated {
+            // Once, with the largest that arrived.
+            self.notes.retain(|note| !matches!(note, PathNote::PtbUnderstates { mtu: m, from: f, .. } if (*m, *f) == (mtu, from)));
             self.note(PathNote::PtbUnderstates { mtu, passes: lo, from });
         }
         let claim = self.claim(lo).filter(|m| *m >= lo);
