@@ -198,3 +198,18 @@ fn a_name_server_that_takes_no_large_question_is_no_narrow_path() {
         assert_eq!(seen(&document), ("black_hole", Some(1450), "udp"), "IPv{family}\n{document:#}");
     }
 }
+
+#[test]
+fn a_target_that_nobody_can_ask_costs_the_deadline_and_no_more() {
+    for family in [4, 6] {
+        let path = path(family, "silent", false);
+        let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
+                    add rule inet d i meta l4proto { tcp, udp } drop";
+        support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+        let begin = std::time::Instant::now();
+        let (code, document) = mtu(&path, &["--port", "8080", "--deadline", "2s"]);
+        let took = begin.elapsed();
+        assert!(took < std::time::Duration::from_millis(2600), "{took:?}\n{document:#}");
+        assert_eq!((code, &document["path_mtu_bytes"]), (Some(1), &Value::Null), "{document:#}");
+    }
+}

@@ -274,3 +274,43 @@ fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
         assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{result:?}");
     }
 }
+
+#[test]
+fn the_bounds_of_a_search_hold() {
+    let hop =
+        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
+    for (interface_mtu, mtu, queue, most) in
+        [(1500, 1331, 12_000, 300_000), (1500, 300, 12_000, 300_000), (9000, 5331, 45_100, 1_000_000)]
+    {
+        for loss in [0.0, 0.2] {
+            let wide = hop(interface_mtu, Ptb::Honest);
+            let scenario = Scenario { interface_mtu, ..path(vec![wide, hop(mtu, Ptb::Silent)], loss, 40.0) };
+            let (_, log) = scenario.play_log(7, scenario.plan());
+            assert!(log.len() <= 300, "{} probes", log.len());
+            assert!(log.iter().map(|(_, probe)| probe.size).sum::<u32>() <= most);
+            // A queue that is emptied at 10 Mbit/s, 1250 bytes a millisecond.
+            let (mut waiting, mut before) = (0.0, 0.0);
+            for (now, probe) in log {
+                waiting = f64::max(0.0, waiting - (now - before) * 1250.0) + f64::from(probe.size);
+                before = now;
+                assert!(
+                    waiting <= f64::from(queue + interface_mtu),
+                    "{waiting} bytes in the queue at {now} ms"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rate_that_the_user_sets_is_kept() {
+    let hop =
+        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
+    for ptb in [Ptb::Honest, Ptb::Silent] {
+        let scenario = path(vec![hop(1450, ptb)], 0.0, 1.0);
+        let (result, log) = scenario.play_log(7, Plan { rate_pps: Some(50), ..scenario.plan() });
+        assert_eq!(result.path_mtu_bytes, Some(1450), "{result:?}");
+        let close = log.windows(2).find(|pair| pair[1].0 - pair[0].0 < 19.9);
+        assert!(close.is_none(), "{close:?}");
+    }
+}

@@ -195,4 +195,5 @@ def main():
             print(f"{'### ' if markdown else ''}{title}\n\n{make(of, markdown)}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -30,6 +30,10 @@ pub fn scout(echo: &mut Echo, plan: &Plan, stop: Option<BorrowedFd<'_>>) -> Resu
     }
     // The largest twice: a tunnel that still has to learn its path MTU lets the first one through.
     let mut sizes: Vec<u32> = [plan.max, plan.max].into_iter().chain(plan.ladder(HARMLESS)).collect();
+    if plan.rate_pps.is_some() {
+        // One packet after the other: the ladder would take longer than it spares.
+        sizes.truncate(2);
+    }
     let start = Instant::now();
     for round in 0..ROUNDS {
         let patience = plan.timeout.min(plan.deadline.saturating_sub(start.elapsed()) / 2);
@@ -66,6 +70,7 @@ fn flight(
         if found.too_bigs.iter().any(|(_, mtu, _)| size > mtu) {
             continue;
         }
+        std::thread::sleep(plan.gap());
         if echo.send_scout(Probe { id, size: *size, ttl: None }).unwrap_or(false) {
             flight.sent.push((id, *size));
             flight.open += 1;
@@ -76,6 +81,7 @@ fn flight(
     if flight.sent.is_empty() {
         return Ok(false);
     }
+    std::thread::sleep(plan.gap());
     let _ = echo.send(Probe { id: first + 15, size: plan.control, ttl: None });
     let sent = flight.start.elapsed();
     // The largest is carried: then the rest is, too.

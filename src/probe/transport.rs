@@ -52,10 +52,11 @@ pub trait Transport {
     /// Readable when answers wait.
     fn fds(&self) -> Vec<BorrowedFd<'_>>;
 
-    /// Sends `count` packets of `size` bytes, for counters on the way to see, and waits `wait`. Answers to
-    /// them are nobody's.
-    fn burst(&mut self, size: u32, count: u16, wait: Duration) {
+    /// Sends `count` packets of `size` bytes, `gap` apart, for counters on the way to see, and waits `wait`. Answers
+    /// to them are nobody's.
+    fn burst(&mut self, size: u32, count: u16, gap: Duration, wait: Duration) {
         for k in 0..count {
+            std::thread::sleep(gap);
             // Ids from the far end: they never meet those of a search.
             let _ = self.send(Probe { id: u16::MAX - k, size, ttl: None });
         }

@@ -151,7 +151,9 @@ pub(in crate::cli) fn measure(
         path.path_mtu_bytes = None;
     }
     let drops = match (path.verdict, path.bounds.fails_bytes) {
-        (Verdict::BlackHole, Some(size)) => watch_drops(source, host, transport.as_mut(), size, path.rtt_us),
+        (Verdict::BlackHole, Some(size)) => {
+            watch_drops(source, host, transport.as_mut(), size, path.rtt_us, planned.plan.gap())
+        }
         _ => None,
     };
     let after = cached_mtu(&source.netns, planned.target.address).ok().flatten();
@@ -239,12 +241,13 @@ fn watch_drops(
     transport: &mut dyn Transport,
     size: u32,
     rtt_us: Option<u64>,
+    gap: Duration,
 ) -> Option<Vec<Rise>> {
     let mut places = vec![(source.label.as_str(), &source.netns)];
     places.extend(host.filter(|h| h.inode() != source.netns.inode()).map(|h| ("host", h)));
     let before = read_counters(&places).ok()?;
     // The way to this node's uplink takes microseconds; what comes back does not matter here.
-    transport.burst(size, BURST, Duration::from_micros(rtt_us.unwrap_or(1000).min(1000) + 500));
+    transport.burst(size, BURST, gap, Duration::from_micros(rtt_us.unwrap_or(1000).min(1000) + 500));
     let after = read_counters(&places).ok()?;
     let rises = diff(&before, &after).into_iter().map(|rise| Rise {
         place: rise

@@ -57,11 +57,12 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
         (Choice::Tcp, _) => &[Method::Tcp],
         (Choice::Udp, _) => &[Method::Udp],
     };
+    let begun = Instant::now();
     let mut tried = Vec::new();
     let mut best: Option<(PathResult, Box<dyn Transport>)> = None;
     for (at, method) in order.iter().enumerate() {
         let last = at + 1 == order.len();
-        match one(question, *method) {
+        match one(question, *method, begun) {
             Ok((path, transport)) => {
                 let enough = decides(&path) || path.notes.contains(&PathNote::Interrupted);
                 if !enough {
@@ -100,10 +101,16 @@ fn said(path: &PathResult) -> String {
     }
 }
 
-fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Transport>), ProbeError> {
+/// One method; the deadline is that of all of them, since `begun`.
+fn one(
+    question: Question<'_>,
+    method: Method,
+    begun: Instant,
+) -> Result<(PathResult, Box<dyn Transport>), ProbeError> {
     let Question { netns, target, port, plan, stop, .. } = question;
     let port = port.unwrap_or_default();
-    let mut plan = plan.clone();
+    let left = || plan.deadline.saturating_sub(begun.elapsed());
+    let mut plan = Plan { deadline: left(), ..plan.clone() };
     let mut known = Scouted::default();
     let start = Instant::now();
     let mut transport: Box<dyn Transport> = match method {
@@ -113,7 +120,9 @@ fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Tr
             Box::new(echo)
         }
         // The kernel sends a lost SYN again after one second, and after two more.
-        Method::Tcp => Box::new(TcpProbe::open(netns, target, port, plan.timeout.max(SYN_PATIENCE))?),
+        Method::Tcp => {
+            Box::new(TcpProbe::open(netns, target, port, plan.timeout.max(SYN_PATIENCE).min(left()))?)
+        }
         Method::Udp => {
             let udp = UdpProbe::open(netns, target, port)?;
             plan.control = plan.control.max(udp.smallest()).min(plan.max);
@@ -121,15 +130,21 @@ fn one(question: Question<'_>, method: Method) -> Result<(PathResult, Box<dyn Tr
             Box::new(udp)
         }
     };
+    plan.deadline = left();
     let mut search = Search::knowing(plan, &known);
     let path = drive(&mut search, transport.as_mut(), stop)?;
-    let path = which_way(question, path, &known)?;
+    let path = which_way(question, path, &known, left())?;
     Ok((PathResult { elapsed_ms: start.elapsed().as_secs_f64() * 1000.0, ..path }, transport))
 }
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be
 /// on the way back. Packets that the target answers with a small error tell.
-fn which_way(question: Question<'_>, path: PathResult, known: &Scouted) -> Result<PathResult, ProbeError> {
+fn which_way(
+    question: Question<'_>,
+    path: PathResult,
+    known: &Scouted,
+    deadline: Duration,
+) -> Result<PathResult, ProbeError> {
     let Question { netns, target, plan, stop, .. } = question;
     // None was answered: the target answers no such packets, or it was not asked (IPv4).
     let (Verdict::BlackHole, Some(arrived)) = (path.verdict, known.arrived) else { return Ok(path) };
@@ -139,7 +154,7 @@ fn which_way(question: Question<'_>, path: PathResult, known: &Scouted) -> Resul
     }
     let echo = Echo::open(netns, target)?;
     let limit = AnswerLimit { burst: 6, interval: Duration::from_secs(1) };
-    let plan = Plan { answers: Some(limit), ..plan.clone() };
+    let plan = Plan { answers: Some(limit), deadline, ..plan.clone() };
     let there = drive(&mut Search::new(plan), &mut Scouts(echo), stop)?;
     let reverse = Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: path.path_mtu_bytes };
     Ok(PathResult { reverse, ..there })

@@ -265,8 +265,8 @@ impl Search {
             fate: Fate::InFlight,
         });
         self.bytes += u64::from(size);
-        let pause = if let Some(rate) = self.plan.rate_pps {
-            Duration::from_secs_f64(1.0 / f64::from(rate.max(1)))
+        let pause = if self.plan.rate_pps.is_some() {
+            self.plan.gap()
         } else if self.bytes_on_the_way() > self.plan.burst_bytes() {
             Duration::from_micros(u64::from(size) * 1000 / u64::from(plan::PACE_BYTES_PER_MS))
         } else {

@@ -76,6 +76,11 @@ impl Plan {
         }
     }
 
+    /// Time between two packets, where the user limits them.
+    pub fn gap(&self) -> Duration {
+        self.rate_pps.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / f64::from(rate.max(1))))
+    }
+
     /// Bytes that may leave at once.
     pub(super) fn burst_bytes(&self) -> u32 {
         // A jumbo path has queues for jumbo frames; five of them are the least a ladder needs.

@@ -373,9 +373,10 @@ impl Transport for TcpProbe {
 
     /// Behind the ids of the search, not from the far end: old data far below the window is taken by
     /// firewalls.
-    fn burst(&mut self, size: u32, count: u16, wait: Duration) {
+    fn burst(&mut self, size: u32, count: u16, gap: Duration, wait: Duration) {
         let first = u16::try_from(self.sizes.len()).unwrap_or(u16::MAX);
         for k in 0..count {
+            std::thread::sleep(gap);
             let _ = self.send(Probe { id: first.saturating_add(k), size, ttl: None });
         }
         std::thread::sleep(wait);
