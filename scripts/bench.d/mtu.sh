@@ -202,3 +202,23 @@ bench_mtu() {
         done
     done
 }
+
+# Every scenario of tests/paths; its own table, its own marks in the README.
+bench_scenarios() {
+    local builder=${CARGO_TARGET_DIR:-$project/target}/debug/examples/lab-path more=() way="through nsenter"
+    cargo build --quiet --locked --manifest-path "$project/Cargo.toml" --example lab-path
+    [[ -z $inside ]] || more=(--inside) way="started inside the namespace"
+    ((patience <= 45)) || patience=45
+    python3 "$here/bench.d/scenarios.py" --builder "$builder" --nsprobe "$nsprobe" --runs "$runs" \
+        --patience "$patience" --only "$scenarios" "${more[@]}" >"$scratch/scenarios"
+    [[ -z $runs_to ]] || cp "$scratch/scenarios" "$runs_to"
+    python3 "$here/bench.d/scenario_table.py" text "$scratch/scenarios"
+    {
+        echo "Measured by \`scripts/bench mtu --scenarios\` on $(nproc) cores, Linux $(uname -r), $(date -u +%F), the others $way,"
+        echo "each with a patience of $patience s; on paths without delay. Routers do not ration what they say of expired packets."
+        echo
+        python3 "$here/bench.d/scenario_table.py" markdown "$scratch/scenarios"
+    } >"$scratch/scenarios.md"
+    [[ -z $markdown ]] || cp "$scratch/scenarios.md" "$markdown"
+    [[ -z $readme ]] || into_readme "$scratch/scenarios.md" scenarios
+}

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 
 import runner
 
@@ -76,6 +77,14 @@ def flush(about):
     runner.enter(None)
 
 
+def recovery(file):
+    """Seconds until what a scenario rations has filled up again: every run finds the path as it is described."""
+    with open(file, "rb") as text:
+        scenario = tomllib.load(text)
+    limits = [scenario.get("target", {}).get("limit"), *(hop.get("ptb_limit") for hop in scenario.get("hop", []))]
+    return max((burst / rate + 0.1 for burst, rate in filter(None, limits)), default=0)
+
+
 def measure(about, tool, parser, command, patience, inside):
     flush(about)
     router = (about["router"], "left")
@@ -103,7 +112,11 @@ def several(job):
     """Runs of ours on a path of their own."""
     builder, nsprobe, file, count = job
     with Path(builder, file) as path:
-        return [measure(path.about, *ours(path.about, nsprobe), 60, False) for _ in range(count)]
+        found = []
+        for _ in range(count):
+            found.append(measure(path.about, *ours(path.about, nsprobe), 60, False))
+            time.sleep(recovery(file))
+        return found
 
 
 def slow(job):
@@ -126,9 +139,11 @@ def quick(args, file, emit):
             return None
         mine = ours(about, args.nsprobe)
         runner.run(mine[2], None, 60)
+        pause = recovery(file)
+        time.sleep(pause)
         first = measure(about, *mine, 60, False)
         emit(first)
-        if first["wall"] > FAST:
+        if first["wall"] > FAST or pause:
             return True, [name for name, _, _ in peers(about)] if not args.ours else []
         waiting, fast = [], []
         for name, parser, command in [] if args.ours else peers(about):
@@ -141,7 +156,8 @@ def quick(args, file, emit):
                 fast.append((name, parser, command))
         for run in range(1, args.runs):
             emit(measure(about, *mine, 60, False))
-            if run < args.peer_runs:
+            # In turns with ours: a noisy moment is everybody's.
+            if run % max(1, args.runs // args.peer_runs) == 0:
                 for tool in fast:
                     emit(measure(about, *tool, FAST * 2, args.inside))
         return False, waiting

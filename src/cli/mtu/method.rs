@@ -1,7 +1,7 @@
 //! Which way a path is asked, and what the others had to say: ICMP, then TCP and UDP where a port was named.
 
 use crate::cli::Failure;
-use crate::facts::{Method, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
+use crate::facts::{Bounds, Method, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
 use crate::probe::{Echo, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout};
@@ -152,10 +152,17 @@ fn which_way(
         // The way there is as narrow.
         return Ok(path);
     }
+    let reverse = Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: path.path_mtu_bytes };
+    if arrived == plan.max {
+        // The way there takes all that the route lets out: it was seen to arrive.
+        let bounds = Bounds { passes_bytes: Some(arrived), fails_bytes: None };
+        let (narrowing, hops, notes) = (None, Vec::new(), Vec::new());
+        let clear = PathResult { verdict: Verdict::Clear, path_mtu_bytes: Some(arrived), bounds, ..path };
+        return Ok(PathResult { reverse, narrowing, hops, notes, ..clear });
+    }
     let echo = Echo::open(netns, target)?;
     let limit = AnswerLimit { burst: 6, interval: Duration::from_secs(1) };
     let plan = Plan { answers: Some(limit), deadline, ..plan.clone() };
     let there = drive(&mut Search::new(plan), &mut Scouts(echo), stop)?;
-    let reverse = Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: path.path_mtu_bytes };
     Ok(PathResult { reverse, ..there })
 }

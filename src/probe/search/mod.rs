@@ -281,11 +281,25 @@ impl Search {
         self.records.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum()
     }
 
+    /// The same while the target has answered nothing. The last flight has the whole timeout; those before it need
+    /// not, because what comes late counts. Where routers answer, the target is rarely many times as far.
+    fn silent_patience(&self) -> Duration {
+        let timeout = self.plan.timeout;
+        match self.records.slowest_router() {
+            Some(rtt) => timeout.min((rtt * 8).max(timeout / 4)),
+            None if self.flight < sizes::SILENT_FLIGHTS && self.plan.answers.is_none() => timeout / 4,
+            None => timeout,
+        }
+    }
+
     /// How long a probe is waited for: (with a later one answered, as the last one). As RACK (RFC 8985)
     /// does: shortly after later ones were answered, longer when nothing came after it. What is judged too early
     /// costs packets and no truth: its answer still counts, and a verdict waits longer ([`Self::certain_at`]).
     fn patience(&self) -> (Duration, Duration) {
-        let Some(rtt) = self.records.slowest_reply() else { return (self.plan.timeout, self.plan.timeout) };
+        let Some(rtt) = self.records.slowest_reply() else {
+            let timeout = self.silent_patience();
+            return (timeout, timeout);
+        };
         let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);
         let later = rtt + margin * self.reorder;
         let last = rtt * 2 + Duration::from_millis(10) * self.reorder;

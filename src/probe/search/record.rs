@@ -147,6 +147,17 @@ impl Records {
         self.full().filter_map(|(_, r)| r.rtt()).max()
     }
 
+    /// The slowest of the routers that said packet too big.
+    pub(super) fn slowest_router(&self) -> Option<Duration> {
+        let answered = |r: &Record| match r.fate {
+            Fate::Answered { at, answer: Answer::TooBig { .. } } if at > Duration::ZERO => {
+                Some(at.saturating_sub(r.sent_at))
+            }
+            _ => None,
+        };
+        self.full().filter_map(|(_, r)| answered(r)).max()
+    }
+
     pub(super) fn fastest_reply(&self) -> Option<Duration> {
         self.full().filter_map(|(_, r)| r.rtt()).min()
     }

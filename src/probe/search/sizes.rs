@@ -13,7 +13,7 @@ const CHANCE_WITHOUT_LOSS: f64 = 1e-3;
 /// Silence is believed after this many losses of one size at the least.
 pub(super) const LEAST_FAILURES: u32 = 3;
 /// Flights to a target that answers nothing at all.
-const SILENT_FLIGHTS: u16 = 3;
+pub(super) const SILENT_FLIGHTS: u16 = 3;
 
 pub(super) enum Next {
     Flight(Vec<u32>),
