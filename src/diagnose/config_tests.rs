@@ -289,7 +289,7 @@ fn a_first_file_that_is_invalid_stops_new_pods() {
 fn where_configuration_tells_which_pods_are_wrong_what_follows_from_them_is_no_news() {
     let all = node(&[("default/a", 1500), ("default/b", 1450), ("default/c", 1500)]);
     let told = |findings: &[Finding]| findings.iter().map(|f| f.id).collect::<Vec<_>>();
-    let mut both = super::super::links::check_links(&all, HOST);
+    let mut both = crate::diagnose::links::check_links(&all, HOST);
     let alone = ["links.bridge_port_smaller", "links.pod_exceeds_tunnel", "links.mixed_pod_mtu"];
     assert_eq!(told(&both), alone);
     settle(&flannel(1450), &mut both);
@@ -300,7 +300,7 @@ fn where_configuration_tells_which_pods_are_wrong_what_follows_from_them_is_no_n
 
     // The setting is too large itself: that pods exceed the tunnel is then not because they are old.
     let all = node(&[("default/a", 1600), ("default/b", 1500)]);
-    let mut both = super::super::links::check_links(&all, HOST);
+    let mut both = crate::diagnose::links::check_links(&all, HOST);
     both.extend(findings(&flannel(1500), &all));
     settle(&flannel(1500), &mut both);
     assert!(told(&both).contains(&"links.pod_exceeds_tunnel"), "{:?}", told(&both));

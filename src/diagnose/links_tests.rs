@@ -323,7 +323,7 @@ fn tunnels_that_carry_each_other_in_a_circle_end() {
     let mut all = node(&[1450]);
     all[0].links[1].master = Some("cni0".into());
     all[0].links[1].underlay = Some("cni0".into());
-    let ways = super::super::chain::chains(&all[1], &all[0]);
+    let ways = crate::diagnose::chain::chains(&all[1], &all[0]);
     assert_eq!(
         ways[0].hops.iter().map(|h| h.name.as_str()).collect::<Vec<_>>(),
         ["eth0", "veth0", "cni0", "flannel.1", "cni0"]
@@ -333,7 +333,7 @@ fn tunnels_that_carry_each_other_in_a_circle_end() {
         Link { index: 9, name: "wg0".into(), underlay: Some("flannel.1".into()), ..all[0].links[1].clone() };
     all[0].links[1].underlay = Some("wg0".into());
     all[0].links.push(other);
-    let ways = super::super::chain::chains(&all[1], &all[0]);
+    let ways = crate::diagnose::chain::chains(&all[1], &all[0]);
     assert!(ways.iter().all(|way| way.hops.len() <= 6), "{ways:?}");
     check_links(&all, HOST);
 }
@@ -351,7 +351,7 @@ fn a_tunnel_in_a_vlan_is_followed_down_to_the_device_and_each_way_is_a_chain() {
         remotes: vec![remote.parse().unwrap()],
     };
     all[0].links[1].egress = vec![way("eth0.100", 1500, "10.0.0.2"), way("eth0", 1400, "10.0.0.3")];
-    let ways = super::super::chain::chains(&all[1], &all[0]);
+    let ways = crate::diagnose::chain::chains(&all[1], &all[0]);
     let told: Vec<String> = ways
         .iter()
         .map(|w| {
