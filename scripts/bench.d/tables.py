@@ -185,6 +185,7 @@ def main():
         ("node", "A node of 250 pods; others ÷ nsprobe, median of the pairs", node),
         ("links", "The ledger of a node, against nsenter with ip -j -d link and ip -j route; loop ÷ nsprobe, median", links),
         ("sockets", "50,000 TCP sockets in one namespace; others ÷ nsprobe, median of the pairs", node),
+        ("files", "Files of a node; others ÷ nsprobe, median of the pairs", node),
         ("capture", "CPU time of a captured packet; others ÷ nsprobe, median of the pairs", capture),
         ("rate", "Floods into a file, kernel buffer 2 MiB; median of the pairs", rate),
         ("memory", "Size and memory", lambda of, md: size(of, binary, md)),

@@ -6,7 +6,7 @@ use super::ipam_rules::{
 };
 use super::ipam_words::{describe_plugin, free_command, plural};
 use crate::facts::{Evidence, Finding, Holders, IpamNetwork, IpamState, Reservation};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 /// A sandbox that is being made has its address before any list has it: the kubelet waits this long for one (twice
@@ -358,11 +358,10 @@ fn check_max_pods(state: &IpamState, holders: &Holders) -> Option<Finding> {
     let max = state.max_pods.as_ref()?;
     let network = state.networks.first().filter(|n| n.plugin == "host-local" && n.configured_in.is_some())?;
     let room = network.room()?;
-    let holds = |id: &String| {
-        state.networks.iter().flat_map(|n| &n.reservations).any(|r| r.container_id.as_ref() == Some(id))
-    };
+    let reservations = state.networks.iter().flat_map(|n| &n.reservations);
+    let holding: HashSet<&String> = reservations.filter_map(|r| r.container_id.as_ref()).collect();
     // hostNetwork pods need no address; a sandbox that has none is one.
-    let without = holders.pods.iter().filter(|(id, (_, ready))| *ready && !holds(id)).count();
+    let without = holders.pods.iter().filter(|(id, (_, ready))| *ready && !holding.contains(id)).count();
     let without = u64::try_from(without).unwrap_or(0);
     if room.saturating_add(without) >= u64::from(max.pods) {
         return None;

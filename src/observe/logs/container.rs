@@ -98,7 +98,7 @@ impl ContainerLog {
             let list = place.files()?;
             let mut files = Vec::new();
             let mut gone = false;
-            self.troubles.clear();
+            let mut troubles = Vec::new();
             for (at, file) in list.iter().enumerate().skip(list.len().saturating_sub(MOST_FILES)) {
                 match place.open(file) {
                     Ok(open) => {
@@ -107,10 +107,11 @@ impl ContainerLog {
                     Err(error) if error.is_gone() => gone = true,
                     // The one that is written to, or the only one.
                     Err(error) if at + 1 == list.len() => return Err(error),
-                    Err(error) => self.troubles.push(error.to_string()),
+                    Err(error) => troubles.push(error.to_string()),
                 }
             }
             if !gone && same(&place.files()?, &list) {
+                self.troubles.append(&mut troubles);
                 return Ok(files);
             }
         }
