@@ -22,7 +22,9 @@ use crate::report::MtuReport;
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) links: Option<Links>,
-    pub(super) sockets: Option<(Result<SocketList, String>, Owners)>,
+    /// With who holds them, once that is known.
+    pub(super) sockets: Option<Result<SocketList, String>>,
+    pub(super) owners: Option<Result<Owners, String>>,
     pub(super) kernel: Option<Kernel>,
     /// The same at the end.
     pub(super) kernel_later: Option<Kernel>,
@@ -198,17 +200,22 @@ impl Conclusion {
 
     fn sockets(&mut self, place: &Place, all: &Collected) {
         let subject = &place.source.label;
-        let (list, owners) = match &all.sockets {
-            None => return self.blind("sockets.read", LATE),
-            Some((Err(why), _)) => return self.blind("sockets.read", why.clone()),
-            Some((Ok(list), owners)) => (list, owners),
+        let list = match (&all.sockets, &all.owners) {
+            (None, _) => return self.blind("sockets.read", LATE),
+            (Some(Err(why)), _) => return self.blind("sockets.read", why.clone()),
+            (Some(Ok(_)), None) if place.shares_sockets() => return self.blind("sockets.read", LATE),
+            (Some(Ok(_)), Some(Err(why))) if place.shares_sockets() => {
+                return self.blind("sockets.read", why.clone());
+            }
+            (Some(Ok(list)), _) => list,
         };
+        let owners = all.owners.as_ref().and_then(|owners| owners.as_ref().ok());
         let unread = Unread {
             unreadable: list.unreadable,
             left_out: list.left_out,
             refused: list.refused.clone(),
-            denied: owners.denied,
-            cut: owners.cut,
+            denied: owners.map_or(0, |owners| owners.denied),
+            cut: owners.is_some_and(|owners| owners.cut),
         };
         let mut findings = check_sockets(subject, &list.sockets, &measured(&all.paths));
         findings.extend(sockets::check_unread(subject, &unread));
@@ -221,11 +228,7 @@ impl Conclusion {
                 format!("the kernel gives no diagnostics of {} sockets", protocol.name()),
             );
         }
-        let whose = if place.source.host_network && place.source.pod.is_some() {
-            " of its own processes"
-        } else {
-            ""
-        };
+        let whose = if place.shares_sockets() { " of its own processes" } else { "" };
         self.check("sockets.read", &findings, format!("{} sockets{whose}", list.sockets.len()));
     }
 

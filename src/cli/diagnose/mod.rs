@@ -74,6 +74,8 @@ pub(super) fn run(args: &DiagnoseArgs, context: &mut Context) -> Result<Exit, Fa
         all: Collected { has_names: !part::has_no_names(&place), ..Collected::default() },
         target: None,
         waiting: Vec::new(),
+        names_next: None,
+        connect_next: None,
         failure: None,
     };
     work.begin();
@@ -114,6 +116,9 @@ struct Work<'a> {
     target: Option<DiagnoseTarget>,
     /// Paths that are being measured.
     waiting: Vec<Path>,
+    /// What is asked once the sockets have been read.
+    names_next: Option<(Option<NameLookup>, Option<String>)>,
+    connect_next: Option<(IpAddr, u32, u16)>,
     /// A target that nobody knows ends the command.
     failure: Option<Failure>,
 }
@@ -126,8 +131,9 @@ impl Work<'_> {
 
     /// What depends on nothing.
     fn begin(&mut self) {
-        self.start("links and routes", part::read_links);
         self.start("sockets", part::read_all_sockets);
+        self.start("the holders of sockets", part::read_holders);
+        self.start("links and routes", part::read_links);
         self.start("the kernel's settings and counters", |place| {
             Part::Kernel(Box::new(part::read_kernel(place)))
         });
@@ -139,7 +145,16 @@ impl Work<'_> {
                 self.all.has_port = self.args.port.is_some();
                 self.start("the target's name", move |place| part::find_target(place, &text, family));
             }
-            None => self.ask_names(None, None),
+            None => self.names_next = Some((None, None)),
+        }
+    }
+
+    /// Servers are asked once the pod's own sockets have been read: ours are not its own.
+    fn ask_later(&mut self, lookup: Option<NameLookup>, large: Option<String>) {
+        if self.all.sockets.is_some() {
+            self.ask_names(lookup, large);
+        } else {
+            self.names_next = Some((lookup, large));
         }
     }
 
@@ -176,9 +191,19 @@ impl Work<'_> {
         match part {
             Part::Target(found, ms) => self.target_came(found, ms),
             Part::Links(links) => self.links_came(links),
-            Part::Sockets(list, owners) => {
-                self.all.sockets = Some((list, owners));
-                self.measure_peers();
+            Part::Sockets(list) => {
+                self.all.sockets = Some(list);
+                self.know_holders();
+                if let Some((lookup, large)) = self.names_next.take() {
+                    self.ask_names(lookup, large);
+                }
+                if let Some((address, scope_id, port)) = self.connect_next.take() {
+                    self.connect(address, scope_id, port);
+                }
+            }
+            Part::Owners(owners) => {
+                self.all.owners = Some(owners);
+                self.know_holders();
             }
             Part::Names(names) => self.all.names = Some(names),
             Part::Kernel(kernel) => self.all.kernel = Some(*kernel),
@@ -217,17 +242,18 @@ impl Work<'_> {
                     ..Path::to(Role::Target, found.address)
                 });
                 if let Some(port) = port {
-                    let address = found.address;
-                    self.start(&format!("a connection to port {port}"), move |place| {
-                        part::connect(place, address, scope_id, port)
-                    });
+                    if self.all.sockets.is_some() {
+                        self.connect(found.address, scope_id, port);
+                    } else {
+                        self.connect_next = Some((found.address, scope_id, port));
+                    }
                 }
-                self.ask_names(lookup(found.names_before, None), found.found_as);
+                self.ask_later(lookup(found.names_before, None), found.found_as);
             }
             // Silent or failing servers are what a diagnosis is for; a name that nobody knows is a wrong word.
             Err(TargetError::Lookup { error, .. }) if !is_answer(&error) => {
                 self.all.target = Some(Err(format!("{text} cannot be looked up: {error}")));
-                self.ask_names(lookup(0, Some(error.to_string())), None);
+                self.ask_later(lookup(0, Some(error.to_string())), None);
             }
             Err(error) => self.failure = Some(error.into()),
         }
@@ -247,10 +273,30 @@ impl Work<'_> {
         self.measure_peers();
     }
 
+    fn connect(&mut self, address: IpAddr, scope_id: u32, port: u16) {
+        self.start(&format!("a connection to port {port}"), move |place| {
+            part::connect(place, address, scope_id, port)
+        });
+    }
+
+    /// Once both sockets and their holders are there.
+    fn know_holders(&mut self) {
+        if let (Some(Ok(list)), Some(Ok(owners))) = (&mut self.all.sockets, &self.all.owners) {
+            owners.assign(&mut list.sockets);
+            if self.place.shares_sockets() {
+                list.sockets.retain(|socket| socket.process.is_some());
+            }
+        }
+        self.measure_peers();
+    }
+
     /// Once both sockets and own addresses are known. With a target only peers whose connections hang on large
     /// packets are measured too.
     fn measure_peers(&mut self) {
-        let (Some((Ok(list), _)), Some(links)) = (&self.all.sockets, &self.all.links) else { return };
+        let (Some(Ok(list)), Some(links)) = (&self.all.sockets, &self.all.links) else { return };
+        if self.place.shares_sockets() && !matches!(self.all.owners, Some(Ok(_))) {
+            return;
+        }
         let own: Vec<IpAddr> =
             links.own.iter().flat_map(|n| &n.links).flat_map(|l| &l.addresses).map(|(a, _)| *a).collect();
         let suspects = crate::diagnose::sockets::suspects(&list.sockets);

@@ -37,6 +37,11 @@ impl Place {
             || self.host.as_ref().is_ok_and(|h| h.netns.inode() == self.source.netns.inode())
     }
 
+    /// Whether the namespace has sockets of others beside those of the pod.
+    pub(super) fn shares_sockets(&self) -> bool {
+        self.source.host_network && self.source.pod.is_some()
+    }
+
     /// What is left of the deadline, with a little to tell it in.
     pub(super) fn left(&self) -> Duration {
         let end = self.end.checked_sub(Duration::from_millis(150)).unwrap_or(self.end);
@@ -48,7 +53,8 @@ impl Place {
 pub(super) enum Part {
     Target(Result<ResolvedTarget, TargetError>, f64),
     Links(Links),
-    Sockets(Result<SocketList, String>, Owners),
+    Sockets(Result<SocketList, String>),
+    Owners(Result<Owners, String>),
     Names(Result<NameResolution, String>),
     Connect(Connect),
     Kernel(Box<Kernel>),
@@ -113,29 +119,22 @@ pub(super) fn read_kernel(place: &Place) -> Kernel {
     Kernel { own: Some(read(&source.label, &source.netns)), host }
 }
 
-/// The sockets of the namespace; of a pod in the node's own, those that its processes hold.
+/// The sockets of the namespace, before anything of this diagnosis opens one there.
 pub(super) fn read_all_sockets(place: &Place) -> Part {
+    let list = read_sockets(&place.source.netns, SocketQuery::default());
+    Part::Sockets(list.map_err(|error| error.to_string()))
+}
+
+/// Who holds them; for a pod in the node's own network those that its processes hold.
+pub(super) fn read_holders(place: &Place) -> Part {
     let proc_root = place.options.host_path("/proc");
-    let mut list = match read_sockets(&place.source.netns, SocketQuery::default()) {
-        Ok(list) => list,
-        Err(error) => return Part::Sockets(Err(error.to_string()), Owners::default()),
-    };
-    let pod = place.source.pod.as_ref().filter(|_| place.source.host_network);
-    let processes = match pod.map(|pod| pods::processes_of(&place.options, pod)).transpose() {
-        Ok(processes) => processes,
-        Err(error) => return Part::Sockets(Err(error.to_string()), Owners::default()),
-    };
-    let inode = [place.source.netns.inode()];
-    let whose = match &processes {
-        Some(processes) => Whose::Processes(processes),
-        None => Whose::Namespaces(&inode),
-    };
-    let owners = read_owners(&proc_root, whose);
-    owners.assign(&mut list.sockets);
-    if processes.is_some() {
-        list.sockets.retain(|socket| socket.process.is_some());
+    if !place.shares_sockets() {
+        let inode = [place.source.netns.inode()];
+        return Part::Owners(Ok(read_owners(&proc_root, Whose::Namespaces(&inode))));
     }
-    Part::Sockets(Ok(list), owners)
+    let Some(pod) = &place.source.pod else { return Part::Owners(Ok(Owners::default())) };
+    let processes = pods::processes_of(&place.options, pod).map_err(|error| error.to_string());
+    Part::Owners(processes.map(|processes| read_owners(&proc_root, Whose::Processes(&processes))))
 }
 
 /// Asks the name servers of SOURCE's resolv.conf.
