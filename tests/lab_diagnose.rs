@@ -78,7 +78,7 @@ fn a_pod_that_is_well_is_healthy_within_a_second() {
 
 /// (case of the lab, verdict, the finding that stands first)
 const ROWS: &[(&str, &str, &str)] = &[
-    ("routed-ptb", "degraded", "links.pod_exceeds_tunnel"),
+    ("routed-ptb", "degraded", "config.mtu_exceeds_path"),
     ("routed-fragments", "degraded", "links.tunnel_exceeds_underlay"),
     ("fragments-dropped", "broken", "links.tunnel_exceeds_underlay"),
     ("vxlan-df", "broken", "links.tunnel_exceeds_underlay"),

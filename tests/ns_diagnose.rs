@@ -203,6 +203,21 @@ fn connections_that_hang_on_it_are_found_without_a_target() {
 }
 
 #[test]
+fn a_gateway_that_answers_no_ping_is_no_fault_and_no_measurement() {
+    let net = Net::new();
+    net.drop_output(&net.node, "icmp type echo-reply drop");
+    let quiet = net.diagnose("");
+    assert_eq!((quiet.grave(), quiet.code()), (vec![], Some(0)), "{}", quiet.text());
+    assert_eq!((quiet.outcome("path.gateway"), quiet.outcome("path.any")), ("not_checked", "not_checked"));
+    assert_eq!(quiet.verdict(), "unknown");
+    // With a peer that answers there is a path that was measured.
+    let pod = NetNs::open(&net.pod.path()).unwrap();
+    let _stream = pod.run(|| TcpStream::connect((SERVER, 8080)).unwrap()).unwrap();
+    let peer = net.diagnose("");
+    assert_eq!((peer.verdict(), peer.outcome("path.peers")), ("healthy", "passed"), "{}", peer.text());
+}
+
+#[test]
 fn name_servers_that_keep_silent_break_the_pod() {
     let net = Net::new();
     net.drop_output(&net.server, "udp sport 53 drop");

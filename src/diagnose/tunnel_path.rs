@@ -1,7 +1,8 @@
 //! Rules on the path below a tunnel: what its outer packets meet on the way to another node.
 
 use super::Rule;
-use crate::facts::{Evidence, Finding, Link, Severity, Verdict};
+use super::chain::{find, is_tunnel};
+use crate::facts::{Evidence, Finding, KernelState, Link, Namespace, Route, Severity, Verdict};
 use std::net::IpAddr;
 
 /// Outer packets are larger than the path.
@@ -76,6 +77,55 @@ pub fn check_tunnel_path(path: &TunnelPath<'_>) -> Option<Finding> {
     ))
 }
 
+/// The other end of the tunnel that leads to `target`: by the node's longest route, the gateway's link-layer
+/// address, and the entry of the forwarding database for that; a tunnel without one sends to the gateway itself.
+pub fn remote_towards(host: &Namespace, kernel: &KernelState, target: IpAddr) -> Option<IpAddr> {
+    let fits = |route: &Route| {
+        Some((prefix_length(&route.destination, target)?, route.interface.clone()?, route.via))
+    };
+    let (_, interface, gateway) = host
+        .routes
+        .iter()
+        .filter(|route| route.ipv6 == target.is_ipv6())
+        .filter_map(fits)
+        .max_by_key(|(length, ..)| *length)?;
+    let tunnel = find(host, &interface).filter(|link| is_tunnel(link))?;
+    let gateway = gateway?;
+    let tables = &kernel.tables;
+    let neighbours = tables.neighbours.as_ref().ok()?;
+    let mac =
+        neighbours.iter().find(|n| n.address == gateway && n.interface == tunnel.name).and_then(|n| n.mac);
+    let entry = |mac| {
+        let entries = tables.forwarding.as_ref().ok()?;
+        entries.iter().find(|e| e.interface == tunnel.name && e.mac == mac)?.remote
+    };
+    let known = |address: &IpAddr| tunnel.egress.iter().any(|e| e.remotes.contains(address));
+    mac.and_then(entry).or(Some(gateway).filter(known))
+}
+
+/// How many bits of `target` a route's destination names, when the route fits.
+fn prefix_length(destination: &str, target: IpAddr) -> Option<u8> {
+    if destination == "default" {
+        return Some(0);
+    }
+    let (network, length) = match destination.split_once('/') {
+        Some((network, length)) => (network, length.parse::<u8>().ok()?),
+        None => (destination, if target.is_ipv4() { 32 } else { 128 }),
+    };
+    let same = match (network.parse().ok()?, target) {
+        (IpAddr::V4(network), IpAddr::V4(target)) => {
+            let differs = u32::from(network) ^ u32::from(target);
+            differs.leading_zeros() >= u32::from(length)
+        }
+        (IpAddr::V6(network), IpAddr::V6(target)) => {
+            let differs = u128::from(network) ^ u128::from(target);
+            differs.leading_zeros() >= u32::from(length)
+        }
+        _ => false,
+    };
+    same.then_some(length)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +140,82 @@ mod tests {
             path_mtu,
             sent: 4,
         })
+    }
+
+    #[test]
+    fn the_longest_route_that_fits_counts() {
+        let length = |destination: &str, target: &str| prefix_length(destination, target.parse().unwrap());
+        assert_eq!(length("default", "10.244.2.7"), Some(0));
+        assert_eq!(length("10.244.2.0/24", "10.244.2.7"), Some(24));
+        assert_eq!(length("10.244.3.0/24", "10.244.2.7"), None);
+        assert_eq!(length("10.244.2.7", "10.244.2.7"), Some(32));
+        assert_eq!(length("fd00:2::/64", "fd00:2::7"), Some(64));
+        assert_eq!(length("fd00:2::/64", "10.244.2.7"), None);
+        assert_eq!(length("blackhole 10.0.0.0/8", "10.244.2.7"), None);
+        assert_eq!(length("10.0.0.0/0", "10.244.2.7"), Some(0));
+    }
+
+    #[test]
+    fn the_way_to_a_pod_of_another_node_is_found_through_neighbour_and_forwarding_entry() {
+        use crate::facts::{
+            ForwardingEntry, KernelCounters, KernelSettings, KernelTables, NeighbourEntry, NeighbourState,
+            Tunnel,
+        };
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let route = |destination: &str, via: &str, interface: &str| Route {
+            destination: destination.into(),
+            via: Some(ip(via)),
+            interface: Some(interface.into()),
+            mtu_bytes: None,
+            advmss_bytes: None,
+            ipv6: false,
+        };
+        let vxlan = Link { name: "flannel.1".into(), tunnel: Some(Tunnel::default()), ..Link::default() };
+        let host = Namespace {
+            subject: "host".into(),
+            netns_inode: 1,
+            links: vec![vxlan, Link { name: "eth0".into(), ..Link::default() }],
+            routes: vec![
+                route("default", "10.10.0.254", "eth0"),
+                route("10.244.2.0/24", "10.244.2.0", "flannel.1"),
+                route("10.244.3.0/24", "10.244.3.0", "flannel.1"),
+            ],
+            unreadable: 0,
+        };
+        let unknown = || Err("not read".to_owned());
+        let neighbour = |address: &str, mac| NeighbourEntry {
+            address: ip(address),
+            interface: "flannel.1".into(),
+            state: NeighbourState::Permanent,
+            mac: Some(mac),
+        };
+        let entry = |mac, remote: &str| ForwardingEntry {
+            interface: "flannel.1".into(),
+            mac,
+            remote: Some(ip(remote)),
+        };
+        let kernel = KernelState {
+            subject: "host".into(),
+            netns_inode: 1,
+            release: None,
+            settings: KernelSettings::default(),
+            counters: KernelCounters {
+                protocols: unknown().map(|()| Default::default()),
+                links: unknown().map(|()| Default::default()),
+                softnet_dropped: Err(String::new()),
+            },
+            conntrack: Err(String::new()),
+            tables: KernelTables {
+                neighbours: Ok(vec![neighbour("10.244.2.0", [2; 6]), neighbour("10.244.3.0", [3; 6])]),
+                forwarding: Ok(vec![entry([3; 6], "10.10.0.3"), entry([2; 6], "10.10.0.2")]),
+                remembered: Err(String::new()),
+                arp_usage: Err(String::new()),
+            },
+            classifiers: Err(String::new()),
+        };
+        assert_eq!(remote_towards(&host, &kernel, ip("10.244.2.7")), Some(ip("10.10.0.2")));
+        assert_eq!(remote_towards(&host, &kernel, ip("10.244.3.7")), Some(ip("10.10.0.3")));
+        assert_eq!(remote_towards(&host, &kernel, ip("192.0.2.1")), None, "not through a tunnel");
     }
 
     #[test]

@@ -3,20 +3,24 @@
 use super::part::{Kernel, Links, Place};
 use super::paths::{Measured, Obstacle, Path, Role};
 use crate::diagnose::chain::find;
+use crate::diagnose::config::{Reality, check_config, new_pods, settle};
 use crate::diagnose::connect::{check_connect, check_no_route};
 use crate::diagnose::datapath::{self, check_datapath};
 use crate::diagnose::kernel::{self, KernelView, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
+use crate::diagnose::links_tunnels::check_offloads;
 use crate::diagnose::pod::{check_namespace, check_pod};
 use crate::diagnose::resolve::check_names;
 use crate::diagnose::runtime::check_runtime;
 use crate::diagnose::sockets::{self, Unread, check_sockets};
 use crate::diagnose::tunnel_path::{TunnelPath, check_tunnel_path};
 use crate::facts::{
-    Check, Connect, Finding, KernelState, MeasuredPath, NameResolution, Namespace, Outcome, Severity, Verdict,
+    Check, CniConfig, Connect, Finding, KernelState, MeasuredPath, NameResolution, Namespace, Outcome,
+    Severity, Verdict,
 };
 use crate::observe::{Neighbour, Owners, SocketList};
 use crate::report::MtuReport;
+use std::time::SystemTime;
 
 /// Everything that came before the deadline; `None` is what did not.
 #[derive(Default)]
@@ -25,6 +29,7 @@ pub(super) struct Collected {
     /// With who holds them, once that is known.
     pub(super) sockets: Option<Result<SocketList, String>>,
     pub(super) owners: Option<Result<Owners, String>>,
+    pub(super) config: Option<CniConfig>,
     pub(super) kernel: Option<Kernel>,
     /// The same at the end.
     pub(super) kernel_later: Option<Kernel>,
@@ -129,7 +134,10 @@ impl Conclusion {
         let inode = place.host.as_ref().map_or(0, |h| h.netns.inode());
         let mut namespaces: Vec<Namespace> = host.iter().cloned().collect();
         namespaces.extend(own.iter().filter(|own| own.netns_inode != inode).cloned());
-        let findings = check_links(&namespaces, inode);
+        let mut findings = check_links(&namespaces, inode);
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        findings.extend(check_offloads(&namespaces, &release));
+        self.config(place, all, &namespaces);
         let (hosts, owns): (Vec<Finding>, Vec<Finding>) =
             findings.into_iter().partition(|f| f.subject == "host" && !place.is_host());
         let seen = |n: &Namespace| format!("{} interfaces, {} routes", n.links.len(), n.routes.len());
@@ -152,6 +160,34 @@ impl Conclusion {
             (Ok(own), Ok(host)) => self.checks.push(check_datapath(own, host)),
             _ => self.blind(datapath::ID, "the interfaces of both sides are not known"),
         }
+    }
+
+    /// What the CNI's files say, compared with the links of SOURCE and of the node.
+    fn config(&mut self, place: &Place, all: &Collected, namespaces: &[Namespace]) {
+        const ID: &str = "config.cni";
+        let Some(config) = &all.config else { return self.blind(ID, LATE) };
+        if config.files.is_empty() {
+            return self.blind(ID, "no configuration of a CNI plugin is in /etc/cni/net.d");
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        // A namespace that was named by PID or path has no name that kubectl knows.
+        let named = place.source.pod.iter().filter(|pod| pod.full_name() == place.source.label);
+        let created = named.map(|pod| (pod.full_name(), pod.created_at.clone())).collect();
+        let reality = Reality {
+            namespaces,
+            host: place.host.as_ref().map_or(0, |host| host.netns.inode()),
+            created: &created,
+            now: i64::try_from(now).unwrap_or(i64::MAX),
+        };
+        let mut findings = check_config(config, reality);
+        settle(&mut findings);
+        let seen = match new_pods(config) {
+            Some(given) => {
+                format!("new pods get MTU {} ({} in {})", given.mtu_bytes, given.stated_by, given.path)
+            }
+            None => "no file states an MTU for new pods".to_owned(),
+        };
+        self.check(ID, &findings, seen);
     }
 
     /// Both namespaces with one check a subject: of two outcomes the worse counts.

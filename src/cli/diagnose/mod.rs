@@ -9,6 +9,7 @@ use super::signals::Signals;
 use super::target::{self, FamilyArgs, TargetError};
 use super::{Context, Exit, Failure, values};
 use crate::diagnose::peers::peers;
+use crate::diagnose::tunnel_path::remote_towards;
 use crate::diagnose::verdict::{rank, verdict};
 use crate::facts::NameLookup;
 use crate::observe::resolve::LookupError;
@@ -137,6 +138,7 @@ impl Work<'_> {
         self.start("the kernel's settings and counters", |place| {
             Part::Kernel(Box::new(part::read_kernel(place)))
         });
+        self.start("the CNI's configuration", part::read_config);
         let family = self.args.family.family();
         match self.args.target.clone() {
             Some(text) => {
@@ -189,7 +191,10 @@ impl Work<'_> {
     /// Keeps a part, and starts what depends on it.
     fn came(&mut self, part: Part) {
         match part {
-            Part::Target(found, ms) => self.target_came(found, ms),
+            Part::Target(found, ms) => {
+                self.target_came(found, ms);
+                self.measure_remotes();
+            }
             Part::Links(links) => self.links_came(links),
             Part::Sockets(list) => {
                 self.all.sockets = Some(list);
@@ -206,7 +211,11 @@ impl Work<'_> {
                 self.know_holders();
             }
             Part::Names(names) => self.all.names = Some(names),
-            Part::Kernel(kernel) => self.all.kernel = Some(*kernel),
+            Part::Kernel(kernel) => {
+                self.all.kernel = Some(*kernel);
+                self.measure_remotes();
+            }
+            Part::Config(config) => self.all.config = Some(config),
             Part::Connect(connect) => self.all.connect = Some(connect),
             Part::Path(path, result) => {
                 self.waiting.retain(|other| *other != path);
@@ -264,13 +273,26 @@ impl Work<'_> {
             let gateway = paths::gateway(own);
             gateway.into_iter().for_each(|path| self.measure(path));
         }
-        if let Ok(host) = &links.host {
-            let (remotes, more) = paths::remotes(host);
-            self.all.more_remotes = more;
-            remotes.into_iter().for_each(|path| self.measure(path));
-        }
         self.all.links = Some(links);
+        self.measure_remotes();
         self.measure_peers();
+    }
+
+    /// Once it is known which of the node's tunnels leads to the target.
+    fn measure_remotes(&mut self) {
+        let (Some(links), Some(kernel)) = (&self.all.links, &self.all.kernel) else { return };
+        if self.args.target.is_some() && self.all.target.is_none() {
+            return;
+        }
+        let Ok(host) = &links.host else { return };
+        let target = self.target.as_ref().and_then(|target| target.address);
+        let first = match (target, &kernel.host) {
+            (Some(target), Ok(kernel)) => remote_towards(host, kernel, target),
+            _ => None,
+        };
+        let (remotes, more) = paths::remotes(host, first);
+        self.all.more_remotes = more;
+        remotes.into_iter().for_each(|path| self.measure(path));
     }
 
     fn connect(&mut self, address: IpAddr, scope_id: u32, port: u16) {

@@ -2,12 +2,12 @@
 
 use super::paths::{Measured, Obstacle, Path};
 use crate::cli::target::{self, ResolvedTarget, TargetError};
-use crate::facts::{Connect, ConnectOutcome, KernelState, NameLookup, NameResolution, Namespace};
+use crate::facts::{CniConfig, Connect, ConnectOutcome, KernelState, NameLookup, NameResolution, Namespace};
 use crate::netns::NetNs;
 use crate::observe::resolve::{Family, ResolvConf, ServerQuestions, check_servers};
 use crate::observe::{
-    Owners, ReadOptions, SocketList, SocketQuery, Whose, read_kernel_state, read_namespaces, read_owners,
-    read_sockets,
+    Owners, ReadOptions, SocketList, SocketQuery, Whose, read_cni_config, read_kernel_state, read_namespaces,
+    read_owners, read_sockets,
 };
 use crate::pods::{self, Source};
 use std::io;
@@ -58,6 +58,7 @@ pub(super) enum Part {
     Names(Result<NameResolution, String>),
     Connect(Connect),
     Kernel(Box<Kernel>),
+    Config(CniConfig),
     Path(Path, Box<Result<Measured, Obstacle>>),
     #[cfg(test)]
     Remark,
@@ -117,6 +118,11 @@ pub(super) fn read_kernel(place: &Place) -> Kernel {
         Err(why) => Err(why.clone()),
     };
     Kernel { own: Some(read(&source.label, &source.netns)), host }
+}
+
+/// What the CNI is told to give to new pods.
+pub(super) fn read_config(place: &Place) -> Part {
+    Part::Config(read_cni_config(&place.options.host_root))
 }
 
 /// The sockets of the namespace, before anything of this diagnosis opens one there.

@@ -121,8 +121,8 @@ pub(super) fn gateway(own: &Namespace) -> Option<Path> {
     Some(Path { scope_id, ..Path::to(Role::Gateway, address) })
 }
 
-/// The other ends of the node's tunnels, and how many more there are.
-pub(super) fn remotes(host: &Namespace) -> (Vec<Path>, usize) {
+/// The other ends of the node's tunnels, that on the way to the target first, and how many more there are.
+pub(super) fn remotes(host: &Namespace, first: Option<IpAddr>) -> (Vec<Path>, usize) {
     let mut paths: Vec<Path> = Vec::new();
     for tunnel in host.links.iter().filter(|l| l.up) {
         for address in tunnel.egress.iter().flat_map(|e| &e.remotes) {
@@ -131,6 +131,7 @@ pub(super) fn remotes(host: &Namespace) -> (Vec<Path>, usize) {
             }
         }
     }
+    paths.sort_by_key(|path| Some(path.address) != first);
     let more = paths.len().saturating_sub(MOST_REMOTES);
     paths.truncate(MOST_REMOTES);
     (paths, more)

@@ -13,8 +13,14 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
     ("links.route_mtu_exceeds_link", SMALLER),
     ("links.pod_exceeds_tunnel", SMALLER),
     ("links.pod_exceeds_uplink", SMALLER),
+    ("links.ipsec_exceeds_underlay", SMALLER),
     ("tunnel.exceeds_path", SMALLER),
     ("links.tunnel_path_mtu", &["mtu.black_hole", "mtu.narrowed", "mtu.cached"]),
+    // And why it is so: what somebody wrote.
+    ("config.pods_larger", TOO_LARGE),
+    ("config.mtu_exceeds_path", TOO_LARGE),
+    ("config.tunnel_not_following", TOO_LARGE),
+    ("config.bridge_not_following", &["links.bridge_port_smaller"]),
     ("net.fragments_lost", &["mtu.black_hole", "dns.large_answers_lost"]),
     ("net.remembered_tiny", &["sockets.tiny_path_mtu", "mtu.cache_stale"]),
     // What drops packets of any size.
@@ -25,6 +31,9 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
         "net.tunnel_remote_silent",
         &["tunnel.remote_silent", "mtu.unreachable", "connect.silent", "connect.no_way"],
     ),
+    ("links.vxlan_checksum_offload", &["net.checksum_errors", "dns.slow", "connect.syn_lost"]),
+    ("links.tunnel_no_route", NOTHING_LEAVES),
+    ("links.tunnel_in_itself", NOTHING_LEAVES),
     ("net.tunnel_peer_unknown", NOTHING_LEAVES),
     ("net.forwarding_off", NOTHING_LEAVES),
     ("net.reverse_path_drops", NOTHING_LEAVES),
@@ -72,6 +81,15 @@ const SMALLER: &[&str] = &[
     "sockets.stuck_on_mtu",
     "sockets.mtu_suspected",
     "dns.large_answers_lost",
+];
+
+/// What a setting does that gives pods more than their way out takes.
+const TOO_LARGE: &[&str] = &[
+    "links.pod_exceeds_tunnel",
+    "links.pod_exceeds_bridged_tunnel",
+    "links.pod_exceeds_uplink",
+    "mtu.black_hole",
+    "mtu.narrowed",
 ];
 
 /// What follows when packets do not leave, or do not come back, at all.

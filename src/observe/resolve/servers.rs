@@ -66,7 +66,7 @@ fn check(server: &Server, questions: &ServerQuestions) -> NameServer {
     let to = match socket_address(server) {
         Ok(to) => to,
         Err(error) => {
-            let refused = DnsOutcome::Refused(format!("its interface is not there: {error}"));
+            let refused = DnsOutcome::Refused(format!("its interface is not there: {}", words(&error)));
             facts.udp = refused.clone();
             facts.tcp = refused;
             return facts;
@@ -154,7 +154,7 @@ fn ask_udp(
     })();
     let ms = start.elapsed().as_secs_f64() * 1000.0;
     let missing = match result {
-        Err(error) => DnsOutcome::Refused(error.to_string()),
+        Err(error) => DnsOutcome::Refused(words(&error)),
         Ok(()) => DnsOutcome::Silent { ms },
     };
     outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| missing.clone())).collect()
@@ -206,8 +206,14 @@ fn ask_tcp(to: SocketAddr, name: &str, kind: u16, patience: Duration) -> DnsOutc
         Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
             DnsOutcome::Silent { ms: start.elapsed().as_secs_f64() * 1000.0 }
         }
-        Err(error) => DnsOutcome::Refused(error.to_string()),
+        Err(error) => DnsOutcome::Refused(words(&error)),
     }
+}
+
+/// The kernel's word without its number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 fn answered(reply: RawReply, bytes: &[u8], start: Instant, tries: u32) -> DnsOutcome {
