@@ -83,7 +83,7 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("fragments-dropped", "broken", "links.tunnel_exceeds_underlay"),
     ("vxlan-df", "broken", "links.tunnel_exceeds_underlay"),
     ("underlay-narrow", "broken", "tunnel.exceeds_path"),
-    ("l2-silent", "broken", "links.pod_exceeds_bridged_tunnel"),
+    ("l2-silent", "broken", "config.mtu_exceeds_path"),
     ("l2-ptb-from-target", "degraded", "links.tunnel_exceeds_underlay"),
 ];
 

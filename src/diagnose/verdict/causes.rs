@@ -17,6 +17,7 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
     ("tunnel.exceeds_path", SMALLER),
     ("links.tunnel_path_mtu", &["mtu.black_hole", "mtu.narrowed", "mtu.cached"]),
     // And why it is so: what somebody wrote.
+    ("links.tunnel_exceeds_underlay", &["config.mtu_exceeds_path"]),
     ("config.pods_larger", TOO_LARGE),
     ("config.mtu_exceeds_path", TOO_LARGE),
     ("config.tunnel_not_following", TOO_LARGE),
