@@ -197,7 +197,6 @@ mod tests {
         let kernel = KernelState {
             subject: "host".into(),
             netns_inode: 1,
-            release: None,
             settings: KernelSettings::default(),
             counters: KernelCounters {
                 protocols: unknown().map(|()| Default::default()),
