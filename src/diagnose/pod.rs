@@ -1,9 +1,7 @@
 //! Rules on a pod itself: its sandbox, its containers, and whether its namespace is what the runtime says.
 
 use super::Rule;
-use crate::facts::{
-    Check, Container, ContainerState, Evidence, Finding, Link, Namespace, Pod, PodState, Severity,
-};
+use crate::facts::{Check, Container, ContainerState, Evidence, Finding, Namespace, Pod, PodState, Severity};
 
 /// The sandbox has ended.
 pub const SANDBOX_NOT_READY: Rule = Rule {
@@ -29,22 +27,6 @@ pub const ADDRESS_MISSING: Rule = Rule {
     fix: "Recreate the pod; when it comes back so, read the CNI plugin's log and its results under /var/lib/cni/results.",
 };
 
-/// Its interface is down.
-pub const INTERFACE_DOWN: Rule = Rule {
-    id: "pod.interface_down",
-    severity: Severity::Critical,
-    meaning: "The interface that holds the pod's address is down, or its other end is: nothing leaves or reaches the pod.",
-    fix: "Bring it up (nsprobe exec POD -- ip link set dev eth0 up, and its other end in the host), or recreate the pod.",
-};
-
-/// It can reach its own subnet only.
-pub const NO_DEFAULT_ROUTE: Rule = Rule {
-    id: "pod.no_default_route",
-    severity: Severity::Critical,
-    meaning: "The pod has no default route: it reaches its own subnet and nothing else.",
-    fix: "Recreate the pod; when it comes back so, look at isGateway, isDefaultGateway and routes in the CNI's configuration.",
-};
-
 /// Its network is the node's.
 pub const HOST_NETWORK: Rule = Rule {
     id: "pod.host_network",
@@ -54,8 +36,7 @@ pub const HOST_NETWORK: Rule = Rule {
 };
 
 /// All of this family.
-pub const RULES: &[Rule] =
-    &[SANDBOX_NOT_READY, ADDRESS_MISSING, INTERFACE_DOWN, NO_DEFAULT_ROUTE, CONTAINER_DOWN, HOST_NETWORK];
+pub const RULES: &[Rule] = &[SANDBOX_NOT_READY, ADDRESS_MISSING, CONTAINER_DOWN, HOST_NETWORK];
 
 /// What the runtime or the disk says of the pod.
 pub fn check_pod(pod: &Pod, host_network: bool) -> (Check, Vec<Finding>) {
@@ -111,7 +92,7 @@ pub fn check_namespace(pod: &Pod, own: &Namespace) -> Vec<Finding> {
     let mut findings = Vec::new();
     let holder = |address| own.links.iter().find(|l| l.addresses.iter().any(|(a, _)| a == address));
     for address in &pod.ips {
-        let Some(link) = holder(address) else {
+        if holder(address).is_none() {
             let held: Vec<String> = own
                 .links
                 .iter()
@@ -132,33 +113,9 @@ pub fn check_namespace(pod: &Pod, own: &Namespace) -> Vec<Finding> {
                 ],
                 ADDRESS_MISSING.fix,
             ));
-            continue;
-        };
-        if is_down(link) && !findings.iter().any(|f| f.id == INTERFACE_DOWN.id) {
-            let state = if link.up { link.state.as_str() } else { "off" };
-            findings.push(INTERFACE_DOWN.finding(
-                &name,
-                format!("its interface {} is down ({state})", link.name),
-                vec![Evidence::text(format!("state of {}", link.name), state, "netlink RTM_GETLINK")],
-                INTERFACE_DOWN.fix.replace("POD", &name).replace("eth0", &link.name),
-            ));
         }
     }
-    let has_default = own.routes.iter().any(|r| r.destination == "default");
-    let down = findings.iter().any(|f| f.id == INTERFACE_DOWN.id);
-    if !has_default && !down {
-        findings.push(NO_DEFAULT_ROUTE.finding(
-            &name,
-            "it has no default route",
-            vec![Evidence::text("default routes in the main table", 0, "netlink RTM_GETROUTE")],
-            NO_DEFAULT_ROUTE.fix,
-        ));
-    }
     findings
-}
-
-fn is_down(link: &Link) -> bool {
-    !link.up || matches!(link.state.as_str(), "down" | "lowerlayerdown" | "notpresent")
 }
 
 /// The latest attempt of each container.
@@ -179,7 +136,7 @@ fn short(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Outcome, Route};
+    use crate::facts::{Link, Outcome, Route};
 
     fn container(name: &str, state: ContainerState, attempt: u32, code: Option<i32>) -> Container {
         Container {
@@ -268,15 +225,5 @@ mod tests {
             ids(&check_namespace(&pod, &own))
         };
         assert_eq!(broken(&|n| n.links[0].addresses.clear()), ["pod.address_missing"]);
-        assert_eq!(broken(&|n| n.routes.clear()), ["pod.no_default_route"]);
-        assert_eq!(broken(&|n| n.links[0].state = "lowerlayerdown".into()), ["pod.interface_down"]);
-        // Without its link the kernel has no routes either: one cause, one finding.
-        assert_eq!(
-            broken(&|n| {
-                n.links[0].up = false;
-                n.routes.clear();
-            }),
-            ["pod.interface_down"]
-        );
     }
 }

@@ -10,6 +10,7 @@ use crate::diagnose::kernel::{self, KernelView, check_kernel};
 use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::links_tunnels::check_offloads;
 use crate::diagnose::pod::{check_namespace, check_pod};
+use crate::diagnose::reach::check_reach;
 use crate::diagnose::resolve::check_names;
 use crate::diagnose::runtime::check_runtime;
 use crate::diagnose::sockets::{self, Unread, check_sockets};
@@ -116,11 +117,7 @@ impl Conclusion {
         self.checks.push(check);
         self.findings.extend(findings);
         if let (Some(Links { own: Ok(own), .. }), false) = (&all.links, place.is_host()) {
-            self.check(
-                "pod.namespace",
-                &check_namespace(pod, own),
-                "it holds the pod's addresses and a default route",
-            );
+            self.check("pod.namespace", &check_namespace(pod, own), "it holds the pod's addresses");
         }
     }
 
@@ -137,7 +134,8 @@ impl Conclusion {
         let mut findings = check_links(&namespaces, inode);
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         findings.extend(check_offloads(&namespaces, &release));
-        self.config(place, all, &namespaces);
+        findings.extend(check_reach(&namespaces, inode));
+        self.config(place, all, &namespaces, &mut findings);
         let (hosts, owns): (Vec<Finding>, Vec<Finding>) =
             findings.into_iter().partition(|f| f.subject == "host" && !place.is_host());
         let seen = |n: &Namespace| format!("{} interfaces, {} routes", n.links.len(), n.routes.len());
@@ -163,7 +161,8 @@ impl Conclusion {
     }
 
     /// What the CNI's files say, compared with the links of SOURCE and of the node.
-    fn config(&mut self, place: &Place, all: &Collected, namespaces: &[Namespace]) {
+    /// What is explained by them is taken out of `links`.
+    fn config(&mut self, place: &Place, all: &Collected, namespaces: &[Namespace], links: &mut Vec<Finding>) {
         const ID: &str = "config.cni";
         let Some(config) = &all.config else { return self.blind(ID, LATE) };
         if config.files.is_empty() {
@@ -179,8 +178,9 @@ impl Conclusion {
             created: &created,
             now: i64::try_from(now).unwrap_or(i64::MAX),
         };
-        let mut findings = check_config(config, reality);
-        settle(&mut findings);
+        links.extend(check_config(config, reality));
+        settle(config, links);
+        let findings: Vec<Finding> = links.extract_if(.., |f| f.id.starts_with("config.")).collect();
         let seen = match new_pods(config) {
             Some(given) => {
                 format!("new pods get MTU {} ({} in {})", given.mtu_bytes, given.stated_by, given.path)
