@@ -10,6 +10,8 @@ pub enum Leave {
     Bytes(u64),
     /// So many hundredths of the file system.
     Percent(u8),
+    /// Five hundredths, but no more than 1 GiB: of a large disk that is nearly full there is still enough.
+    Some,
 }
 
 /// What is free on the file system of a capture, and what is to stay free.
@@ -32,9 +34,11 @@ impl Room {
 
     fn from_counts(counts: &StatVfs, leave: Leave) -> Self {
         let bytes = |blocks: u64| blocks.saturating_mul(counts.f_frsize);
+        let share = |percent: u8| bytes(counts.f_blocks) / 100 * u64::from(percent);
         let leave_bytes = match leave {
             Leave::Bytes(bytes) => bytes,
-            Leave::Percent(percent) => bytes(counts.f_blocks) / 100 * u64::from(percent),
+            Leave::Percent(percent) => share(percent),
+            Leave::Some => share(5).min(1 << 30),
         };
         Self { free_bytes: bytes(counts.f_bavail), leave_bytes }
     }
@@ -58,6 +62,9 @@ mod tests {
         assert_eq!(room, Room { free_bytes: 49 * 4096, leave_bytes: 5 * 40960 });
         assert!(room.is_used_up());
         assert!(!Room::from_counts(&counts, Leave::Percent(4)).is_used_up());
+        assert_eq!(Room::from_counts(&counts, Leave::Some), room);
+        counts.f_blocks = 100 << 20;
+        assert_eq!(Room::from_counts(&counts, Leave::Some).leave_bytes, 1 << 30);
         assert!(!Room::from_counts(&counts, Leave::Bytes(0)).is_used_up());
     }
 }

@@ -34,9 +34,9 @@ pub(super) struct RecordingArgs {
     /// Go on for so long after that.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = values::duration)]
     tail: Duration,
-    /// End before less than SIZE or N% of the disk is free; 0 for a disk that may be filled.
-    #[arg(long, value_name = "SIZE|N%", default_value = "5%", value_parser = leave)]
-    min_free: Leave,
+    /// End before less than SIZE or N% of the disk is free; 0 for a disk that may be filled [default: 5%, at most 1G].
+    #[arg(long, value_name = "SIZE|N%", value_parser = leave)]
+    min_free: Option<Leave>,
     /// Whom files belong to, UID, UID:GID or a name [default: the user behind sudo].
     #[arg(long, value_name = "USER", value_parser = owner)]
     owner: Option<Owner>,
@@ -122,7 +122,7 @@ pub(super) fn open_file(
             Output::pcapng(Sink::file(file).map_err(broken)?)
         }
     };
-    let output = args.watch(output).leaving(args.min_free);
+    let output = args.watch(output).leaving(args.min_free.unwrap_or(Leave::Some));
     match output.room() {
         Some(room) if room.is_used_up() => Err(no_room(path, room)),
         _ => Ok(output),
