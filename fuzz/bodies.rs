@@ -8,7 +8,9 @@ use nsprobe::diagnose::sockets::check_sockets;
 use nsprobe::facts::Protocol;
 use nsprobe::observe::decode_sockets;
 use nsprobe::observe::parse_cni;
-use nsprobe::observe::resolve::{Family, Reply, ResolvConf, hosts_lookup, is_host_name, parse_reply};
+use nsprobe::observe::resolve::{
+    Family, RawQuestion, Reply, ResolvConf, hosts_lookup, is_host_name, parse_reply,
+};
 use nsprobe::pods::Selector;
 use nsprobe::probe::{read_segment, wire};
 use std::net::IpAddr;
@@ -51,6 +53,8 @@ pub fn cni(data: &[u8]) {
 /// The answer of a name server: only addresses of the family that was asked for, and not too many.
 pub fn dns_reply(data: &[u8]) {
     let id = data.first_chunk::<2>().map_or(0, |id| u16::from_be_bytes(*id));
+    let asked = RawQuestion::new(id, "a.example", 1, None).and_then(|question| question.read(data));
+    assert!(asked.is_none_or(|reply| reply.code < 16 && data.len() >= 12));
     for family in [Family::V4, Family::V6] {
         if let Some(Reply::Addresses(found)) = parse_reply(data, id, "a.example", family) {
             assert!((1..=64).contains(&found.len()));
