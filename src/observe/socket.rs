@@ -29,12 +29,65 @@ pub(super) struct Dump<T> {
     pub(super) unreadable: u32,
 }
 
-/// An open socket; it belongs to the namespace that its thread was in.
-pub(super) struct Netlink {
+/// What requests are written to and datagrams come from: the kernel, and in tests a script.
+pub(super) trait Wire {
+    /// Sends requests.
+    ///
+    /// # Errors
+    /// As send(2).
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Appends one datagram to `buffer` as far as its capacity goes; its true size.
+    ///
+    /// # Errors
+    /// As recv(2).
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+
+    /// Forgets what has not been received yet.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    fn renew(&mut self) -> io::Result<()>;
+}
+
+/// A socket of the kernel's, which belongs to the namespace that its thread was in.
+pub(super) struct Kernel {
     socket: Socket,
+    protocol: isize,
+}
+
+impl Kernel {
+    fn open(protocol: isize) -> io::Result<Self> {
+        let socket = Socket::new(protocol)?;
+        // Before Linux 4.20 there is no strict checking: filters are then applied by the reader alone.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        let seconds = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &seconds)?;
+        Ok(Self { socket, protocol })
+    }
+}
+
+impl Wire for Kernel {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.send(bytes, 0).map(|_| ())
+    }
+
+    fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.socket.recv(buffer, libc::MSG_TRUNC)
+    }
+
+    fn renew(&mut self) -> io::Result<()> {
+        // The thread is still in the same namespace: sockets never outlive their turn.
+        *self = Self::open(self.protocol)?;
+        Ok(())
+    }
+}
+
+/// Questions over a socket, and dumps that are complete.
+pub(super) struct Netlink<W = Kernel> {
+    wire: W,
     buffer: Vec<u8>,
     sequence: u32,
-    protocol: isize,
 }
 
 /// Why one pass over a dump has to be repeated.
@@ -51,15 +104,10 @@ impl Netlink {
     /// # Errors
     /// When no descriptor is left, or a seccomp filter forbids netlink.
     pub(super) fn open(protocol: isize, mut buffer: Vec<u8>) -> Result<Self, ObserveError> {
-        let io = |source| ObserveError::Io { what: "cannot open a netlink socket", source };
-        let socket = Socket::new(protocol).map_err(io)?;
-        // Before Linux 4.20 there is no strict checking: filters are then applied by the reader alone.
-        let _ = socket.set_netlink_get_strict_chk(true);
-        let seconds = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
-        setsockopt(&socket, sockopt::ReceiveTimeout, &seconds).map_err(|e| io(e.into()))?;
+        let wire = Kernel::open(protocol).map_err(cannot_open)?;
         buffer.clear();
         buffer.reserve(BUFFER);
-        Ok(Self { socket, buffer, sequence: 0, protocol })
+        Ok(Self { wire, buffer, sequence: 0 })
     }
 
     /// A routing socket.
@@ -72,6 +120,14 @@ impl Netlink {
         self.buffer
     }
 
+    /// The socket itself, for an ioctl(2) in its namespace.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.wire.socket.as_raw_fd()) }
+    }
+}
+
+impl<W: Wire> Netlink<W> {
     /// Every message of a dump, read by `parse`: `None` counts as unreadable, an empty list as passed over.
     ///
     /// # Errors
@@ -98,7 +154,7 @@ impl Netlink {
                 }
             }
             // What is left of the dump that was given up stays in the old socket.
-            self.reopen()?;
+            self.wire.renew().map_err(cannot_open)?;
         }
         Err(ObserveError::Restless { what, tries: TRIES })
     }
@@ -147,7 +203,7 @@ impl Netlink {
                 self.sequence = self.sequence.wrapping_add(1);
                 bytes.extend(serialized(request, self.sequence, NLM_F_REQUEST));
             }
-            self.socket.send(&bytes, 0).map_err(|source| ObserveError::Io { what, source })?;
+            self.wire.send(&bytes).map_err(|source| ObserveError::Io { what, source })?;
             let start = answers.len();
             answers.resize_with(start + part.len(), || None);
             let mut seen = 0;
@@ -164,22 +220,6 @@ impl Netlink {
             }
         }
         Ok(answers)
-    }
-
-    /// The socket itself, for an ioctl(2) in its namespace.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        // SAFETY: the socket lives as long as the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
-    }
-
-    fn reopen(&mut self) -> Result<(), ObserveError> {
-        // The thread is still in the same namespace: sockets never outlive their turn.
-        let buffer = std::mem::take(&mut self.buffer);
-        let size = buffer.capacity();
-        let mut new = Self::open(self.protocol, buffer)?;
-        new.buffer.reserve(size);
-        *self = new;
-        Ok(())
     }
 
     fn pass(
@@ -220,15 +260,14 @@ impl Netlink {
     ) -> Result<(), ObserveError> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = serialized(request, self.sequence, flags);
-        self.socket.send(&bytes, 0).map_err(|source| ObserveError::Io { what, source })?;
-        Ok(())
+        self.wire.send(&bytes).map_err(|source| ObserveError::Io { what, source })
     }
 
     /// Reads one datagram into the buffer; its true size, which may be larger than what fitted.
     fn receive(&mut self, what: &'static str) -> Result<usize, ObserveError> {
         loop {
             self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, libc::MSG_TRUNC) {
+            match self.wire.receive(&mut self.buffer) {
                 Ok(size) => return Ok(size),
                 Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) if source.kind() == io::ErrorKind::WouldBlock => {
@@ -256,3 +295,11 @@ fn serialized(request: &(impl NetlinkSerializable + Clone), sequence: u32, flags
 fn refused(what: &'static str, errno: i32) -> ObserveError {
     ObserveError::Refused { what, source: io::Error::from_raw_os_error(errno) }
 }
+
+fn cannot_open(source: io::Error) -> ObserveError {
+    ObserveError::Io { what: "cannot open a netlink socket", source }
+}
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;
