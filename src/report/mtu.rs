@@ -150,6 +150,9 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
         Verdict::Unreachable if report.probes.sent == 0 => {
             (paint.yellow("UNREACHABLE"), "the kernel refuses to send, nothing left".to_owned())
         }
+        Verdict::Unreachable if report.probes.answered > 0 => {
+            (paint.yellow("UNREACHABLE"), "only refusals came back, at any size".to_owned())
+        }
         Verdict::Unreachable => (paint.yellow("UNREACHABLE"), "nothing came back, at any size".to_owned()),
         Verdict::Inconclusive => {
             let Bounds { passes_bytes, fails_bytes } = report.bounds;

@@ -131,7 +131,8 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
             OTHER_METHOD.fix,
         ));
     }
-    let mut explained = false;
+    // A refusal is told once: by the verdict, when nothing else came back.
+    let mut explained = findings.iter().any(|f| f.id == UNREACHABLE.id);
     for note in &path.notes {
         findings.extend(check_note(facts, note, &mut explained));
     }
@@ -214,12 +215,14 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             vec![Evidence::new("probes that the kernel let out", 0, "packets", "sendto(2)")],
             "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and whether its interface is up.",
         ),
-        Verdict::Unreachable => UNREACHABLE.finding(
-            subject,
-            format!("nothing came back from {target}, at any size"),
-            vec![Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "echo with DF")],
-            UNREACHABLE.fix,
-        ),
+        Verdict::Unreachable => {
+            let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "echo with DF");
+            let (said, seen) = match refusal(path) {
+                Some((from, code)) => (cannot(from, target), vec![refused_by(from, code), sent]),
+                None => (format!("nothing came back from {target}, at any size"), vec![sent]),
+            };
+            UNREACHABLE.finding(subject, said, seen, UNREACHABLE.fix)
+        }
         Verdict::Inconclusive => INCONCLUSIVE.finding(
             subject,
             format!("no verdict on the path to {target}: {}", reasons(path)),
@@ -476,11 +479,27 @@ fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<
             *refused = true;
             UNREACHABLE.finding(
                 subject,
-                format!("{from} says that {} cannot be reached", facts.target),
-                vec![Evidence::text("destination unreachable, code", *code, icmp(from))],
+                cannot(*from, &facts.target),
+                vec![refused_by(*from, *code)],
                 UNREACHABLE.fix,
             )
         }
         _ => return None,
     })
+}
+
+/// Who said first that the target cannot be reached, and the code.
+fn refusal(path: &PathResult) -> Option<(IpAddr, u8)> {
+    path.notes.iter().find_map(|note| match note {
+        PathNote::Refused { from, code } => Some((*from, *code)),
+        _ => None,
+    })
+}
+
+fn cannot(from: IpAddr, target: &str) -> String {
+    format!("{from} says that {target} cannot be reached")
+}
+
+fn refused_by(from: IpAddr, code: u8) -> Evidence {
+    Evidence::text("destination unreachable, code", code, format!("ICMP from {from}"))
 }

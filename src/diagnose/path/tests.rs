@@ -116,6 +116,21 @@ fn a_next_hop_that_does_not_answer_arp_is_the_root_of_silence() {
 }
 
 #[test]
+fn a_refusal_and_the_silence_of_the_target_are_one_finding() {
+    let from = "fd00:10:244:1::2".parse().unwrap();
+    let mut refused = path(Verdict::Unreachable, None);
+    refused.probes.sent = 17;
+    refused.notes.push(PathNote::Refused { from, code: 3 });
+    let findings = check_path(&facts(), &refused);
+    assert_eq!(ids(&findings), ["mtu.unreachable"]);
+    assert!(findings[0].summary.starts_with("fd00:10:244:1::2 says"), "{findings:?}");
+    assert_eq!(findings[0].evidence.len(), 2, "{findings:?}");
+    // Of a path that has another verdict it is told beside that.
+    refused.verdict = Verdict::Inconclusive;
+    assert_eq!(ids(&check_path(&facts(), &refused)), ["mtu.inconclusive", "mtu.unreachable"]);
+}
+
+#[test]
 fn flows_that_differ_are_told_and_equal_ones_are_not() {
     let wide = path(Verdict::Clear, Some(1500));
     let narrow = path(Verdict::Narrowed, Some(1450));
