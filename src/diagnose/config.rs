@@ -8,6 +8,7 @@ use crate::facts::{
 };
 use crate::facts::{rfc3339, unix_seconds};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Pods that send more than new ones will.
 pub const PODS_LARGER: Rule = Rule {
@@ -144,7 +145,7 @@ pub fn check_config(config: &CniConfig, reality: Reality<'_>) -> Vec<Finding> {
     check_pods(&given, reality, &mut findings);
     if let Some(node) = reality.namespaces.iter().find(|n| n.netns_inode == reality.host) {
         check_bridge(&given, node, &mut findings);
-        if !check_path(&given, node, &mut findings) {
+        if !check_path(&given, node, reality, &mut findings) {
             check_tunnels(&given, node, &mut findings);
         }
     }
@@ -376,15 +377,45 @@ fn check_tunnels(given: &NewPods, node: &Namespace, findings: &mut Vec<Finding>)
     }
 }
 
+/// What becomes of a packet that is too large for where it is routed.
+const PTB: &str = "larger packets draw a PTB from this node, and hang where it is filtered";
+
+/// Whether a tunnel leads to pods of other nodes, as far as its routes tell: the networks behind it are neighbours of
+/// this node's own pods (the first 16 bits of IPv4, 48 of IPv6). A VPN of the node's owner is not one.
+fn leads_to_pods(tunnel: &Link, node: &Namespace, pods: &[IpAddr]) -> bool {
+    let near = |a: IpAddr, b: IpAddr| match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets().first_chunk::<2>() == b.octets().first_chunk::<2>(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets().first_chunk::<6>() == b.octets().first_chunk::<6>(),
+        _ => false,
+    };
+    let routes = node.routes.iter().filter(|r| r.interface.as_deref() == Some(tunnel.name.as_str()));
+    let mut networks = routes.filter_map(|r| r.destination.split('/').next()?.parse::<IpAddr>().ok());
+    networks.any(|network| pods.iter().any(|&pod| near(network, pod)))
+}
+
+/// Addresses of this node's pods, and of the bridge that they hang on.
+fn addresses_of_pods(bridge: Option<&Link>, reality: Reality<'_>) -> Vec<IpAddr> {
+    let pods = reality.namespaces.iter().filter(|n| n.netns_inode != reality.host);
+    let links = pods.filter_map(uplink).chain(bridge);
+    let addresses = links.flat_map(|l| l.addresses.iter().map(|(address, _)| *address));
+    addresses.filter(|a| !matches!(a, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect()
+}
+
 /// Whether new pods are given more than the node carries; the tightest place is told.
-fn check_path(given: &NewPods, node: &Namespace, findings: &mut Vec<Finding>) -> bool {
+fn check_path(given: &NewPods, node: &Namespace, reality: Reality<'_>, findings: &mut Vec<Finding>) -> bool {
     let bridge = given.bridge.as_deref().and_then(|name| find(node, name));
-    let ways: Vec<&Link> = tunnels(node, bridge).map(|(tunnel, _): (_, Join)| tunnel).collect();
+    let pods = addresses_of_pods(bridge, reality);
+    let ways: Vec<(&Link, Join)> = tunnels(node, bridge)
+        .filter(|(tunnel, join)| {
+            *join == Join::Bridge || is_of(&given.plugin, &tunnel.name) || leads_to_pods(tunnel, node, &pods)
+        })
+        .collect();
     let tightest = ways
         .iter()
-        .filter_map(|tunnel| {
+        .filter_map(|&(tunnel, join)| {
             let (overhead, way) = (tunnel.overhead_bytes?, below(node, tunnel).into_iter().next()?);
-            Some((way.mtu_bytes.saturating_sub(overhead), Some((*tunnel, overhead)), way.link, way.mtu_bytes))
+            let carries = way.mtu_bytes.saturating_sub(overhead);
+            Some((carries, Some((tunnel, overhead, join)), way.link, way.mtu_bytes))
         })
         .min_by_key(|(carries, ..)| *carries);
     let out = || {
@@ -399,11 +430,16 @@ fn check_path(given: &NewPods, node: &Namespace, findings: &mut Vec<Finding>) ->
     };
     let mut evidence = vec![stated(given)];
     let what = match tunnel {
-        Some((tunnel, overhead)) => {
+        Some((tunnel, overhead, join)) => {
             evidence.push(Evidence::new(format!("overhead of {}", tunnel.name), overhead, "bytes", LINK));
-            format!("{} in {} carries {takes} − {overhead} = {carries}", tunnel.name, link.name)
+            let then = match join {
+                Join::Bridge => "larger packets to other nodes vanish",
+                _ if tunnel.mtu_bytes <= carries => PTB,
+                _ => "larger packets to other nodes are fragmented outside, or dropped",
+            };
+            format!("{} in {} carries {takes} − {overhead} = {carries}: {then}", tunnel.name, link.name)
         }
-        None => format!("{} takes {carries}", link.name),
+        None => format!("{} takes {carries}: {PTB}", link.name),
     };
     evidence.push(Evidence::new(format!("largest packet by {}", link.name), takes, "bytes", LINK));
     findings.push(MTU_EXCEEDS_PATH.finding(

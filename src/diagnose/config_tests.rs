@@ -28,9 +28,14 @@ fn node(pods: &[(&str, u32)]) -> Vec<Namespace> {
     let mut host = Namespace {
         subject: "host".into(),
         netns_inode: HOST,
-        links: vec![link(2, "eth0", "", 1500), tunnel, link(4, "cni0", "bridge", 1450)],
+        links: vec![
+            link(2, "eth0", "", 1500),
+            tunnel,
+            Link { addresses: vec![([10, 244, 1, 1].into(), 24)], ..link(4, "cni0", "bridge", 1450) },
+        ],
         routes: vec![route("default", "eth0"), route("10.244.2.0/24", "flannel.1")],
         unreadable: 0,
+        policy_rules: false,
     };
     let mut all = Vec::new();
     for (number, &(name, mtu)) in (0u32..).zip(pods) {
@@ -48,6 +53,7 @@ fn node(pods: &[(&str, u32)]) -> Vec<Namespace> {
             links: vec![Link { peer: Some(other(HOST, 10 + number)), ..link(2, "eth0", "veth", mtu) }],
             routes: vec![route("default", "eth0")],
             unreadable: 0,
+            policy_rules: false,
         });
     }
     all.insert(0, host);
@@ -200,11 +206,18 @@ fn a_setting_above_what_the_node_carries_is_told_with_its_line_and_file() {
     assert_eq!(found.iter().map(|f| f.id).collect::<Vec<_>>(), ["config.mtu_exceeds_path"]);
     assert_eq!(
         found[0].summary,
-        "new pods get 1500 (mtu of the plugin bridge in /etc/cni/net.d/10-bridge.conflist), flannel.1 in eth0 carries 1500 − 50 = 1450"
+        "new pods get 1500 (mtu of the plugin bridge in /etc/cni/net.d/10-bridge.conflist), flannel.1 in eth0 carries 1500 − 50 = 1450: larger packets draw a PTB from this node, and hang where it is filtered"
     );
     assert!(
         found[0].fix.starts_with("set mtu of the plugin bridge in /etc/cni/net.d/10-bridge.conflist to 1450")
     );
+    // A VPN of the node's owner leads to no pods, whatever it carries.
+    all[0].routes[1].destination = "10.8.0.0/24".into();
+    assert_eq!(ids(&config, &all), [""; 0]);
+    // In the pods' own bridge it carries whatever they send, and nobody answers.
+    all[0].links[1].master = Some("cni0".into());
+    let bridged = findings(&config, &all);
+    assert!(bridged[0].summary.ends_with("larger packets to other nodes vanish"), "{bridged:?}");
     // Without a tunnel the uplink decides.
     all[0].links[1].up = false;
     assert_eq!(ids(&config, &all), [""; 0]);

@@ -42,6 +42,11 @@ pub(super) fn bridge_port(bridge: &str, ports: &[&str], largest: u32) -> String 
     )
 }
 
+/// Only the bridge promises more than any of its ports takes.
+pub(super) fn lower_bridge(bridge: &str, least: u32) -> String {
+    format!("ip link set dev {bridge} mtu {least}; to last, the same MTU in the CNI's configuration")
+}
+
 /// A few ports are larger than all others.
 pub(super) fn lower_ports(ports: &[&str], least: u32) -> String {
     let port = ports.first().copied().unwrap_or("PORT");

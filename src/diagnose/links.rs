@@ -245,7 +245,9 @@ fn check_bridges(namespace: &Namespace, findings: &mut Vec<Finding>) {
         let rows = larger.iter().take(ROWS / 2).chain(smaller.iter().take(ROWS / 2));
         evidence.extend(rows.map(|p| mtu_of(&namespace.subject, &p.name, p.mtu_bytes)));
         // The few are put right, not the many.
-        let fix = if larger.len() < smaller.len() && bridge.mtu_bytes <= least && !larger.is_empty() {
+        let fix = if larger.is_empty() {
+            fixes::lower_bridge(&bridge.name, ports().map(|p| p.mtu_bytes).min().unwrap_or(least))
+        } else if larger.len() < smaller.len() && bridge.mtu_bytes <= least {
             let odd: Vec<&str> = larger.iter().map(|p| p.name.as_str()).collect();
             fixes::lower_ports(&odd, least)
         } else {

@@ -53,6 +53,7 @@ fn node(pods: &[u32]) -> Vec<Namespace> {
             route("10.244.2.0/24", Some("10.244.2.0"), "flannel.1", None),
         ],
         unreadable: 0,
+        policy_rules: false,
     };
     let mut all = Vec::new();
     for (number, &mtu) in (0u32..).zip(pods) {
@@ -75,6 +76,7 @@ fn node(pods: &[u32]) -> Vec<Namespace> {
                 route("10.244.1.0/24", None, "eth0", None),
             ],
             unreadable: 0,
+            policy_rules: false,
         });
     }
     all.insert(0, host);
@@ -163,6 +165,7 @@ fn a_port_smaller_than_its_bridge_is_silent_loss() {
         "{}",
         finding.summary
     );
+    assert!(finding.fix.starts_with("ip link set dev cni0 mtu 1450"), "{}", finding.fix);
     // One odd port among larger ones, whatever the bridge says.
     let all = node(&[1500, 1400]);
     let finding = only(&all, "links.bridge_port_smaller");
