@@ -102,7 +102,14 @@ mod tests {
             advmss_bytes: None,
             ..Route::default()
         };
-        Namespace { subject: subject.into(), netns_inode: inode, links, routes: vec![default], unreadable: 0 }
+        Namespace {
+            subject: subject.into(),
+            netns_inode: inode,
+            links,
+            routes: vec![default],
+            unreadable: 0,
+            policy_rules: false,
+        }
     }
 
     fn pod(kind: Option<&str>) -> Namespace {

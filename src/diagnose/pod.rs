@@ -216,6 +216,7 @@ mod tests {
             links: vec![eth0],
             routes: vec![default],
             unreadable: 0,
+            policy_rules: false,
         };
         let pod = pod(PodState::Ready, vec![]);
         assert_eq!(ids(&check_namespace(&pod, &own)), [] as [&str; 0]);

@@ -188,6 +188,7 @@ mod tests {
             links,
             routes,
             unreadable: 0,
+            policy_rules: false,
         };
         let flannel = Link {
             mtu_bytes: 1450,

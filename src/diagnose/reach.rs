@@ -2,7 +2,7 @@
 //! pods, read from netlink alone. Most of them tell a fault that is *not* the MTU.
 
 use super::Rule;
-use super::chain::{bridge_of, find};
+use super::chain::{bridge_of, find, uplink};
 use crate::facts::{Evidence, Finding, Link, Namespace, Route, Severity};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ pub const OVERLAPPING_ROUTES: Rule = Rule {
 pub const NO_ROUTE_TO_POD: Rule = Rule {
     id: "links.no_route_to_pod",
     severity: Severity::Warning,
-    meaning: "The node's main routing table does not lead to a pod's address by the interface that the pod hangs on: nothing of any size reaches the pod.",
+    meaning: "The node's main routing table does not lead to a pod's address by the interface that the pod hangs on, and no rules (ip rule) name other tables: nothing of any size reaches the pod.",
     fix: "Restart the CNI's agent, which writes the route anew, or recreate the pod; ip route get ADDRESS shows where packets go instead.",
 };
 
@@ -151,12 +151,15 @@ fn check_default(pod: &Namespace) -> Option<Finding> {
     let has = |six: bool| {
         pod.routes.iter().any(|r| r.destination == "default" && r.interface.is_some() && r.ipv6 == six)
     };
-    // Nothing was read, or a pod without any interface by intention.
+    // Further networks of a pod (Multus) have no default route by intention: where it has one for a family, only
+    // that interface is asked for the other.
+    let primary = uplink(pod).map(|l| l.index);
     let mut lacking = None;
     for (six, family) in [(false, "IPv4"), (true, "IPv6")] {
-        let held = pod.links.iter().filter(|l| l.up && l.name != "lo" && l.kind.as_deref() == Some("veth"));
+        let held = pod.links.iter().filter(|l| l.up && l.kind.as_deref() == Some("veth"));
+        let held = held.filter(|l| primary.is_none_or(|index| index == l.index));
         let address = held.flat_map(|l| globals(l).map(move |a| (l, a))).find(|(_, a)| a.is_ipv6() == six);
-        if lacking.is_none() && pod.unreadable == 0 && !has(six) {
+        if lacking.is_none() && pod.unreadable == 0 && !pod.policy_rules && !has(six) {
             lacking = address.map(|(link, address)| (family, link, address));
         }
     }
@@ -200,19 +203,21 @@ fn holds((network, length): (IpAddr, u8), address: IpAddr) -> bool {
 }
 
 fn check_way_to(pod: &Namespace, node: &Namespace) -> Option<Finding> {
-    if node.unreadable > 0 {
+    // With policy routing the way to a pod may stand in another table (AWS's branch interfaces, Azure, Calico).
+    if node.unreadable > 0 || node.policy_rules {
         return None;
     }
     ends(pod, node).filter(|(inside, outside)| inside.up && outside.up).find_map(|(inside, outside)| {
         let bridge = bridge_of(node, outside);
         let switched_by_others = outside.master.is_some() && bridge.is_none_or(|b| b.kind.as_deref() != Some("bridge"));
-        // Cilium routes to its own device; a bridge without an address is no gateway.
-        let silent_bridge = bridge.is_some_and(|b| globals(b).next().is_none());
-        if switched_by_others || silent_bridge || outside.name.starts_with("lxc") {
+        // Cilium routes to its own device.
+        if switched_by_others || outside.name.starts_with("lxc") {
             return None;
         }
         let own = bridge.unwrap_or(outside);
-        let (address, route) = globals(inside).find_map(|address| {
+        // A bridge without an address in the pod's network only switches: its gateway is elsewhere.
+        let in_charge = |address| bridge.is_none_or(|b| b.addresses.iter().any(|&own| holds(own, address)));
+        let (address, route) = globals(inside).filter(|&address| in_charge(address)).find_map(|address| {
             let covering = node.routes.iter().filter_map(|r| Some((r, prefix(r)?)));
             let best = covering.filter(|(_, p)| holds(*p, address)).max_by_key(|(r, (_, length))| {
                 (*length, r.interface.as_deref() == Some(own.name.as_str()))

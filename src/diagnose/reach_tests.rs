@@ -7,7 +7,7 @@ use proptest::prelude::*;
 const HOST: u64 = 1;
 
 fn link(index: u32, name: &str, kind: &str, addresses: &[&str]) -> Link {
-    let address = |text: &&str| (text.parse().unwrap(), 24);
+    let address = |text: &&str| (text.parse().unwrap(), if text.contains(':') { 64 } else { 24 });
     Link {
         index,
         name: name.into(),
@@ -53,6 +53,7 @@ fn node() -> Vec<Namespace> {
             route("fd00:244:1::/64", None, "cni0"),
         ],
         unreadable: 0,
+        policy_rules: false,
     };
     let mut all = Vec::new();
     for number in 0..2u32 {
@@ -76,6 +77,7 @@ fn node() -> Vec<Namespace> {
                 route("default", Some("fd00:244:1::1"), "eth0"),
             ],
             unreadable: 0,
+            policy_rules: false,
         });
     }
     all.insert(0, host);
@@ -139,6 +141,19 @@ fn a_pod_has_a_default_route_for_each_family_that_it_speaks() {
         all[1].routes.remove(2);
         all[1].links[0].addresses.remove(1);
     });
+    // A second network has addresses and no default route.
+    silent(|all| {
+        all[1].routes.remove(2);
+        all[1].links[0].addresses.remove(1);
+        let end =
+            Link { peer: other_end(HOST, 77), ..link(3, "net1", "veth", &["fd00:99::5", "192.168.7.5"]) };
+        all[1].links.push(end);
+    });
+    // The default route stands in a table of its own.
+    silent(|all| {
+        all[1].routes.clear();
+        all[1].policy_rules = true;
+    });
     // On the link, as point-to-point CNIs set it; and routes that could not all be read.
     silent(|all| {
         all[1].routes.clear();
@@ -183,6 +198,21 @@ fn the_node_knows_the_way_to_its_own_pods() {
     only("links.no_route_to_pod", |all| {
         routed(all);
         all[0].routes.retain(|r| r.destination != "10.244.1.2");
+    });
+    // Rules of the node name other tables: the route may stand there.
+    silent(|all| {
+        all[0].routes.remove(2);
+        all[0].policy_rules = true;
+    });
+    // A second network over a bridge that is only a switch for it, though the bridge has an address of its own.
+    silent(|all| {
+        all[0].links.push(link(5, "br1", "bridge", &["192.168.1.1"]));
+        all[0].links.push(Link {
+            peer: other_end(100, 3),
+            master: Some("br1".into()),
+            ..link(30, "veth30", "veth", &[])
+        });
+        all[1].links.push(Link { peer: other_end(HOST, 30), ..link(3, "net1", "veth", &["10.9.0.3"]) });
     });
     // Open vSwitch switches by itself; Cilium routes to its own device.
     silent(|all| {

@@ -168,4 +168,8 @@ pub struct Namespace {
     /// Netlink messages on it that could not be read: there may be more links or routes than are listed.
     #[serde(skip)]
     pub unreadable: u32,
+    /// Rules (ip rule) beside the kernel's own send packets to other tables or stop them: the routes above are not
+    /// all that count.
+    #[serde(skip)]
+    pub policy_rules: bool,
 }

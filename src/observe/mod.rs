@@ -16,6 +16,7 @@ mod namespace;
 mod neighbour;
 mod offload;
 mod peers;
+mod policy;
 #[cfg(test)]
 mod recorded;
 mod route;

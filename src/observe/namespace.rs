@@ -38,6 +38,20 @@ pub(super) struct RawNamespace {
     /// This namespace's ids of others → their inodes.
     pub(super) ids: BTreeMap<i32, u64>,
     pub(super) unreadable: u32,
+    pub(super) policy_rules: bool,
+}
+
+impl RawNamespace {
+    /// Whether there is a default route for each family that it has an address of.
+    fn has_default_routes(&self) -> bool {
+        let has = |six| self.routes.iter().any(|r| r.destination == "default" && r.ipv6 == six);
+        let leads_out = |address: IpAddr| match address {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        let held = |six| self.addresses.iter().any(|(_, a, _)| a.is_ipv6() == six && leads_out(*a));
+        [false, true].into_iter().all(|six| has(six) || !held(six))
+    }
 }
 
 /// What one namespace says of itself, not yet joined to what others say.
@@ -127,6 +141,10 @@ fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<R
     };
     raw.routes = routes.items;
     raw.unreadable += routes.unreadable;
+    // Of most pods nothing hangs on it: their main table has all that their rules ask for.
+    if raw.links.len() > 2 || !raw.has_default_routes() {
+        raw.policy_rules = super::policy::has_policy(netlink)?;
+    }
     super::wireguard::read_endpoints(&mut raw);
     super::egress::find_underlays(netlink, &mut raw);
     super::offload::read_offloads(netlink.descriptor(), &mut raw);

@@ -70,6 +70,7 @@ fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>)
         links,
         routes: raw.routes.iter().map(route).collect(),
         unreadable: raw.unreadable,
+        policy_rules: raw.policy_rules,
     }
 }
 

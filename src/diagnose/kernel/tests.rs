@@ -62,6 +62,7 @@ fn node() -> (Namespace, KernelState) {
             route("10.244.2.0/24", Some("10.244.2.0"), "flannel.1"),
         ],
         unreadable: 0,
+        policy_rules: false,
     };
     (namespace, healthy("host"))
 }
