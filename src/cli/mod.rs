@@ -8,6 +8,8 @@ mod extcap;
 mod failure;
 mod ipam;
 mod links;
+#[cfg(test)]
+mod links_recorded;
 mod logs;
 mod manual;
 mod mtu;

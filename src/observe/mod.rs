@@ -29,6 +29,12 @@ mod tunnel;
 mod wire;
 mod wireguard;
 
+/// The recorded node and two of its pods, for tests of what comes after.
+#[cfg(test)]
+pub(crate) fn recorded_namespaces() -> Vec<crate::facts::Namespace> {
+    recorded::joined()
+}
+
 pub use cni_config::{parse_cni, read_cni_config};
 pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};

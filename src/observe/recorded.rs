@@ -1,6 +1,7 @@
 //! Recorded dumps of three namespaces, with the `ip -j` of the same moment as the judge; and the same bytes
 //! damaged. Where they come from: tests/fixtures/netlink/README.md.
 
+use super::ObserveError;
 use super::egress::RawUnderlay;
 use super::link::{RawLink, parse_address, parse_link};
 use super::namespace::RawNamespace;
@@ -180,7 +181,7 @@ fn counters_are_read_when_they_are_asked_for() {
 }
 
 /// The three namespaces as they were: inodes of namespaces.txt, ids of nsid.bin.
-fn joined() -> Vec<Namespace> {
+pub(super) fn joined() -> Vec<Namespace> {
     let raw = |inode, dump, ids: &[(i32, u64)]| {
         Ok(RawNamespace {
             inode,
@@ -191,8 +192,20 @@ fn joined() -> Vec<Namespace> {
         })
     };
     let node = 4_026_532_241;
+    let with_endpoints = |read: Result<RawNamespace, ObserveError>| {
+        read.map(|mut namespace| {
+            let device = namespace.links.iter_mut().find(|l| l.name == "wg0");
+            let found = Messages(recorded!("genl-wireguard-get-device-wg0.bin"))
+                .filter(|m| m.kind != DONE)
+                .filter_map(|m| super::wireguard::endpoints(m.payload))
+                .flatten()
+                .collect();
+            device.unwrap().tunnel.as_mut().unwrap().set_wireguard(found);
+            namespace
+        })
+    };
     let raw = [
-        ("node", raw(node, NODE, &[(1, 4_026_532_436), (2, 4_026_532_501)])),
+        ("node", with_endpoints(raw(node, NODE, &[(1, 4_026_532_436), (2, 4_026_532_501)]))),
         ("p1", raw(4_026_532_436, POD1, &[(0, node)])),
         ("p2", raw(4_026_532_501, POD2, &[(0, node)])),
     ];

@@ -114,7 +114,7 @@ fn family_id(payload: &[u8]) -> Option<u16> {
 }
 
 /// The endpoints of a device's peers, of those that have one.
-fn endpoints(payload: &[u8]) -> Option<Vec<IpAddr>> {
+pub(super) fn endpoints(payload: &[u8]) -> Option<Vec<IpAddr>> {
     let mut found = Vec::new();
     for peers in attributes(payload, HEADER).filter(|a| a.kind() == PEERS) {
         for peer in attributes(peers.value(), 0) {
