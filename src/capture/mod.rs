@@ -43,7 +43,7 @@ pub use keeper::{Ended, Files, Role, split};
 pub use lines::{Stamp, View};
 pub use open::{Place, Point, Settings, Wish, find_interfaces, find_macs, open_points};
 pub use output::{Output, Seen};
-pub use privileges::drop_privileges;
+pub use privileges::{ask_for_share, drop_privileges};
 pub use ring::{FileFacts, Ring, Supply};
 pub use ring_files::RingFiles;
 pub use room::{Leave, Room};

@@ -386,3 +386,57 @@ fn describe(point: &Point) -> InterfaceDescription {
         comment: comment(point),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ring::{FileFacts, Supply};
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Result, Seek};
+    use std::sync::mpsc::{Sender, channel};
+
+    /// Files without a name, handed to the test as well.
+    #[derive(Debug)]
+    struct Files(Sender<File>);
+
+    impl Supply for Files {
+        fn next(&mut self, _: Option<FileFacts>) -> Result<(File, String)> {
+            let file = tempfile::tempfile()?;
+            self.0.send(file.try_clone()?).unwrap();
+            Ok((file, "name".to_owned()))
+        }
+        fn end(&mut self, _: FileFacts) {}
+    }
+
+    #[test]
+    fn each_file_of_a_ring_has_the_names_and_the_comments_beside_its_packets() {
+        let (sender, files) = channel();
+        let names = vec![([10, 244, 1, 5].into(), "default/web-0".to_owned())];
+        let ring = Ring::new(Box::new(Files(sender)), 4096, None);
+        let mut output = Output::ring(ring).unwrap().naming(names);
+        let (stop, _hold) = nix::unistd::pipe().unwrap();
+        let halt = Halt { stop: stop.as_fd(), deadline: None };
+        output.begin(&[], halt).unwrap();
+        if let Format::Pcapng(remarks) = &mut output.format {
+            remarks.begin([(1, Some(100))].into_iter());
+        }
+        for time_ns in 1..=40 {
+            output.packet(&Packet { point: 0, time_ns, wire_len: 200, data: &[0; 200] }, halt).unwrap();
+        }
+        output.end(&[], halt).unwrap();
+        let mut packets = 0;
+        let all: Vec<File> = files.try_iter().collect();
+        assert!(all.len() > 2, "{}", all.len());
+        for mut file in all {
+            let mut bytes = Vec::new();
+            file.rewind().unwrap();
+            file.read_to_end(&mut bytes).unwrap();
+            let count = |words: &str| bytes.windows(words.len()).filter(|w| *w == words.as_bytes()).count();
+            assert_eq!(count("default/web-0"), 1);
+            let comments = count("larger than the link MTU of 100 bytes");
+            assert!(comments > 0);
+            packets += comments;
+        }
+        assert_eq!(packets, 40);
+    }
+}

@@ -21,6 +21,21 @@ pub(super) fn keep_for_files() -> Result<(), CapsError> {
     keep(&[Capability::CAP_CHOWN, Capability::CAP_DAC_OVERRIDE, Capability::CAP_FOWNER])
 }
 
+/// Gives the calling thread the share of the CPU that as many processes would have as there are `points`: on a
+/// busy node one process that reads all of them would otherwise have less time than so many tcpdumps, and lose
+/// packets that they do not. Counted from the niceness it was started with. Best effort: it takes CAP_SYS_NICE.
+pub fn ask_for_share(points: usize) {
+    let _ = rustix::process::nice(-steps(points));
+}
+
+/// Steps of niceness that weigh as much as so many processes: one is a factor of 1.25 (kernel/sched/core.c,
+/// `sched_prio_to_weight`). At most ten, which is a factor of nine.
+fn steps(points: usize) -> i32 {
+    // Powers of 1.25, rounded to whole processes.
+    const PROCESSES: [usize; 10] = [2, 2, 2, 3, 3, 4, 5, 6, 7, 9];
+    i32::try_from(PROCESSES.iter().filter(|&&n| n <= points).count()).unwrap_or(0)
+}
+
 fn keep(wanted: &[Capability]) -> Result<(), CapsError> {
     // The bounding set needs CAP_SETPCAP and the ambient set Linux 4.3; with the inheritable set empty and
     // no_new_privs set, neither can give anything back.
@@ -50,6 +65,12 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn so_many_points_weigh_as_so_many_processes() {
+        let given: Vec<_> = [0, 1, 2, 3, 4, 8, 9, 250].map(|points| (points, steps(points))).into();
+        assert_eq!(given, [(0, 0), (1, 0), (2, 3), (3, 5), (4, 6), (8, 9), (9, 10), (250, 10)]);
     }
 
     #[test]

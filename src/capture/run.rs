@@ -90,7 +90,7 @@ pub fn run(
     let start = Instant::now();
     let deadline = limits.duration.and_then(|d| start.checked_add(d));
     let mut run = Loop {
-        order: (points.len() > 1).then(Order::default),
+        order: (points.len() > 1).then(|| Order::new(points.len())),
         halt: Halt { stop, deadline },
         idle: Vec::new(),
         left: limits.count.unwrap_or(u64::MAX),
@@ -289,9 +289,7 @@ impl Loop<'_> {
         let watched = PollFd::new(stream.unwrap_or(self.halt.stop), PollFlags::empty());
         // A handle whose interface has gone is always in error: polled, it would never let us wait.
         let ending = points.iter().any(|p| p.ending.is_some());
-        let open = points
-            .iter()
-            .filter(|p| p.facts.ended.is_none() && p.ending.is_none() && p.away.is_none() && !more);
+        let open = points.iter().filter(|p| is_polled(p) && !more);
         // In a flood there is nothing to wait for and nothing to gather: no allocation then.
         let mut few = [stop.clone(), watched.clone()];
         let mut all = Vec::new();
@@ -335,19 +333,26 @@ impl Loop<'_> {
         }
     }
 
-    /// Takes a batch from every handle.
+    /// Whether the kernel has just said that a point has nothing.
+    fn is_idle(&self, number: usize) -> bool {
+        self.idle.get(number).copied().unwrap_or(false)
+    }
+
+    /// Takes a batch from every handle that may have something.
     fn look(&mut self, points: &mut [Point], output: &mut Output) -> Result<Turn, SinkError> {
         let mut turn = Turn { any: false, more: false };
         for (number, point) in points.iter_mut().enumerate() {
-            if point.facts.ended.is_some() || point.away.is_some() || self.left == 0 {
-                continue;
-            }
-            let taken = self.take(number, point, output)?;
+            let asked = point.facts.ended.is_none() && point.away.is_none() && self.left > 0;
+            let taken = if asked && !self.is_idle(number) { self.take(number, point, output)? } else { 0 };
             turn.any |= taken > 0;
             turn.more |= taken >= BATCH;
+            if let Some(order) = &mut self.order {
+                order.set_behind(number, taken >= BATCH);
+            }
         }
-        if self.order.as_ref().is_some_and(Order::is_full) {
-            self.release(points, output, u64::MAX)?;
+        // Order gives way to memory: the oldest go.
+        if let Some(half) = self.order.as_ref().filter(|o| o.is_full()).map(Order::half) {
+            self.release(points, output, half)?;
         }
         Ok(turn)
     }
@@ -423,7 +428,7 @@ impl Loop<'_> {
 
 /// Whether its handle is waited on: one whose interface has gone is always in error.
 fn is_polled(point: &Point) -> bool {
-    point.facts.ended.is_none() && point.ending.is_none()
+    point.facts.ended.is_none() && point.ending.is_none() && point.away.is_none()
 }
 
 enum Woken {

@@ -158,6 +158,7 @@ pub(super) fn run(args: &CaptureArgs, context: &mut Context) -> Result<Exit, Fai
     };
     let points = open_all(args, context, &sources, &mut settings, feeds_back(target))?;
     let output = open_output(args, target, ring, context)?.naming(names);
+    capture::ask_for_share(points.len());
     // From here on nothing is opened, and packets of strangers are read.
     capture::drop_privileges()
         .map_err(|e| Failure::stopped(format!("cannot give up privileges before reading packets: {e}")))?;
