@@ -332,6 +332,32 @@ fn a_point_that_is_not_there_is_an_error_or_a_note_when_others_are() {
 }
 
 #[test]
+fn with_the_node_itself_everybodys_packets_are_wanted_at_its_points_and_a_veth_still_names_its_pod() {
+    let cluster = Cluster::new(4);
+    let folder = tempfile::tempdir().unwrap();
+    for (name, first) in [("before", true), ("after", false)] {
+        let file = folder.path().join(name);
+        let mut command = nsprobe();
+        let mut sources = vec![cluster.a.source(), "host".to_owned()];
+        if first {
+            sources.reverse();
+        }
+        command.arg("capture").args(sources).arg("--host-root").arg(cluster.root.path());
+        command.args(["--point", "veth,bridge", "-w", file.to_str().unwrap(), "--", "icmp"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("the file's header", || size(&file) > 0);
+        // Of the pod that was not named.
+        cluster.ping(&cluster.b, "-c 2 -i 0.1 -W 5");
+        assert_code(&end(child), 0);
+        let peer = format!("veth5 (peer of {} eth0)", cluster.label(&cluster.a));
+        let facts = capinfos(&file);
+        assert!(facts.contains(&peer), "{facts}");
+        let wanted = [("bridge cni0".to_owned(), 4), ("veth6 (of a pod)".to_owned(), 4)];
+        assert_eq!(counts(&file), wanted.into(), "the node {name} the pod");
+    }
+}
+
+#[test]
 fn bad_words_are_refused_with_the_reason() {
     for (arguments, code, said) in [
         (&["--port", "http"][..], 2, "a number from 1 to 65535"),

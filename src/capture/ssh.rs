@@ -19,8 +19,9 @@ impl SshConnection {
         let mut words = text.split_ascii_whitespace();
         let mut end = || {
             // A link-local address carries its zone, which no filter takes.
-            let address = words.next()?.split('%').next()?.parse().ok()?;
-            Some((address, words.next()?.parse().ok()?))
+            let address: IpAddr = words.next()?.split('%').next()?.parse().ok()?;
+            // What is IPv4 on the wire is IPv4 in a filter.
+            Some((address.to_canonical(), words.next()?.parse().ok()?))
         };
         let connection = Self { client: end()?, server: end()? };
         words.next().is_none().then_some(connection)
@@ -90,6 +91,8 @@ mod tests {
     fn a_zone_is_left_out_and_rubbish_is_refused() {
         let connection = SshConnection::parse("fe80::1%eth0 5 fe80::2%eth0 22").unwrap();
         assert_eq!(connection.client.0, "fe80::1".parse::<IpAddr>().unwrap());
+        let mapped = SshConnection::parse("::ffff:192.0.2.1 5 ::ffff:192.0.2.2 22").unwrap();
+        assert!(mapped.exclusion().contains("host 192.0.2.1 and"), "{}", mapped.exclusion());
         for wrong in
             ["", "1.2.3.4 5 6.7.8.9", "1.2.3.4 5 6.7.8.9 22 1", "a 1 b 2", "1.2.3.4 99999 6.7.8.9 22"]
         {

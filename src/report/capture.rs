@@ -35,7 +35,13 @@ pub fn render_capture(paint: Paint, report: &CaptureReport) -> String {
         (0, false) => paint.yellow("drops unknown"),
         (n, _) => paint.yellow(&format!("{n} dropped by the kernel")),
     };
-    let into = report.files.iter().map(|f| format!(" into {}", sanitize(f))).collect::<String>();
+    let into = match report.files.as_slice() {
+        [] => String::new(),
+        [one] => format!(" into {}", sanitize(one)),
+        [first, .., last] => {
+            format!(" into {} files, {} to {},", report.files.len(), sanitize(first), sanitize(last))
+        }
+    };
     let packets = paint.bold(&packets(report.packets));
     let _ = writeln!(text, "{packets}{into} in {}, {drops}", duration_ms(report.elapsed_ms));
     // Of many points those that saw something; of a few each.
@@ -93,6 +99,10 @@ mod tests {
             "3 packets into a.pcapng in 1.5 s, drops unknown\n\
              default/web-0 eth0: 3 packets captured, unknown received by filter, unknown dropped by kernel\n"
         );
+        // However many files a ring has, they are named in one line.
+        let ring = CaptureReport { files: (1..=300).map(|n| format!("r_{n:05}")).collect(), ..report };
+        let text = render_capture(Paint::new(false), &ring);
+        assert!(text.starts_with("3 packets into 300 files, r_00001 to r_00300, in 1.5 s, drops"), "{text}");
     }
 
     #[test]

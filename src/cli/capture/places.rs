@@ -213,10 +213,17 @@ fn find_points(
         let mac_of = |name: &String| macs.iter().find(|(n, _)| n == name).map(|(_, mac)| *mac);
         for point in all.into_iter().filter(|p| asked.kinds.contains(&p.kind)) {
             match passing.iter_mut().find(|p| p.point.interface == point.interface) {
-                Some(same) => match (&mut same.addresses, &addresses) {
-                    (Some(known), Some(more)) => known.extend(more),
-                    (known, _) => *known = None,
-                },
+                Some(same) => {
+                    match (&mut same.addresses, &addresses) {
+                        (Some(known), Some(more)) => known.extend(more),
+                        (known, _) => *known = None,
+                    }
+                    // The node knows a veth, its pod what is inside.
+                    if same.point.inside.is_none() && point.inside.is_some() {
+                        same.far_mac = point.inside.as_ref().and_then(mac_of);
+                        (same.point, same.subject) = (point, source.label.clone());
+                    }
+                }
                 None => passing.push(Passing {
                     far_mac: point.inside.as_ref().and_then(mac_of),
                     point,
@@ -266,11 +273,9 @@ fn wish(asked: &Asked<'_>, context: &Context, passing: Passing, ports: &[u16]) -
         _ => format!("{} {}", kind.name(), point.interface),
     };
     let label = sanitize(&label).into_owned();
-    let own = match addresses {
-        Some(own) if kind != PointKind::Veth && !asked.args.points.all_traffic => own,
-        _ => Vec::new(),
-    };
-    let limited = kind != PointKind::Veth && !asked.args.points.all_traffic;
+    // At a veth all is its pod's own; on the way of the node itself everybody's is meant.
+    let limited = addresses.is_some() && kind != PointKind::Veth && !asked.args.points.all_traffic;
+    let own = addresses.filter(|_| limited).unwrap_or_default();
     let mut text = asked.filter.to_owned();
     if own.len() > MOST_ADDRESSES {
         context.note(&format!(
@@ -282,7 +287,7 @@ fn wish(asked: &Asked<'_>, context: &Context, passing: Passing, ports: &[u16]) -
         let own = words.filter();
         let about = (kind == PointKind::Uplink).then(|| format!("{own} or {}", tunnel_errors(ports)));
         text = both(&about.unwrap_or(own), &text);
-    } else if limited && subject != "host" {
+    } else if limited {
         return Err(Failure::stopped(format!(
             "no address of {subject} is known to tell its traffic on {label}"
         ))
