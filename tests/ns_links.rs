@@ -14,7 +14,7 @@ use nsprobe::observe::{
 };
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Namespaces of one test, gone when it ends however it ends.
 struct Spaces {
@@ -245,6 +245,86 @@ fn peers_tunnels_and_routes_of_a_node_are_joined() {
     let alone = read(&s, &["p1"]);
     let there = link(&alone[0], "eth0").peer.clone().unwrap();
     assert_eq!((there.netns_inode, there.name, there.mtu_bytes), (None, None, None));
+}
+
+#[test]
+fn rules_beside_the_kernels_own_are_seen() {
+    let s = node();
+    assert!(read(&s, &["node", "p1", "p2"]).iter().all(|n| !n.policy_rules), "the kernel's own");
+    for family in ["-4", "-6"] {
+        let network = if family == "-4" { "10.244.0.0/16" } else { "fd00:244::/48" };
+        s.ip("node", &format!("{family} rule add to {network} lookup 77"));
+        assert!(read(&s, &["node"])[0].policy_rules, "{family}");
+        s.ip("node", &format!("{family} rule del to {network} lookup 77"));
+        assert!(!read(&s, &["node"])[0].policy_rules, "{family}");
+    }
+    // A pod without a default route in its main table is asked too, though it has few interfaces.
+    s.ip("p1", "rule add from 10.244.1.2 lookup 77");
+    let everything = ReadOptions { all_addresses: true, ..ReadOptions::default() };
+    let p1 = s.open("p1");
+    let policy = || read_namespaces(&[("p1", &p1)], everything).remove(0).1.unwrap().policy_rules;
+    assert!(!policy(), "its main table leads out");
+    s.ip("p1", "route del default");
+    assert!(policy());
+}
+
+#[test]
+fn what_comes_and_goes_while_it_is_read_costs_nothing_but_itself() {
+    let s = node();
+    let steady: Vec<String> = read(&s, &["node"])[0].links.iter().map(|l| l.name.clone()).collect();
+    let (node, pod) = (s.open("node"), s.open("p1"));
+    let going = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            let mut batch = String::new();
+            for number in 0..20 {
+                batch.push_str(&format!(
+                    "link add b{number} type veth peer name c{number}\nlink set b{number} up\nlink del b{number}\n"
+                ));
+            }
+            let file = std::env::temp_dir().join(format!("{}batch", s.prefix));
+            std::fs::write(&file, batch).unwrap();
+            let mut rounds = 0;
+            while going.load(Ordering::Relaxed) {
+                run("ip", &["-n", &s.full("node"), "-batch", file.to_str().unwrap()]);
+                rounds += 1;
+            }
+            std::fs::remove_file(&file).unwrap();
+            rounds
+        });
+        /// A test that fails here must not leave the other thread at it.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Relaxed);
+            }
+        }
+        let stop = Stop(&going);
+        let mut seen = 0;
+        for round in 0..300 {
+            if round == 100 {
+                // Its name goes; who holds it open still reads it.
+                run("ip", &["netns", "del", &s.full("p1")]);
+            }
+            for (subject, answer) in read_namespaces(&[("node", &node), ("p1", &pod)], ReadOptions::default())
+            {
+                match answer {
+                    Ok(namespace) if subject == "node" => {
+                        let has = |name: &String| namespace.links.iter().any(|l| l.name == *name);
+                        assert!(steady.iter().all(has), "{round}: {:?}", namespace.links);
+                        assert_eq!(namespace.unreadable, 0);
+                        seen += usize::from(namespace.links.len() > steady.len());
+                    }
+                    Ok(namespace) => assert_eq!(link(&namespace, "eth0").mtu_bytes, 1450),
+                    // Told, never half an answer.
+                    Err(ObserveError::Restless { .. }) if subject == "node" => {}
+                    Err(error) => panic!("{subject}: {error}"),
+                }
+            }
+        }
+        drop(stop);
+        assert!(changes.join().unwrap() > 0 && seen > 0, "nothing came while it was read");
+    });
 }
 
 #[test]
