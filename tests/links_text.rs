@@ -75,7 +75,7 @@ fn node(uplink: u32, pods: &[(&str, u32)]) -> Vec<Namespace> {
 
 fn shown(namespaces: Vec<Namespace>, width: usize, verbose: bool) -> String {
     let findings = check_links(&namespaces, HOST);
-    let view = LinksView { paint: Paint::new(false), width, verbose };
+    let view = LinksView { paint: Paint::new(false), width: Some(width), verbose };
     render_links(&LinksDocument { namespaces, new_pods: None, findings }, HOST, view)
 }
 

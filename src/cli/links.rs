@@ -150,7 +150,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     let report = LinksDocument { namespaces, new_pods: new_pods(&config), findings };
     let verbose = context.global.verbose;
     context.report("nsprobe.links/v1", &report, |out| {
-        render_links(&report, inode, LinksView { paint: out.paint, width: out.width.unwrap_or(80), verbose })
+        render_links(&report, inode, LinksView { paint: out.paint, width: out.width, verbose })
     })?;
     Ok(Exit::of(&report.findings))
 }

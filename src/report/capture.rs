@@ -62,7 +62,7 @@ pub fn render_capture(paint: Paint, report: &CaptureReport) -> String {
     if left > 0 {
         let _ = writeln!(text, "{left} more points: nothing passed the filter");
     }
-    text.push_str(&findings(paint, &report.findings));
+    text.push_str(&findings(paint, None, &report.findings));
     text
 }
 

@@ -102,10 +102,16 @@ pub struct IpamView {
 
 /// The verdict, what is wrong, then the ranges.
 pub fn render_ipam(document: &IpamDocument, state: &IpamState, view: IpamView, out: &Out) -> String {
-    render(document, state, view, out.paint)
+    render(document, state, view, out.paint, out.width)
 }
 
-fn render(document: &IpamDocument, state: &IpamState, view: IpamView, paint: Paint) -> String {
+fn render(
+    document: &IpamDocument,
+    state: &IpamState,
+    view: IpamView,
+    paint: Paint,
+    width: Option<usize>,
+) -> String {
     let mut text = String::new();
     let count = |severity| document.findings.iter().filter(|f| f.severity == severity).count();
     let (critical, warnings) = (count(Severity::Critical), count(Severity::Warning));
@@ -125,7 +131,7 @@ fn render(document: &IpamDocument, state: &IpamState, view: IpamView, paint: Pai
     let (worse, mild): (Vec<Finding>, Vec<Finding>) =
         document.findings.iter().cloned().partition(|f| f.severity > Severity::Info);
     if !worse.is_empty() {
-        let _ = write!(text, "\n{}", findings(paint, &worse));
+        let _ = write!(text, "\n{}", findings(paint, width, &worse));
     }
     if !state.networks.is_empty() {
         text.push('\n');
@@ -143,7 +149,7 @@ fn render(document: &IpamDocument, state: &IpamState, view: IpamView, paint: Pai
         state.networks.iter().for_each(|network| reservations(&mut text, network, paint));
     }
     if !mild.is_empty() {
-        let _ = write!(text, "\n{}", findings(paint, &mild));
+        let _ = write!(text, "\n{}", findings(paint, width, &mild));
     }
     text
 }

@@ -27,10 +27,16 @@ pub struct LinksDocument {
 pub struct LinksView {
     /// Escape sequences or none.
     pub paint: Paint,
-    /// Columns; lines are broken between hops where one would be longer.
-    pub width: usize,
+    /// Columns of the terminal: lines are broken between words and hops; without one chains keep to 80.
+    pub width: Option<usize>,
     /// Every pod by name, every link of the host, every route.
     pub verbose: bool,
+}
+
+impl LinksView {
+    fn columns(&self) -> usize {
+        self.width.unwrap_or(80)
+    }
 }
 
 /// The verdict, the findings, the chains, the host's own links.
@@ -41,7 +47,7 @@ pub fn render_links(report: &LinksDocument, host: u64, view: LinksView) -> Strin
     let mut text = verdict(report, pods.len(), view.paint);
     if !report.findings.is_empty() {
         text.push('\n');
-        text.push_str(&findings(view.paint, &report.findings));
+        text.push_str(&findings(view.paint, view.width, &report.findings));
     }
     // What a tunnel takes is said below the first picture it is in.
     let mut told = Vec::new();
@@ -250,7 +256,8 @@ fn render_chain(text: &mut String, chain: &Chain, view: LinksView) {
             Join::Tunnel => " ══ ",
         };
         let piece = format!("{} {}", sanitize(&hop.name), hop.mtu_bytes);
-        if line.chars().count() + joint.chars().count() + piece.chars().count() > view.width && place > 0 {
+        if line.chars().count() + joint.chars().count() + piece.chars().count() > view.columns() && place > 0
+        {
             flush(text, &mut line, &mut mark, view);
             line.push_str("    ");
             line.push_str(joint.trim_start());
@@ -271,7 +278,7 @@ fn flush(text: &mut String, line: &mut String, mark: &mut Option<(usize, String)
     line.clear();
     let Some((column, label)) = mark.take() else { return };
     let after = format!("{:column$}▲ {label}", "");
-    let shown = if after.chars().count() <= view.width {
+    let shown = if after.chars().count() <= view.columns() {
         after
     } else {
         format!("{:1$}{label} ▲", "", column.saturating_sub(label.chars().count() + 1))

@@ -101,7 +101,7 @@ pub fn render_mtu(out: &Out, report: &MtuReport, verbose: bool) -> String {
     let mut text = headline(out.paint, report);
     text.push_str(&picture(out, report));
     let _ = writeln!(text, "  {}", out.paint.dim(&numbers(report)));
-    let found = findings(out.paint, &report.findings);
+    let found = findings(out.paint, out.width, &report.findings);
     if !found.is_empty() {
         text.push('\n');
         text.push_str(&found);
@@ -303,7 +303,7 @@ pub fn render_change(out: &Out, before: &[MtuReport], now: &[MtuReport], verbose
             let _ = write!(text, "{time}  {}", headline(out.paint, now));
         }
         for finding in now.findings.iter().filter(|f| f.id == "mtu.flows_differ" && !changed) {
-            text.push_str(&findings(out.paint, std::slice::from_ref(finding)));
+            text.push_str(&findings(out.paint, out.width, std::slice::from_ref(finding)));
         }
     }
     text
@@ -343,7 +343,7 @@ pub fn render_comparison(out: &Out, reports: &[MtuReport], compared: &[Finding],
     }
     if !compared.is_empty() {
         text.push('\n');
-        text.push_str(&findings(out.paint, compared));
+        text.push_str(&findings(out.paint, out.width, compared));
     }
     for report in reports {
         text.push('\n');

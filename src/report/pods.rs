@@ -68,7 +68,7 @@ fn render(document: &PodsDocument, view: PodsView, paint: Paint, width: Option<u
     }
     if !document.findings.is_empty() {
         text.push('\n');
-        text.push_str(&findings(paint, &document.findings));
+        text.push_str(&findings(paint, width, &document.findings));
     }
     text
 }

@@ -35,23 +35,21 @@ pub fn duration_ms(ms: f64) -> String {
     }
 }
 
-/// Findings, worst first: summary, evidence, fix.
-pub fn findings(paint: Paint, findings: &[Finding]) -> String {
+/// Findings, worst first: summary, evidence, fix. On a terminal of `width` columns lines are broken between words,
+/// each under its own beginning; a pipe gets whole lines.
+pub fn findings(paint: Paint, width: Option<usize>, findings: &[Finding]) -> String {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|f| std::cmp::Reverse(f.severity));
     let mut text = String::new();
     for finding in sorted {
-        let mark = match finding.severity {
-            Severity::Critical => paint.red("critical"),
-            Severity::Warning => paint.yellow("warning"),
-            Severity::Info => paint.dim("info"),
+        let (word, mark) = match finding.severity {
+            Severity::Critical => ("critical", paint.red("critical")),
+            Severity::Warning => ("warning", paint.yellow("warning")),
+            Severity::Info => ("info", paint.dim("info")),
         };
-        let _ = writeln!(
-            text,
-            "{mark}: {} {}",
-            sanitize(&finding.summary),
-            paint.dim(&format!("[{}, {}]", finding.id, sanitize(&finding.subject)))
-        );
+        let _ = write!(text, "{mark}: ");
+        let subject = format!("[{}, {}]", finding.id, sanitize(&finding.subject));
+        broken(&mut text, width, word.len() + 2, paint, &sanitize(&finding.summary), &subject);
         for evidence in &finding.evidence {
             let value = match &evidence.value {
                 serde_json::Value::String(s) => sanitize(s).into_owned(),
@@ -59,18 +57,51 @@ pub fn findings(paint: Paint, findings: &[Finding]) -> String {
                 other => other.to_string(),
             };
             let unit = evidence.unit.as_deref().map(|u| format!(" {u}")).unwrap_or_default();
-            let _ = writeln!(
-                text,
-                "  seen  {}: {value}{unit} {}",
-                sanitize(&evidence.what),
-                paint.dim(&format!("({})", sanitize(&evidence.source)))
-            );
+            let seen = format!("{}: {value}{unit}", sanitize(&evidence.what));
+            text.push_str("  seen  ");
+            broken(&mut text, width, INDENT, paint, &seen, &format!("({})", sanitize(&evidence.source)));
         }
-        if !finding.fix.is_empty() {
-            let _ = writeln!(text, "  fix   {}", sanitize(&finding.fix).replace("\\n", "\n        "));
+        for (at, line) in finding.fix.lines().enumerate() {
+            text.push_str(if at == 0 { "  fix   " } else { "        " });
+            broken(&mut text, width, INDENT, paint, &sanitize(line), "");
         }
     }
     text
+}
+
+/// Columns before evidence and fix.
+const INDENT: usize = 8;
+
+/// Puts words, and dimmed ones after them, behind `indent` columns that are there already, and ends the line.
+fn broken(text: &mut String, width: Option<usize>, indent: usize, paint: Paint, words: &str, dimmed: &str) {
+    let Some(width) = width else {
+        text.push_str(words);
+        if !dimmed.is_empty() {
+            let _ = write!(text, " {}", paint.dim(dimmed));
+        }
+        text.push('\n');
+        return;
+    };
+    let mut used = indent;
+    let plain = words.split(' ').map(|word| (word, false));
+    let all = plain.chain(dimmed.split(' ').filter(|word| !word.is_empty()).map(|word| (word, true)));
+    for (at, (word, dim)) in all.enumerate() {
+        let length = word.chars().count();
+        if at > 0 && used + 1 + length > width {
+            let _ = write!(text, "\n{:indent$}", "");
+            used = indent;
+        } else if at > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        if dim {
+            text.push_str(&paint.dim(word));
+        } else {
+            text.push_str(word);
+        }
+        used += length;
+    }
+    text.push('\n');
 }
 
 #[cfg(test)]
@@ -81,5 +112,36 @@ mod tests {
     fn escapes_from_a_pod_never_reach_the_terminal() {
         assert_eq!(sanitize("web-0"), "web-0");
         assert_eq!(sanitize("a\x1b[31mb\r\nc\u{202e}d\u{9b}"), "a\\u{1b}[31mb\\r\\nc\\u{202e}d\\u{9b}");
+    }
+
+    fn one() -> Finding {
+        Finding {
+            id: "links.veth_mtu_mismatch",
+            severity: Severity::Warning,
+            subject: "default/web-0".into(),
+            summary: "eth0 has MTU 1500, its other end 1450".into(),
+            evidence: vec![crate::facts::Evidence::new("MTU of eth0", 1500, "bytes", "netlink RTM_GETLINK")],
+            fix: "give both ends the same MTU\nthen recreate the pod".into(),
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_lines_broken_between_words_and_a_pipe_whole_ones() {
+        let narrow = findings(Paint::new(false), Some(40), &[one()]);
+        assert_eq!(
+            narrow,
+            "warning: eth0 has MTU 1500, its other\n         end 1450\n         [links.veth_mtu_mismatch,\n         default/web-0]\n  \
+             seen  MTU of eth0: 1500 bytes (netlink\n        RTM_GETLINK)\n  fix   give both ends the same MTU\n        \
+             then recreate the pod\n"
+        );
+        let painted = findings(Paint::new(true), Some(40), &[one()]);
+        assert_eq!(painted.lines().count(), narrow.lines().count(), "colours take no columns");
+        let whole = findings(Paint::new(false), None, &[one()]);
+        assert_eq!(
+            whole,
+            "warning: eth0 has MTU 1500, its other end 1450 [links.veth_mtu_mismatch, default/web-0]\n  \
+             seen  MTU of eth0: 1500 bytes (netlink RTM_GETLINK)\n  fix   give both ends the same MTU\n        \
+             then recreate the pod\n"
+        );
     }
 }

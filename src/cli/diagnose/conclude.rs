@@ -51,7 +51,7 @@ pub(super) struct Collected {
     pub(super) more_peers: usize,
 }
 
-const LATE: &str = "it did not end before the deadline";
+const LATE: &str = "it did not end in time";
 
 /// Checks and findings, in no order yet.
 #[derive(Default)]

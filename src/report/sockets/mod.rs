@@ -48,7 +48,7 @@ pub fn render_sockets(report: &SocketsDocument, measured: &[Vec<MeasuredPath>], 
     let mut text = verdict(report, view.paint);
     if !report.findings.is_empty() {
         text.push('\n');
-        text.push_str(&findings(view.paint, &report.findings));
+        text.push_str(&findings(view.paint, view.width, &report.findings));
     }
     let none = Vec::new();
     for (namespace, paths) in report.namespaces.iter().zip(measured.iter().chain(std::iter::repeat(&none))) {
