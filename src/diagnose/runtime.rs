@@ -8,7 +8,7 @@ pub const HUNG: Rule = Rule {
     id: "runtime.hung",
     severity: Severity::Warning,
     meaning: "The container runtime accepts connections and does not answer: pods keep running, nothing new starts.",
-    fix: "Look at its processes (state D, stopped, out of memory) and its log, then restart it; running pods survive a restart.",
+    fix: "Look at its processes (ps -eo pid,stat,wchan:20,args: state D hangs on a disk, T is stopped) and its log (journalctl -u containerd, crio or k3s), then restart it; running pods survive a restart.",
 };
 
 /// The socket is there and nobody listens.
@@ -16,7 +16,7 @@ pub const DEAD: Rule = Rule {
     id: "runtime.dead",
     severity: Severity::Warning,
     meaning: "The container runtime's socket is there and nobody listens: the runtime is not running.",
-    fix: "Start it and read why it ended; running pods survive.",
+    fix: "Read why it ended (journalctl -u containerd, crio or k3s) and start it (systemctl start); running pods go on meanwhile.",
 };
 
 /// It answered with an error or garbage.

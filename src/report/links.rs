@@ -88,6 +88,7 @@ fn verdict(report: &LinksDocument, pods: usize, paint: Paint) -> String {
     {
         match count(severity) {
             0 => {}
+            n if n > 1 && severity == Severity::Warning => told.push(format!("{n} warnings")),
             n => told.push(format!("{n} {name}")),
         }
     }
