@@ -271,22 +271,25 @@ fn rules_beside_the_kernels_own_are_seen() {
 #[test]
 fn what_comes_and_goes_while_it_is_read_costs_nothing_but_itself() {
     let s = node();
+    // Enough that a dump takes many datagrams, between which it can be interrupted.
+    let file = std::env::temp_dir().join(format!("{}batch", s.prefix));
+    let batch = |lines: String| {
+        std::fs::write(&file, lines).unwrap();
+        run("ip", &["-n", &s.full("node"), "-batch", file.to_str().unwrap()]);
+    };
+    batch((0..100).map(|n| format!("link add s{n} type veth peer name t{n}\n")).collect());
     let steady: Vec<String> = read(&s, &["node"])[0].links.iter().map(|l| l.name.clone()).collect();
     let (node, pod) = (s.open("node"), s.open("p1"));
     let going = AtomicBool::new(true);
     std::thread::scope(|scope| {
         let changes = scope.spawn(|| {
-            let mut batch = String::new();
-            for number in 0..20 {
-                batch.push_str(&format!(
-                    "link add b{number} type veth peer name c{number}\nlink set b{number} up\nlink del b{number}\n"
-                ));
-            }
-            let file = std::env::temp_dir().join(format!("{}batch", s.prefix));
-            std::fs::write(&file, batch).unwrap();
             let mut rounds = 0;
             while going.load(Ordering::Relaxed) {
-                run("ip", &["-n", &s.full("node"), "-batch", file.to_str().unwrap()]);
+                batch(
+                    (0..9)
+                        .map(|n| format!("link add b{n} type veth peer name c{n}\nlink del b{n}\n"))
+                        .collect(),
+                );
                 rounds += 1;
             }
             std::fs::remove_file(&file).unwrap();
