@@ -3,14 +3,13 @@
 //! Overlays rarely name a remote on the device. flannel and Calico give VXLAN theirs through the forwarding
 //! database (`bridge fdb`), IPIP through the gateways of the routes into it, WireGuard has a peer's endpoint.
 //!
-//! Source: linux/neighbour.h (struct ndmsg, NDA_DST); kernel net/core/rtnetlink.c `rtnl_fdb_dump`,
-//! drivers/net/vxlan/vxlan_core.c `vxlan_xmit_one` (the bound device limits the lookup).
+//! Source: kernel drivers/net/vxlan/vxlan_core.c `vxlan_xmit_one` (the bound device limits the lookup).
 
+use super::forwarding::parse_entry;
 use super::link::RawLink;
 use super::namespace::RawNamespace;
 use super::route::{RawWay, parse_way};
 use super::socket::Netlink;
-use super::wire::{attributes, field};
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteAttribute;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -139,19 +138,7 @@ fn forwarding(netlink: &mut Netlink, index: u32) -> Vec<IpAddr> {
 
 /// The destination of one RTM_NEWNEIGH message of AF_BRIDGE, when it is of that VXLAN and has one.
 pub(super) fn parse_forwarding(payload: &[u8], index: u32) -> Option<IpAddr> {
-    /// struct ndmsg.
-    const HEADER: usize = 12;
-    /// NDA_DST.
-    const DESTINATION: u16 = 1;
-    if u32::from_ne_bytes(field(payload, 4)?) != index {
-        return None;
-    }
-    let destination = attributes(payload, HEADER).find(|a| a.kind() == DESTINATION)?;
-    match destination.value() {
-        v4 if v4.len() == 4 => Some(IpAddr::from(field::<4>(v4, 0)?)),
-        v6 if v6.len() == 16 => Some(IpAddr::from(field::<16>(v6, 0)?)),
-        _ => None,
-    }
+    parse_entry(payload).filter(|entry| entry.interface == index)?.remote
 }
 
 #[cfg(test)]

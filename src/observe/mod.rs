@@ -8,6 +8,7 @@ mod cni_config;
 mod counters;
 mod egress;
 mod error;
+mod forwarding;
 pub mod ipam;
 mod kernel;
 mod link;

@@ -6,6 +6,7 @@
 //! Source: netlink(7), linux/netlink.h.
 
 use netlink_packet_core::{NlaBuffer, NlasIterator};
+use std::net::IpAddr;
 
 /// struct nlmsghdr.
 const HEADER: usize = 16;
@@ -58,6 +59,15 @@ impl<'a> Iterator for Messages<'a> {
 /// `N` bytes at `at`.
 pub(super) fn field<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..)?.first_chunk().copied()
+}
+
+/// An IPv4 or IPv6 address, which its length tells.
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => field::<4>(bytes, 0).map(IpAddr::from),
+        16 => field::<16>(bytes, 0).map(IpAddr::from),
+        _ => None,
+    }
 }
 
 /// The attributes behind a fixed header of `header` bytes; ends at the first that does not fit.

@@ -1,8 +1,9 @@
 //! Neighbours, forwarding entries of VXLANs, remembered path MTUs, classifiers: dumps over netlink.
 
 use super::super::ObserveError;
+use super::super::forwarding::parse_entry;
 use super::super::socket::Netlink;
-use super::super::wire::{attributes, field};
+use super::super::wire::{address, attributes, field};
 use super::Names;
 use crate::facts::{ForwardingEntry, NeighbourEntry, NeighbourState, RememberedMtu};
 use netlink_packet_route::neighbour::NeighbourMessage;
@@ -65,14 +66,6 @@ pub(super) fn parse_neighbour(payload: &[u8], names: &Names) -> Option<Vec<Neigh
     Some(found.then_some(entry).into_iter().collect())
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => field::<4>(bytes, 0).map(IpAddr::from),
-        16 => field::<16>(bytes, 0).map(IpAddr::from),
-        _ => None,
-    }
-}
-
 pub(super) fn forwarding(netlink: &mut Netlink, names: &Names) -> Result<Vec<ForwardingEntry>, ObserveError> {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
@@ -83,23 +76,12 @@ pub(super) fn forwarding(netlink: &mut Netlink, names: &Names) -> Result<Vec<For
 
 /// One entry of `bridge fdb` that a VXLAN has; an empty list for those of bridges and physical interfaces.
 pub(super) fn parse_forwarding(payload: &[u8], names: &Names) -> Option<Vec<ForwardingEntry>> {
-    /// NTF_SELF: the device's own table, not that of the bridge it is a port of.
-    const SELF: u8 = 0x02;
-    let index = u32::from_ne_bytes(field(payload, 4)?);
-    let [flags] = field(payload, 10)?;
-    let (mut mac, mut remote) = (None, None);
-    for attribute in attributes(payload, NDMSG) {
-        match attribute.kind() {
-            nda::LLADDR => mac = attribute.value().try_into().ok(),
-            nda::DST => remote = address(attribute.value()),
-            _ => {}
-        }
-    }
-    if flags & SELF == 0 || remote.is_none() {
+    let entry = parse_entry(payload)?;
+    if !entry.own || entry.remote.is_none() {
         return Some(Vec::new());
     }
-    let entry = ForwardingEntry { interface: names.get(&index)?.clone(), mac: mac?, remote };
-    Some(vec![entry])
+    let interface = names.get(&entry.interface)?.clone();
+    Some(vec![ForwardingEntry { interface, mac: entry.mac?, remote: entry.remote }])
 }
 
 /// Path MTUs that PTBs have left behind, IPv4 then IPv6. The kernel lists one once another packet has used it
