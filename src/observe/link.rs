@@ -2,7 +2,7 @@
 
 use super::tunnel::RawTunnel;
 use super::wire::{attributes, field};
-use crate::facts::{Counters, Offloads};
+use crate::facts::{Counters, InterfaceSettings, Offloads};
 use netlink_packet_core::{Parseable, ParseableParametrized};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
@@ -22,6 +22,7 @@ mod ifla {
     pub(super) const OPERSTATE: u16 = 16;
     pub(super) const LINKINFO: u16 = 18;
     pub(super) const STATS64: u16 = 23;
+    pub(super) const AF_SPEC: u16 = 26;
     pub(super) const LINK_NETNSID: u16 = 37;
     pub(super) const INFO_KIND: u16 = 1;
 }
@@ -46,6 +47,8 @@ pub(super) struct RawLink {
     pub(super) link_netnsid: Option<i32>,
     pub(super) tunnel: Option<RawTunnel>,
     pub(super) counters: Option<Counters>,
+    /// Its sysctls, read along with its counters.
+    pub(super) settings: InterfaceSettings,
     pub(super) offloads: Option<Offloads>,
 }
 
@@ -73,6 +76,12 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
     let mut mtu = None;
     for attribute in attributes(payload, HEADER) {
         let wanted = match attribute.kind() {
+            ifla::AF_SPEC => {
+                if counters {
+                    link.settings = interface_settings(attribute.value());
+                }
+                false
+            }
             ifla::STATS64 => counters,
             ifla::IFNAME | ifla::MTU | ifla::LINK | ifla::MASTER => true,
             ifla::OPERSTATE | ifla::LINKINFO | ifla::LINK_NETNSID => true,
@@ -109,6 +118,30 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
     }
     link.mtu = mtu?;
     Some(link)
+}
+
+/// The sysctls of an interface that IFLA_AF_SPEC carries for each family: arrays in the order of their numbers,
+/// at three files an interface much cheaper than /proc/sys.
+///
+/// Source: linux/ip.h `IPV4_DEVCONF_*` (from 1), linux/ipv6.h `DEVCONF_*` (from 0).
+fn interface_settings(families: &[u8]) -> InterfaceSettings {
+    const INET: u16 = 2;
+    const IFLA_INET_CONF: u16 = 1;
+    const FORWARDING: usize = 0;
+    const RP_FILTER: usize = 7;
+    const INET6: u16 = 10;
+    const IFLA_INET6_CONF: u16 = 2;
+    const FORWARDING_V6: usize = 0;
+    let value = |family, conf, number: usize| {
+        let family = attributes(families, 0).find(|a| a.kind() == family)?;
+        let conf = attributes(family.value(), 0).find(|a| a.kind() == conf)?;
+        field(conf.value(), 4 * number).map(u32::from_ne_bytes)
+    };
+    InterfaceSettings {
+        forwarding: value(INET, IFLA_INET_CONF, FORWARDING).map(|v| v != 0),
+        forwarding_v6: value(INET6, IFLA_INET6_CONF, FORWARDING_V6).map(|v| v != 0),
+        rp_filter: value(INET, IFLA_INET_CONF, RP_FILTER).and_then(|v| u8::try_from(v).ok()),
+    }
 }
 
 fn read_info(link: &mut RawLink, info: &[LinkInfo]) {

@@ -51,11 +51,11 @@ fn text(path: &str) -> Seen<String> {
     Ok(text)
 }
 
-fn number<T: std::str::FromStr>(path: &str) -> Option<T> {
+pub(super) fn number<T: std::str::FromStr>(path: &str) -> Option<T> {
     text(path).ok()?.trim().parse().ok()
 }
 
-pub(super) fn settings<'a>(interfaces: impl Iterator<Item = &'a str>) -> KernelSettings {
+pub(super) fn settings(interfaces: BTreeMap<String, InterfaceSettings>) -> KernelSettings {
     let values: BTreeMap<_, _> = SETTINGS
         .iter()
         .filter_map(|(name, path)| Some((*name, number(&format!("/proc/sys/{path}"))?)))
@@ -63,21 +63,7 @@ pub(super) fn settings<'a>(interfaces: impl Iterator<Item = &'a str>) -> KernelS
     let unreadable = values.is_empty().then(|| {
         text("/proc/sys/net/ipv4/ip_forward").err().unwrap_or_else(|| "/proc/sys/net holds no number".into())
     });
-    // A name with a slash or dots cannot be an interface's (net/core/dev.c `dev_valid_name`), but who knows.
-    let named =
-        interfaces.filter(|n| !n.contains('/') && !matches!(*n, "" | "." | ".." | "lo" | "all" | "default"));
-    let interfaces = named.map(|name| (name.to_owned(), interface(name))).collect();
     KernelSettings { values, unreadable, interfaces }
-}
-
-fn interface(name: &str) -> InterfaceSettings {
-    let value =
-        |family: &str, what: &str| number::<u8>(&format!("/proc/sys/net/{family}/conf/{name}/{what}"));
-    InterfaceSettings {
-        forwarding: value("ipv4", "forwarding").map(|v| v != 0),
-        forwarding_v6: value("ipv6", "forwarding").map(|v| v != 0),
-        rp_filter: value("ipv4", "rp_filter"),
-    }
 }
 
 /// Not /proc/net: that is the namespace of the process's first thread.

@@ -5,7 +5,7 @@ use super::super::wire::{DONE, Messages};
 use super::files::{column, parse_softnet};
 use super::tables::{parse_classifier, parse_forwarding, parse_neighbour, parse_remembered};
 use super::*;
-use crate::facts::{NeighbourState, RememberedMtu};
+use crate::facts::{InterfaceSettings, NeighbourState, RememberedMtu};
 use proptest::prelude::*;
 
 macro_rules! recorded {
@@ -37,6 +37,23 @@ fn drops_of_every_processor_are_added() {
     assert_eq!(parse_softnet("00027fd9 0000000a 00000001\n0003123f 00000001 00000000\n"), Some(11));
     assert_eq!(parse_softnet("00027fd9\n"), None);
     assert_eq!(parse_softnet("1 g\n"), None);
+}
+
+#[test]
+fn settings_of_an_interface_are_those_of_its_sysctls() {
+    let mut netlink = Netlink::route(Vec::new()).unwrap();
+    let links = dump_links(&mut netlink, true).unwrap().items;
+    assert!(!links.is_empty());
+    for link in links {
+        let value = |family: &str, what: &str| {
+            files::number::<u8>(&format!("/proc/sys/net/{family}/conf/{}/{what}", link.name))
+        };
+        assert_eq!(link.settings.forwarding, value("ipv4", "forwarding").map(|v| v != 0), "{}", link.name);
+        assert_eq!(link.settings.forwarding_v6, value("ipv6", "forwarding").map(|v| v != 0), "{}", link.name);
+        assert_eq!(link.settings.rp_filter, value("ipv4", "rp_filter"), "{}", link.name);
+        let silent = dump_links(&mut netlink, false).unwrap().items;
+        assert!(silent.iter().all(|l| l.settings == InterfaceSettings::default()), "nobody asked");
+    }
 }
 
 fn names() -> Names {
