@@ -33,7 +33,12 @@
 //!   what is asked rarely (neighbours, after silence): starting them cost more than the answer.
 //! - *Over IPv6 ask by UDP first* became scouts ([`probe::scout`]): packets of a protocol that nobody speaks. They
 //!   draw the same packet-too-big, need no port that somebody would have to name, leave nothing in the kernel's
-//!   cache, and the target's small error tells the way there from the way back.
+//!   cache, and the target's small error tells the way there from the way back. They carry the whole ladder, so that a black hole costs no
+//!   more than over IPv4; a clear path and a PTB cost the one round trip more that comes with asking them first.
+//! - *A PTB's value is confirmed by a probe*, and by one of a byte more that must not arrive: the search for the hop
+//!   sends it anyway. A router that names too little is found out even where its first word would end the flight.
+//! - *The confirming flight is the last of the search*: it carries each size that is left as often as it takes to be
+//!   sure, where they fit. A black hole takes three round trips at most and one for its hop; sizes between 1000 and 1280 bytes, and odd ones of jumbo networks, take a flight more.
 //! - *Controls around every size* are right while a target answers everything. Where answers are rationed
 //!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead: the largest
 //!   packet that passes takes the one answer, and tells of all that were larger.
