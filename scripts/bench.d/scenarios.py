@@ -30,7 +30,7 @@ class Path:
         self.process = subprocess.Popen([builder, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{builder} {file}: no path")
+            raise RuntimeError(f"{builder} {file}: no path")
         self.about = json.loads(line)
         nodes = self.about.get("nodes", [])
         for node in nodes:
@@ -204,6 +204,9 @@ def main():
         for job in jobs:
             for line in job.get():
                 emit(line)
+        # Not by its own end, which kills: the handlers that end a tool hang on that.
+        pool.close()
+        pool.join()
     say(f"done in {time.monotonic() - begin:.0f} s; {skipped} scenarios are for the virtual path only")
 
 
