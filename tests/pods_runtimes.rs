@@ -9,6 +9,8 @@
 
 mod pods_support;
 
+use nsprobe::facts::Pod;
+use nsprobe::pods::{Options, is_live, list, list_told};
 use pods_support::cri::{Answers, dead, hung, serve, serve_recorded};
 use pods_support::{Answer, Node};
 use serde_json::{Value, json};
@@ -356,4 +358,23 @@ fn a_dead_pause_process_leaves_a_pod_that_is_reached_through_its_application() {
     node.remove("run/containerd/containerd.sock");
     dead(&node, CONTAINERD);
     check(&node.json(&["pods"]));
+}
+
+#[test]
+fn what_a_runtime_tells_of_addresses_is_taken_and_nothing_is_looked_for_without_it() {
+    let node = Node::recorded("containerd-2");
+    let timeout = std::time::Duration::from_secs(2);
+    let options = Options { host_root: node.root().to_owned(), endpoint: None, timeout };
+    assert!(!list(&options).unwrap().pods.is_empty(), "the disk knows pods");
+    assert!(list_told(&options).is_empty(), "the runtime is not there");
+    let _server = serve_recorded(&node, CONTAINERD);
+    let addressed = |pods: Vec<Pod>| -> Vec<_> {
+        let live = pods.into_iter().filter(|p| is_live(p) && !p.ips.is_empty());
+        live.map(|p| (p.full_name(), p.ips, p.host_network)).collect()
+    };
+    // The recorded runtime was asked about one pod; of the others the disk knows.
+    let (told, all) = (addressed(list_told(&options)), addressed(list(&options).unwrap().pods));
+    let web = ("shop/web-6f5d-k6".to_owned(), vec!["10.244.6.3".parse().unwrap()], Some(false));
+    assert_eq!(told, [web]);
+    assert!(all.len() > 1 && all.contains(&told[0]), "{all:?}");
 }

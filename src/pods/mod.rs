@@ -95,6 +95,13 @@ pub fn list(options: &Options) -> Result<PodList, ListError> {
     Ok(survey.list(pods))
 }
 
+/// The live pods with their addresses as the runtime tells them, and nothing more of them. Empty without a
+/// runtime that answers: this is for what is nice to have, and costs no look at disk and processes.
+pub fn list_told(options: &Options) -> Vec<Pod> {
+    let Ok(fs) = options.open() else { return Vec::new() };
+    Survey::start(&fs, options).map(|mut survey| survey.told()).unwrap_or_default()
+}
+
 /// Keeps the pods that a SOURCE fits, all of them: this is a filter and may fit several.
 ///
 /// # Errors

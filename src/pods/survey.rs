@@ -152,6 +152,23 @@ impl<'a> Survey<'a> {
         Ok(pods)
     }
 
+    /// The live pods with the addresses that the runtime tells of: no file is read, no process looked for.
+    /// Empty when it does not answer.
+    pub(super) fn told(&mut self) -> Vec<Pod> {
+        let Some(runtime) = &self.runtime else { return Vec::new() };
+        let Some((sandboxes, containers)) = self.lists.take().or_else(|| runtime.lists().ok()) else {
+            return Vec::new();
+        };
+        let mut pods = assemble::from_lists(sandboxes, containers);
+        pods.retain(super::is_live);
+        let ready = pods.iter().map(|pod| pod.sandbox_id.clone()).collect();
+        let answers = Questions { ready, ended: Vec::new() }.ask(runtime);
+        for pod in &mut pods {
+            Self::fill_from_runtime(pod, &answers);
+        }
+        pods
+    }
+
     /// A shim whose sandbox no file told of: its bundles are somewhere else.
     fn disk_may_miss(&self, records: &[Record]) -> bool {
         let scan = self.scan();

@@ -1,7 +1,7 @@
 //! Names of the addresses that may be met: those of the pods of this node.
 
 use crate::cli::Context;
-use crate::pods::{self, Source, is_live};
+use crate::pods::{self, Source};
 use crate::report::sanitize;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,11 +25,8 @@ pub(super) fn find_names(
     if sources.iter().all(|s| s.degraded.is_none()) {
         let mut options = context.pods();
         options.timeout = options.timeout.min(PATIENCE);
-        if let Ok(list) = pods::list(&options) {
-            names.extend(
-                list.pods.iter().filter(|p| is_live(p) && p.host_network != Some(true)).flat_map(named),
-            );
-        }
+        let told = pods::list_told(&options);
+        names.extend(told.iter().filter(|p| p.host_network != Some(true)).flat_map(named));
     }
     names.sort();
     names.dedup_by_key(|(address, _)| *address);
