@@ -7,7 +7,7 @@ use crate::diagnose::links::{check_links, check_unread};
 use crate::diagnose::links_tunnels::check_offloads;
 use crate::diagnose::reach::check_reach;
 use crate::diagnose::runtime::check_runtime;
-use crate::facts::{Finding, Namespace, Severity};
+use crate::facts::{Finding, KernelState, Namespace, Severity};
 use crate::netns::{NetNs, NetNsError};
 use crate::observe::{
     ObserveError, ReadOptions, Reading, join_readings, read_cni_config, read_here, read_kernel_state,
@@ -45,12 +45,10 @@ impl Targets {
 
 /// What the node's own settings and tables do to the packets of its pods; notes on what is no fault stay with
 /// `diagnose`.
-fn check_host(open: &[(String, NetNs)], namespaces: &[Namespace], host: u64) -> Vec<Finding> {
-    let of_host = |(_, netns): &&(String, NetNs)| netns.inode() == host;
-    let Some((subject, netns)) = open.iter().find(of_host) else { return Vec::new() };
-    let now = match read_kernel_state(subject, netns) {
+fn check_host(state: Result<KernelState, ObserveError>, namespaces: &[Namespace], host: u64) -> Vec<Finding> {
+    let now = match state {
         Ok(now) => now,
-        Err(error) => return vec![check_unread(subject, &error.to_string())],
+        Err(error) => return vec![check_unread("host", &error.to_string())],
     };
     let namespace = namespaces.iter().find(|n| n.netns_inode == host);
     let view = KernelView { role: Role::Node, now: &now, before: None, namespace };
@@ -113,15 +111,18 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     let (of_host, others) = std::thread::scope(|scope| {
         let thread = host.as_ref().map(|netns| {
             let named = std::thread::Builder::new().name("netns".into());
-            named.spawn_scoped(scope, move || read_here(netns, READ)).map_err(NetNsError::Thread)
+            let read = move || (read_here(netns, READ), read_kernel_state("host", netns));
+            named.spawn_scoped(scope, read).map_err(NetNsError::Thread)
         });
         let others = read_others(args, &options, inode, &mut findings, &mut created);
         let joined = thread.transpose()?.map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
         Ok::<_, Failure>((joined, others?))
     })?;
     let mut targets = Targets::default();
-    if let (Some(netns), Some(reading)) = (host, of_host) {
+    let mut state = None;
+    if let (Some(netns), Some((reading, kernel))) = (host, of_host) {
         targets.add("host".into(), netns, reading);
+        state = Some(kernel);
     }
     for (subject, netns, reading) in others {
         targets.add(subject, netns, reading);
@@ -138,7 +139,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     }
     findings.extend(check_links(&namespaces, inode));
     findings.extend(check_reach(&namespaces, inode));
-    findings.extend(check_host(&targets.open, &namespaces, inode));
+    findings.extend(state.map(|state| check_host(state, &namespaces, inode)).unwrap_or_default());
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     findings.extend(check_offloads(&namespaces, &release));
     let config = read_cni_config(&options.host_root);

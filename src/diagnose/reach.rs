@@ -84,10 +84,13 @@ pub fn check_reach(namespaces: &[Namespace], host: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
     let node = namespaces.iter().find(|n| n.netns_inode == host);
     let pods: Vec<&Namespace> = namespaces.iter().filter(|n| n.netns_inode != host).collect();
+    // Read once: on a full node each of hundreds of addresses is compared with each of hundreds of routes.
+    let ways: Vec<Way<'_>> =
+        node.iter().flat_map(|n| &n.routes).filter_map(|r| Some((r, prefix(r)?))).collect();
     for pod in &pods {
         findings.extend(node.map(|node| check_ends(pod, node)).unwrap_or_default());
         findings.extend(check_default(pod));
-        findings.extend(node.and_then(|node| check_way_to(pod, node)));
+        findings.extend(node.and_then(|node| check_way_to(pod, node, &ways)));
     }
     if let Some(node) = node {
         findings.extend(check_duplicates(node, &pods));
@@ -176,6 +179,9 @@ fn check_default(pod: &Namespace) -> Option<Finding> {
     ))
 }
 
+/// A route with its destination.
+type Way<'a> = (&'a Route, (IpAddr, u8));
+
 /// A route's destination as address and length; `None` for a default route.
 fn prefix(route: &Route) -> Option<(IpAddr, u8)> {
     let text = route.destination.split(' ').next_back()?;
@@ -202,7 +208,7 @@ fn holds((network, length): (IpAddr, u8), address: IpAddr) -> bool {
     full == other && (network ^ address).checked_shr(shift).unwrap_or(0) == 0
 }
 
-fn check_way_to(pod: &Namespace, node: &Namespace) -> Option<Finding> {
+fn check_way_to(pod: &Namespace, node: &Namespace, ways: &[Way<'_>]) -> Option<Finding> {
     // With policy routing the way to a pod may stand in another table (AWS's branch interfaces, Azure, Calico).
     if node.unreadable > 0 || node.policy_rules {
         return None;
@@ -218,12 +224,12 @@ fn check_way_to(pod: &Namespace, node: &Namespace) -> Option<Finding> {
         // A bridge without an address in the pod's network only switches: its gateway is elsewhere.
         let in_charge = |address| bridge.is_none_or(|b| b.addresses.iter().any(|&own| holds(own, address)));
         let (address, route) = globals(inside).filter(|&address| in_charge(address)).find_map(|address| {
-            let covering = node.routes.iter().filter_map(|r| Some((r, prefix(r)?)));
-            let best = covering.filter(|(_, p)| holds(*p, address)).max_by_key(|(r, (_, length))| {
+            let covering = ways.iter().filter(|(_, p)| holds(*p, address));
+            let best = covering.max_by_key(|(r, (_, length))| {
                 (*length, r.interface.as_deref() == Some(own.name.as_str()))
             });
             let wrong = best.is_none_or(|(r, _)| r.interface.as_deref() != Some(own.name.as_str()));
-            wrong.then_some((address, best.map(|(r, _)| r)))
+            wrong.then_some((address, best.map(|(r, _)| *r)))
         })?;
         let instead = match route {
             Some(route) => match &route.interface {
