@@ -8,7 +8,7 @@ use crate::diagnose::links_tunnels::check_offloads;
 use crate::diagnose::reach::check_reach;
 use crate::diagnose::runtime::check_runtime;
 use crate::facts::{Finding, KernelState, Namespace, Severity};
-use crate::netns::{NetNs, NetNsError};
+use crate::netns::{NetNs, NetNsError, expect_many_descriptors};
 use crate::observe::{
     ObserveError, ReadOptions, Reading, join_readings, read_cni_config, read_here, read_kernel_state,
 };
@@ -94,6 +94,7 @@ fn read_others(
 }
 
 pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
+    expect_many_descriptors();
     let options = context.pods();
     let mut findings = Vec::new();
     let mut created = BTreeMap::new();

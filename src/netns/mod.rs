@@ -184,6 +184,17 @@ impl NetNs {
     }
 }
 
+/// Makes room for a thousand open descriptors, for who will hold hundreds of namespaces open: to be called before
+/// the first thread starts. Once a process has threads, each growth of its table waits until no processor can
+/// use the old one, 10 ms and more (kernel fs/file.c `expand_fdtable`).
+pub fn expect_many_descriptors() {
+    const MANY: i32 = 1023;
+    // A number at the far end, and back; a lower limit on open files makes this fail, and nothing else.
+    if let Ok(fd) = nix::fcntl::fcntl(io::stderr(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(MANY)) {
+        let _ = nix::unistd::close(fd);
+    }
+}
+
 /// Runs `work` over `items` in a few equal parts, in order, each on a thread that may enter namespaces because it
 /// dies afterwards. `work` is told at which place its part begins.
 ///

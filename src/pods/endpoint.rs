@@ -14,6 +14,15 @@ pub(super) const KNOWN: &[&str] = &[
     "/var/snap/microk8s/common/run/containerd.sock",
 ];
 
+/// Where kubelets keep their own state unless they are told otherwise.
+const KUBELETS: &[&str] = &[
+    "/var/lib/kubelet",
+    "/var/lib/rancher/k3s/agent",
+    "/var/lib/rancher/rke2/agent",
+    "/var/lib/k0s/kubelet",
+    "/var/snap/microk8s/common/var/lib/kubelet",
+];
+
 /// What to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Endpoints {
@@ -46,13 +55,14 @@ pub(super) fn socket_path(endpoint: &str) -> Option<String> {
 /// what a file names is taken when its socket is there, since such files outlive the runtime they name.
 ///
 /// The search for a kubelet among thousands of processes takes as long as the runtime takes to answer: `meanwhile`
-/// is called with the known sockets while it goes on, to be asked in the hope that no kubelet names another.
+/// is called with the known sockets while it goes on, to be asked in the hope that no kubelet names another, and
+/// says whether one answered. Where no kubelet has ever been and there is but one socket, that is enough.
 pub(super) fn find(
     fs: &HostFs,
     proc: &Proc,
     option: Option<&str>,
     environment: Option<&str>,
-    mut meanwhile: impl FnMut(&Endpoints),
+    mut meanwhile: impl FnMut(&Endpoints) -> bool,
 ) -> Endpoints {
     let environment = environment.filter(|value| !value.is_empty());
     for (by, value) in [("--runtime-endpoint", option), ("CONTAINER_RUNTIME_ENDPOINT", environment)] {
@@ -74,11 +84,18 @@ pub(super) fn find(
     {
         return found;
     }
-    let known = KNOWN.iter().filter(|path| fs.exists(path)).map(|&path| path.to_owned()).collect();
+    let known: Vec<String> =
+        KNOWN.iter().filter(|path| fs.exists(path)).map(|&path| path.to_owned()).collect();
+    let plain = known.len() == 1 && !KUBELETS.iter().any(|path| fs.exists(path));
     let known = Endpoints::Known(known);
+    if plain && meanwhile(&known) {
+        return known;
+    }
     let argument = std::thread::scope(|scope| {
         let search = scope.spawn(|| kubelet_argument(fs, proc));
-        meanwhile(&known);
+        if !plain {
+            meanwhile(&known);
+        }
         search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     named("the kubelet's command line", argument)
@@ -149,7 +166,7 @@ mod tests {
         let root = dir.path();
         let fs = HostFs::open(root).unwrap();
         let proc = Proc::new(fs.proc_root());
-        let found = |option, env| match find(&fs, &proc, option, env, |_| {}) {
+        let found = |option, env| match find(&fs, &proc, option, env, |_| false) {
             Endpoints::Named { by, path } => format!("{by} {path}"),
             Endpoints::Known(paths) => paths.join(" "),
             Endpoints::Unusable { by, value } => format!("{by}! {value}"),
@@ -186,6 +203,27 @@ mod tests {
     }
 
     #[test]
+    fn a_kubelet_is_looked_for_unless_none_has_been_here_and_the_only_runtime_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        put(root, "proc/9/comm", "kubelet\n");
+        put(root, "proc/9/cmdline", "kubelet\0--container-runtime-endpoint=/run/k.sock\0");
+        put(root, "run/k.sock", "");
+        put(root, "run/crio/crio.sock", "");
+        let fs = HostFs::open(root).unwrap();
+        let found = |answers| find(&fs, &Proc::new(fs.proc_root()), None, None, |_| answers);
+        let known = Endpoints::Known(vec!["/run/crio/crio.sock".into()]);
+        let kubelets = Endpoints::Named { by: "the kubelet's command line", path: "/run/k.sock".into() };
+        assert_eq!(found(true), known);
+        assert_eq!(found(false), kubelets, "the socket is no runtime's");
+        put(root, "run/containerd/containerd.sock", "");
+        assert_eq!(found(true), kubelets, "two to choose from");
+        std::fs::remove_file(root.join("run/containerd/containerd.sock")).unwrap();
+        put(root, "var/lib/kubelet/x", "");
+        assert_eq!(found(true), kubelets, "a kubelet has been here");
+    }
+
+    #[test]
     fn the_kubelets_own_config_argument_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
@@ -194,7 +232,7 @@ mod tests {
         put(root, "opt/k.yaml", "containerRuntimeEndpoint: /run/k.sock\n");
         put(root, "run/k.sock", "");
         let fs = HostFs::open(root).unwrap();
-        let found = find(&fs, &Proc::new(fs.proc_root()), None, None, |_| {});
+        let found = find(&fs, &Proc::new(fs.proc_root()), None, None, |_| false);
         assert_eq!(found, Endpoints::Named { by: "the kubelet's command line", path: "/run/k.sock".into() });
     }
 }

@@ -101,6 +101,7 @@ impl<'a> Survey<'a> {
                 let lists = runtime.lists().ok()?;
                 Some((known.clone(), runtime, lists))
             });
+            guess.is_some()
         });
         if let Some((known, mut runtime, lists)) = guess
             && known == endpoints
