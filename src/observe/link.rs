@@ -76,6 +76,11 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
     let mut mtu = None;
     for attribute in attributes(payload, HEADER) {
         let wanted = match attribute.kind() {
+            // Most are veths, with a long description of the port that they are, which nobody needs.
+            ifla::LINKINFO if kind_alone(attribute.value()).as_deref() == Some("veth") => {
+                link.kind = Some("veth".into());
+                false
+            }
             ifla::AF_SPEC => {
                 if counters {
                     link.settings = interface_settings(attribute.value());
