@@ -181,7 +181,7 @@ fn the_node_is_seen_through_a_host_root() {
 }
 
 #[test]
-fn two_hundred_and_fifty_pods_take_less_than_a_second_and_20_mib() {
+fn two_hundred_and_fifty_pods_take_less_than_a_second_and_8_mib() {
     let lab = Lab::up("");
     lab.script(&["pod", "1", "--prefix", "bulk/p", "--count", "250", "--workers", "2"]);
     // The limits of a released binary are 300 ms; this one is not optimised and shares its processors.
@@ -195,11 +195,12 @@ fn two_hundred_and_fifty_pods_take_less_than_a_second_and_20_mib() {
         let measured = stderr(&output);
         let seconds: f64 = measured.lines().last().unwrap().parse().unwrap();
         assert!(seconds < 1.0, "{state}: {seconds} s");
-        // It cannot end before its document is read: then all its memory has been used.
+        // It cannot end before its document is read: then all its memory has been used. Its own alone is counted,
+        // not the pages of a program that is not optimised either: what a released one takes is in the README.
         let script = "mkfifo /tmp/pipe && { nsprobe pods -o json >/tmp/pipe & } && exec 3</tmp/pipe && sleep 2 && \
-            awk '/VmHWM/ { print $2 }' /proc/$!/status; cat <&3 >/dev/null; rm /tmp/pipe";
+            awk '/RssAnon/ { print $2 }' /proc/$!/status; cat <&3 >/dev/null; rm /tmp/pipe";
         let output = lab.exec(1, &["bash", "-c", script]);
         let kib: u64 = stdout(&output).trim().parse().unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)));
-        assert!(kib < 20 << 10, "{state}: {kib} KiB");
+        assert!(kib < 8 << 10, "{state}: {kib} KiB");
     }
 }
