@@ -64,6 +64,8 @@ fn a_command_line_has_the_exit_code_of_the_contract() {
         ("mtu netns:no-such-namespace 10.0.0.1", 3),
         ("mtu pid:4194303 10.0.0.1", 3),
         ("sockets", 2),
+        ("why", 2),
+        ("why host", 3),
         ("sockets netns:no-such-namespace", 3),
         ("sockets host --state sleeping", 2),
         ("sockets host -l -a", 2),

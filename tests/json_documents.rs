@@ -14,7 +14,7 @@ mod support;
 
 use nsprobe::report::{
     CaptureReport, DiagnoseReport, ErrorDocument, IpamDocument, LinksDocument, MtuComparison, MtuReport,
-    PodsDocument, RulesDocument, SocketsDocument,
+    PodsDocument, RulesDocument, SocketsDocument, WhyDocument,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -69,6 +69,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("mtu_comparison", comparison()),
         ("diagnose", diagnosis()),
         ("ipam", generated::<IpamDocument>("ipam")),
+        ("why", generated::<WhyDocument>("why")),
         ("capture", generated::<CaptureReport>("capture")),
     ]
 }

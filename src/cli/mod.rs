@@ -19,6 +19,7 @@ mod signals;
 mod sockets;
 pub mod target;
 mod values;
+mod why;
 
 pub use context::Context;
 pub use extcap::{is_extcap, run_extcap};
@@ -133,6 +134,8 @@ pub(crate) enum Command {
     Diagnose(diagnose::DiagnoseArgs),
     /// Addresses of this node's pods: ranges, what is left, what is reserved for nobody (host-local).
     Ipam(ipam::IpamArgs),
+    /// Why a pod's containers ended: OOM-killed, crashed, not started, evicted; the kernel's record, restarts.
+    Why(why::WhyArgs),
     /// What a pod's containers wrote, from disk: no API server, no working runtime needed.
     Logs(logs::LogsArgs),
     /// Run a host tool in SOURCE's network and UTS namespaces, as nsenter -n -u does.
@@ -158,6 +161,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Capture(args) => capture::run(&args, &mut context),
         Command::Diagnose(args) => diagnose::run(&args, &mut context),
         Command::Ipam(args) => ipam::run(&args, &mut context),
+        Command::Why(args) => why::run(&args, &mut context),
         Command::Logs(args) => logs::run(&args, &mut context),
         Command::Exec(args) => exec::run_exec(&args, &mut context),
         Command::Shell(args) => exec::run_shell(&args, &mut context),

@@ -24,6 +24,7 @@ pub mod runtime;
 pub mod sockets;
 pub mod tunnel_path;
 pub mod verdict;
+pub mod why;
 
 use crate::facts::{Evidence, Finding, Severity};
 use schemars::JsonSchema;
@@ -77,6 +78,7 @@ pub fn rules() -> Vec<&'static Rule> {
         connect::RULES,
         sockets::RULES,
         ipam_rules::RULES,
+        why::rules::RULES,
         runtime::RULES,
         capture::RULES,
         config::RULES,

@@ -17,6 +17,7 @@ mod path;
 mod pod;
 mod socket;
 mod time;
+mod why;
 
 pub use capture::{CapturePoint, PointKind};
 pub use check::{Check, Health, Outcome};
@@ -41,3 +42,6 @@ pub use socket::{
     MeasuredPath, Protocol, Socket, SocketDetail, SocketProcess, SocketState, SocketTimer, TcpDetail,
 };
 pub use time::{rfc3339, unix_seconds};
+pub use why::{
+    Attempt, Cause, ContainerHistory, KubeletAct, KubeletWord, MemoryUse, OomKill, OomVictim, PodHistory,
+};

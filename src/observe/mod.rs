@@ -16,6 +16,7 @@ pub mod logs;
 mod namespace;
 mod neighbour;
 mod offload;
+pub mod oom;
 mod peers;
 mod policy;
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod assemble;
 mod cri;
 mod disk;
 mod endpoint;
+mod history;
 mod holders;
 mod hostfs;
 mod log_folder;
@@ -25,6 +26,7 @@ mod resolve;
 mod selector;
 mod survey;
 
+pub use history::{FoundHistory, find_history};
 pub use holders::{Holding, find_holders};
 pub use log_folder::{LogFolder, find_log_folder, is_running};
 pub use processes::processes_of;

@@ -415,6 +415,21 @@ impl<'a> Survey<'a> {
         assemble::count_restarts(pod, logs);
     }
 
+    /// The runtime's word on containers, by id; empty when it does not answer.
+    pub(super) fn container_words(&mut self, ids: Vec<String>) -> HashMap<String, ContainerStatusResponse> {
+        let Some(runtime) = &self.runtime else { return HashMap::new() };
+        let (words, error) = runtime.container_statuses(ids, false);
+        if let Some(error) = error {
+            self.lose_runtime(&error);
+        }
+        words
+    }
+
+    /// What the files say of a container.
+    pub(super) fn record_of(&self, id: &str) -> Option<Record> {
+        self.records.get(id).cloned().or_else(|| self.disk.ending(id))
+    }
+
     /// Whether a namespace is the node's own.
     pub(super) fn is_the_nodes(&self, netns: &NetNs) -> bool {
         self.host_inode == Some(netns.inode())

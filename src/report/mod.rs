@@ -13,6 +13,7 @@ mod pods;
 mod rules;
 mod sockets;
 mod text;
+mod why;
 
 pub use capture::{CaptureReport, render_capture};
 pub use diagnose::{DiagnoseReport, DiagnoseTarget, PathRow, render_diagnose};
@@ -26,3 +27,4 @@ pub use pods::{PodsDocument, PodsView, render_pods};
 pub use rules::{RulesDocument, render_rules};
 pub use sockets::{SocketNamespace, SocketsDocument, SocketsView, render_sockets};
 pub use text::{duration_ms, findings, sanitize};
+pub use why::{WhyAttempt, WhyContainer, WhyDocument, WhyView, render_why};

@@ -149,10 +149,31 @@ pub(crate) struct ContainerStatusResponse {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ContainerStatus {
+    /// Nanoseconds since 1970, as the other times.
+    #[prost(int64, tag = "5")]
+    pub(crate) started_at: i64,
     #[prost(int64, tag = "6")]
     pub(crate) finished_at: i64,
     #[prost(int32, tag = "7")]
     pub(crate) exit_code: i32,
     #[prost(string, tag = "10")]
     pub(crate) reason: String,
+    #[prost(string, tag = "11")]
+    pub(crate) message: String,
+    /// Not told by containerd before 1.7.
+    #[prost(message, optional, tag = "16")]
+    pub(crate) resources: Option<ContainerResources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerResources {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) linux: Option<LinuxContainerResources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct LinuxContainerResources {
+    /// 0 is none.
+    #[prost(int64, tag = "4")]
+    pub(crate) memory_limit_in_bytes: i64,
 }

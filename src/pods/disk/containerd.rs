@@ -4,7 +4,7 @@
 //! processed; `<root>/io.containerd.grpc.v1.cri/containers/<id>/status` survives it.
 
 use super::logs::Logs;
-use super::{Claim, HostFs, Record, Spec, is_id, parse_pid};
+use super::{Claim, Ending, HostFs, Record, Spec, is_id, parse_pid};
 use crate::facts::rfc3339;
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -43,6 +43,22 @@ struct Status {
     created_at: i64,
     #[serde(rename = "StartedAt", default)]
     started_at: i64,
+    #[serde(rename = "Message", default)]
+    message: String,
+    /// Not written before 1.7.
+    #[serde(rename = "Resources", default)]
+    resources: Option<Resources>,
+}
+
+#[derive(Deserialize)]
+struct Resources {
+    linux: Option<LinuxResources>,
+}
+
+#[derive(Deserialize)]
+struct LinuxResources {
+    #[serde(default)]
+    memory_limit_in_bytes: i64,
 }
 
 impl Roots {
@@ -120,6 +136,7 @@ impl Roots {
             netns: network.and_then(|n| n.path.clone()).filter(|_| sandbox),
             host_network: Some(network.is_none()),
             created_at: sandbox.then(|| self.created_at(fs, id)).flatten(),
+            ending: Ending { memory_limit_bytes: spec.memory_limit(), ..Ending::default() },
             ..Record::default()
         };
         if record.name.is_empty() {
@@ -143,9 +160,25 @@ impl Roots {
             "" => None,
             reason => Some(reason.to_owned()),
         };
+        let limit = status.resources.and_then(|r| r.linux).map(|linux| linux.memory_limit_in_bytes);
+        record.ending = Ending {
+            started_ns: Some(status.started_at).filter(|&ns| ns > 0),
+            finished_ns: Some(status.finished_at).filter(|&ns| ns > 0),
+            message: Some(status.message).filter(|message| !message.is_empty()),
+            memory_limit_bytes: limit
+                .and_then(|limit| u64::try_from(limit).ok())
+                .or(record.ending.memory_limit_bytes),
+        };
         if status.started_at == 0 && !record.ended {
             record.claim = None;
         }
+    }
+
+    /// What `status` alone says of a container: its bundle goes when it ends.
+    pub(super) fn ending(&self, fs: &HostFs, id: &str) -> Option<Record> {
+        let mut record = Record { id: id.to_owned(), container: Some(String::new()), ..Record::default() };
+        self.add_status(fs, &mut record);
+        (record.created_ns > 0).then_some(record)
     }
 
     fn created_at(&self, fs: &HostFs, id: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! CRI-O's files: `<storage>/overlay-containers/<id>/userdata/`, the volatile half under /run, the rest under
 //! /var/lib. A sandbox has no process of its own unless `drop_infra_ctr` is off.
 
-use super::{Claim, HostFs, Record, Spec, is_id, moment, order_ns, parse_pid};
+use super::{Claim, Ending, HostFs, Record, Spec, is_id, moment, order_ns, parse_pid};
 use serde::Deserialize;
 use std::net::IpAddr;
 
@@ -21,6 +21,10 @@ struct State {
     init_start: String,
     #[serde(default)]
     created: String,
+    #[serde(default)]
+    started: String,
+    #[serde(default)]
+    finished: String,
     #[serde(rename = "exitCode")]
     exit_code: Option<i32>,
     #[serde(rename = "oomKilled", default)]
@@ -73,6 +77,12 @@ pub(super) fn record(fs: &HostFs, id: &str) -> Option<Record> {
         created_at: crio("Created").and_then(|text| moment(&text)).or_else(|| moment(&state.created)),
         created_ns: crio("Created").map_or(0, |text| order_ns(&text)),
         ended: state.status == "stopped",
+        ending: Ending {
+            started_ns: Some(order_ns(&state.started)).filter(|&ns| ns > 0),
+            finished_ns: Some(order_ns(&state.finished)).filter(|&ns| ns > 0),
+            message: None,
+            memory_limit_bytes: spec.memory_limit(),
+        },
         ..Record::default()
     };
     if record.name.is_empty() {

@@ -1,7 +1,7 @@
 //! Docker's files, with cri-dockerd before it: `<data-root>/containers/<id>/config.v2.json` and
 //! `/var/lib/cri-dockerd/sandbox/<id>`.
 
-use super::{Claim, HostFs, Record, is_id, moment, order_ns};
+use super::{Claim, Ending, HostFs, Record, is_id, moment, order_ns};
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -32,8 +32,12 @@ struct State {
     pid: u32,
     #[serde(rename = "ExitCode", default)]
     exit_code: i32,
+    #[serde(rename = "StartedAt", default)]
+    started_at: String,
     #[serde(rename = "FinishedAt", default)]
     finished_at: String,
+    #[serde(rename = "Error", default)]
+    error: String,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +119,12 @@ pub(super) fn record(fs: &HostFs, folder: &str, id: &str) -> Option<Record> {
             Some(128) => Some("ContainerCannotRun".into()),
             Some(_) => Some("Error".into()),
             None => None,
+        },
+        ending: Ending {
+            started_ns: Some(order_ns(&config.state.started_at)).filter(|&ns| ns > 0),
+            finished_ns: Some(order_ns(&config.state.finished_at)).filter(|&ns| ns > 0),
+            message: Some(config.state.error).filter(|error| !error.is_empty()),
+            memory_limit_bytes: None,
         },
         ..Record::default()
     })

@@ -43,6 +43,17 @@ pub(super) struct Record {
     pub(super) ended: bool,
     pub(super) exit_code: Option<i32>,
     pub(super) reason: Option<String>,
+    pub(super) ending: Ending,
+}
+
+/// When a container began and ended, nanoseconds since 1970, and what the runtime wrote about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) started_ns: Option<i64>,
+    pub(super) finished_ns: Option<i64>,
+    pub(super) message: Option<String>,
+    /// 0 is none.
+    pub(super) memory_limit_bytes: Option<u64>,
 }
 
 impl Record {
@@ -71,6 +82,20 @@ pub(super) struct Spec {
 pub(super) struct SpecLinux {
     #[serde(default)]
     pub(super) namespaces: Vec<SpecNamespace>,
+    #[serde(default)]
+    resources: SpecResources,
+}
+
+/// `linux.resources` of an OCI configuration.
+#[derive(Debug, Default, Deserialize)]
+struct SpecResources {
+    #[serde(default)]
+    memory: SpecMemory,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SpecMemory {
+    limit: Option<i64>,
 }
 
 /// A namespace that a container gets or joins.
@@ -85,6 +110,12 @@ impl Spec {
     /// The entry of the network namespace; hostNetwork containers have none.
     fn network(&self) -> Option<&SpecNamespace> {
         self.linux.as_ref()?.namespaces.iter().find(|n| n.kind == "network")
+    }
+
+    /// The memory limit in bytes; 0 is none.
+    fn memory_limit(&self) -> Option<u64> {
+        let limit = self.linux.as_ref()?.resources.memory.limit;
+        Some(limit.and_then(|limit| u64::try_from(limit).ok()).unwrap_or(0))
     }
 
     fn annotation(&self, key: &str) -> Option<String> {
@@ -142,6 +173,15 @@ impl<'a> Disk<'a> {
             .find_map(|roots| roots.record(self.fs, id))
             .or_else(|| self.crio.then(|| crio::record(self.fs, id)).flatten())
             .or_else(|| docker::record(self.fs, self.docker.as_deref()?, id))
+    }
+
+    /// What is left of a container of which the files have no more than how it ended.
+    pub(super) fn ending(&self, id: &str) -> Option<Record> {
+        if !is_id(id) {
+            return None;
+        }
+        let status = |roots: &containerd::Roots| roots.ending(self.fs, id);
+        self.record(id).or_else(|| self.containerd.iter().find_map(status))
     }
 
     /// Only the PID that the files name for an id: one small file instead of several large ones.

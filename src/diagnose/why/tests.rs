@@ -1,0 +1,261 @@
+//! What real runtimes and kernels said of recorded containers, and what it means.
+
+use super::*;
+use crate::facts::{
+    Attempt, Cause, ContainerHistory, ContainerState, Finding, KubeletAct, OomKill, OomVictim, PodHistory,
+    Severity, unix_seconds,
+};
+
+const MAIN: &str = "1d63576a3a6463aad3d9369aa8f69887b431f6633da6461f7ad60875ae00dba0";
+const CHILD: &str = "28bf342d9cf4d7dc6d0ad83c5e9c5c21e49f293f079110413af91331ae767fba";
+const UID: &str = "23fae242d6181fc95b728d32cc55ced2";
+const LIVE: &str = "c93464c5030524a85755b5ecbbf76110f7970bddb013940e00d35638b2b8276d";
+
+fn attempt(id: &str, exit_code: Option<i32>, reason: &str) -> Attempt {
+    let ns = |text| unix_seconds(text).map(|s| s * 1_000_000_000);
+    Attempt {
+        attempt: Some(1),
+        id: Some(id.into()),
+        state: if exit_code.is_some() { ContainerState::Exited } else { ContainerState::Running },
+        exit_code,
+        reason: Some(reason.to_owned()).filter(|r| !r.is_empty()),
+        message: None,
+        started_ns: ns("2026-11-23T17:05:23Z"),
+        finished_ns: exit_code.and_then(|_| ns("2026-11-23T17:05:33Z")),
+        memory_limit_bytes: Some(48 << 20),
+        pid: None,
+        memory: None,
+        last_lines: vec!["last words".into()],
+        source: "CRI ContainerStatus",
+    }
+}
+
+fn history(attempts: Vec<Attempt>, kills: Vec<OomKill>) -> PodHistory {
+    PodHistory {
+        namespace: "shop".into(),
+        name: "live".into(),
+        uid: UID.into(),
+        containers: vec![ContainerHistory { name: "app".into(), attempts }],
+        kills,
+        kernel_source: "/dev/kmsg".into(),
+        ..PodHistory::default()
+    }
+}
+
+fn kill(oom_memcg: &str, id: &str) -> OomKill {
+    OomKill {
+        at: Some(1_795_455_845),
+        constraint: if oom_memcg.is_empty() { "CONSTRAINT_NONE".into() } else { "CONSTRAINT_MEMCG".into() },
+        oom_memcg: oom_memcg.into(),
+        task_memcg: format!("/kubepods.slice/kubepods-pod{UID}.slice/cri-containerd-{id}.scope"),
+        used_bytes: Some(48 << 20),
+        limit_bytes: Some(48 << 20),
+        group: false,
+        victims: vec![OomVictim { pid: 1247, name: "busybox".into(), resident_bytes: 49 << 20 }],
+    }
+}
+
+fn pod_slice() -> String {
+    format!("/kubepods.slice/kubepods-pod{UID}.slice")
+}
+
+/// The cause of the only attempt, and the ids of what is found.
+#[track_caller]
+fn judge(history: &PodHistory) -> (Cause, Vec<&'static str>) {
+    let attempt = history.containers[0].attempts.last().unwrap();
+    let findings = check_why(history);
+    assert!(findings.iter().all(|f| !f.evidence.is_empty() && !f.fix.is_empty()));
+    (find_cause(history, "app", attempt), findings.iter().map(|f| f.id).collect())
+}
+
+fn only(history: &PodHistory, id: &str) -> Finding {
+    check_why(history).into_iter().find(|f| f.id == id).unwrap()
+}
+
+#[test]
+fn its_own_limit_and_its_pods() {
+    let own = kill(&format!("{}/cri-containerd-{MAIN}.scope", pod_slice()), MAIN);
+    let own = history(vec![attempt(MAIN, Some(137), "OOMKilled")], vec![own]);
+    assert_eq!(judge(&own), (Cause::OomLimit, vec!["why.oom_limit", "why.backoff"]));
+    assert!(only(&own, "why.oom_limit").summary.ends_with("at its memory limit of 48 MiB"));
+    let pods = history(vec![attempt(MAIN, Some(137), "OOMKilled")], vec![kill(&pod_slice(), MAIN)]);
+    assert_eq!(judge(&pods).0, Cause::OomLimit);
+    let finding = only(&pods, "why.oom_limit");
+    assert!(finding.summary.ends_with("at its pod's memory limit of 48 MiB"), "{}", finding.summary);
+    let words: Vec<String> = finding.evidence.iter().map(|e| format!("{} {}", e.what, e.value)).collect();
+    let text = words.join("\n");
+    assert!(text.contains("busybox (PID 1247, 49 MiB), 2026-11-23T17:44:05Z"), "{text}");
+    assert!(text.contains("wrote before its end \"last words\""), "{text}");
+}
+
+#[test]
+fn the_runtimes_word_stands_where_the_kernel_has_forgotten() {
+    let mut lost = history(vec![attempt(MAIN, Some(137), "OOMKilled")], Vec::new());
+    assert_eq!(judge(&lost).0, Cause::OomLimit);
+    lost.containers[0].attempts[0].memory_limit_bytes = Some(0);
+    assert_eq!(judge(&lost).0, Cause::OomNode, "it had no limit to reach");
+    // And the other way: the runtime missed it.
+    let missed = history(vec![attempt(MAIN, Some(137), "Error")], vec![kill(&pod_slice(), MAIN)]);
+    assert_eq!(judge(&missed).0, Cause::OomLimit);
+}
+
+#[test]
+fn the_node_and_all_pods_together_are_not_its_limit() {
+    for memcg in ["", "/kubepods.slice"] {
+        let node = history(vec![attempt(MAIN, Some(137), "OOMKilled")], vec![kill(memcg, MAIN)]);
+        assert_eq!(judge(&node), (Cause::OomNode, vec!["why.oom_node", "why.backoff"]), "{memcg}");
+    }
+}
+
+#[test]
+fn a_child_alone_while_the_container_runs_on() {
+    let scope = format!("{}/cri-containerd-{CHILD}.scope", pod_slice());
+    let with_record = history(vec![attempt(CHILD, None, "OOMKilled")], vec![kill(&scope, CHILD)]);
+    assert_eq!(judge(&with_record), (Cause::OomChild, vec!["why.oom_child"]));
+    let without = history(vec![attempt(CHILD, None, "OOMKilled")], Vec::new());
+    assert_eq!(judge(&without).0, Cause::OomChild, "as crictl showed it after the kill");
+    // The main process ended with its own error because of it.
+    let crashed = history(vec![attempt(CHILD, Some(1), "Error")], vec![kill(&scope, CHILD)]);
+    assert_eq!(judge(&crashed).0, Cause::OomChild);
+}
+
+#[test]
+fn another_containers_kill_is_not_this_ones() {
+    let other = history(vec![attempt(MAIN, Some(137), "Error")], vec![kill(&pod_slice(), CHILD)]);
+    let (cause, ids) = judge(&other);
+    assert_eq!(cause, Cause::Signal);
+    assert!(ids.contains(&"why.oom_limit"), "told as one of a container that is gone: {ids:?}");
+}
+
+#[test]
+fn exit_codes_in_words() {
+    for (code, reason, cause, rule, words) in [
+        (3, "Error", Cause::Crash, "why.crash", "exit 3"),
+        (127, "Error", Cause::Crash, "why.crash", "exit 127 = command not found"),
+        (255, "Error", Cause::Crash, "why.crash", "exit 255"),
+        (139, "Error", Cause::Signal, "why.signal", "exit 139 = SIGSEGV"),
+        (134, "Error", Cause::Signal, "why.signal", "exit 134 = SIGABRT"),
+        (137, "Error", Cause::Signal, "why.signal", "exit 137 = SIGKILL"),
+        (143, "Error", Cause::Signal, "why.terminated", "exit 143 = SIGTERM"),
+        (128 + 40, "Error", Cause::Signal, "why.signal", "exit 168 = signal 40"),
+        (255, "Unknown", Cause::Unknown, "why.unknown", ""),
+    ] {
+        let history = history(vec![attempt(MAIN, Some(code), reason)], Vec::new());
+        let (found, ids) = judge(&history);
+        assert_eq!((found, ids.contains(&rule)), (cause, true), "{code}: {ids:?}");
+        let summary = only(&history, rule).summary;
+        assert!(summary.contains(words), "{summary}");
+    }
+}
+
+#[test]
+fn what_the_kernels_log_could_not_tell_is_not_denied() {
+    let mut blind = history(vec![attempt(MAIN, Some(137), "Error")], Vec::new());
+    assert!(only(&blind, "why.signal").summary.ends_with("for memory it was not"));
+    blind.kernel_unread = Some("permission denied".into());
+    assert!(only(&blind, "why.signal").summary.ends_with("by whom is not recorded"));
+    assert_eq!(only(&blind, "why.kernel_unread").severity, Severity::Info);
+}
+
+#[test]
+fn a_start_error_says_what_to_correct() {
+    let message = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
+        failed: unable to start container process: exec: \"/bin/does-not-exist\": stat /bin/does-not-exist: no such file \
+        or directory: unknown";
+    let one =
+        Attempt { started_ns: None, message: Some(message.into()), ..attempt(MAIN, Some(128), "StartError") };
+    let history = history(vec![one], Vec::new());
+    assert_eq!(judge(&history).0, Cause::StartError);
+    let finding = only(&history, "why.start_error");
+    let words = "could not be started: exec: \"/bin/does-not-exist\": stat /bin/does-not-exist: no such file or directory";
+    assert!(finding.summary.ends_with(words), "{}", finding.summary);
+    assert!(finding.fix.starts_with("correct command or args of container app"), "{}", finding.fix);
+}
+
+#[test]
+fn nothing_wrong_is_no_finding() {
+    for one in [attempt(MAIN, None, ""), attempt(MAIN, Some(0), "Completed")] {
+        let (cause, ids) = judge(&history(vec![one], Vec::new()));
+        assert!(matches!(cause, Cause::Running | Cause::Completed));
+        assert_eq!(ids, [] as [&str; 0]);
+    }
+    let again = Attempt { attempt: Some(7), ..attempt(MAIN, Some(0), "Completed") };
+    assert_eq!(judge(&history(vec![again], Vec::new())).1, ["why.completed_restarts"]);
+}
+
+#[test]
+fn one_that_lives_again_is_a_warning_and_counted_once() {
+    let dead = |n| Attempt { attempt: Some(n), ..attempt(MAIN, Some(3), "Error") };
+    let lives = Attempt { attempt: Some(2), ..attempt(CHILD, None, "") };
+    let history = history(vec![dead(0), dead(1), lives], Vec::new());
+    let findings = check_why(&history);
+    assert_eq!(
+        findings.iter().map(|f| (f.id, f.severity)).collect::<Vec<_>>(),
+        [("why.crash", Severity::Warning)]
+    );
+    assert!(findings[0].summary.ends_with("2 of the 3 attempts that are known"), "{}", findings[0].summary);
+}
+
+#[test]
+fn the_kubelets_own_words_name_a_probe() {
+    let mut history = history(vec![attempt(LIVE, Some(137), "Error")], Vec::new());
+    history.uid = "d8750536-2f7e-4ae3-acd2-541faded9da6".into();
+    let lines = include_str!("../../../tests/fixtures/why/kubelet-liveness.txt");
+    let words =
+        lines.lines().filter_map(|line| parse_kubelet(unix_seconds(line.split(' ').next()?), line, &history));
+    history.kubelet = words.collect();
+    assert_eq!(
+        history.kubelet.iter().map(|w| w.act).collect::<Vec<_>>(),
+        [KubeletAct::ProbeKill, KubeletAct::Kill]
+    );
+    assert!(history.kubelet.iter().all(|w| w.container_id.as_deref() == Some(LIVE)), "{:?}", history.kubelet);
+    assert_eq!(judge(&history).1, ["why.probe_kill", "why.backoff"]);
+    let summary = only(&history, "why.probe_kill").summary;
+    assert!(
+        summary.contains("Container app failed liveness probe, will be restarted (exit 137"),
+        "{summary}"
+    );
+    // The same lines about a pod of another name say nothing of this one.
+    let other = PodHistory { name: "liver".into(), uid: "x".repeat(36), ..history.clone() };
+    assert_eq!(lines.lines().filter_map(|line| parse_kubelet(None, line, &other)).count(), 0);
+}
+
+#[test]
+fn a_back_off_is_told_in_the_kubelets_words() {
+    let mut history = history(vec![attempt(MAIN, Some(3), "Error")], Vec::new());
+    (history.name, history.uid) = ("crash".into(), "ec828a3a-c7bf-4f03-9de5-c8e2e54ed141".into());
+    let line = include_str!("../../../tests/fixtures/why/kubelet-backoff.txt");
+    let word = parse_kubelet(Some(7), line, &history).unwrap();
+    assert_eq!((word.act, word.container.as_deref()), (KubeletAct::BackOff, Some("app")));
+    assert_eq!(word.words, "back-off 2m40s restarting failed container=app");
+    history.kubelet = vec![word];
+    assert!(
+        only(&history, "why.backoff")
+            .evidence
+            .iter()
+            .any(|e| e.value == "back-off 2m40s restarting failed container=app")
+    );
+}
+
+#[test]
+fn an_evicted_pod_was_not_ended_by_itself() {
+    let mut history = history(vec![attempt(MAIN, Some(137), "Error")], Vec::new());
+    let line = "I1123 17:05:33.1 498 eviction_manager.go:627] \"Eviction manager: pod is evicted successfully\" pod=\"shop/live\"";
+    history.kubelet.extend(parse_kubelet(unix_seconds("2026-11-23T17:05:33Z"), line, &history));
+    assert_eq!(judge(&history), (Cause::Evicted, vec!["why.evicted"]));
+}
+
+#[test]
+fn sizes_and_spans_are_read_at_a_glance() {
+    for (bytes, words) in
+        [(7, "7 bytes"), (24 << 20, "24 MiB"), (3 << 29, "1.5 GiB"), (u64::MAX, "16383 PiB")]
+    {
+        assert_eq!(size(bytes), words);
+    }
+    for (ms, words) in
+        [(43, "43 ms"), (3240, "3.2 s"), (92_000, "92 s"), (600_000, "10 min"), (90_000_000, "25 h")]
+    {
+        assert_eq!(span(ms * 1_000_000), words);
+    }
+    assert_eq!((span(-5), span(i64::MAX)), ("0 ms".into(), "106751 d".into()));
+}

@@ -1,0 +1,195 @@
+//! The lines of an OOM kill. Sources: mm/oom_kill.c (dump_oom_victim, __oom_kill_process), mm/memcontrol.c
+//! (mem_cgroup_print_oom_meminfo), of 3.10 to 6.18.
+//!
+//! ```text
+//! busybox invoked oom-killer: …
+//! memory: usage 49152kB, limit 49152kB, failcnt 32
+//! oom-kill:constraint=CONSTRAINT_MEMCG,…,oom_memcg=/…,task_memcg=/…,task=busybox,pid=1247,uid=0        since 4.19
+//! Task in /… killed as a result of limit of /…                                                         before
+//! Memory cgroup out of memory: Killed process 1247 (busybox) total-vm:50804kB, anon-rss:48640kB, …
+//! Tasks in /… are going to be killed due to memory.oom.group set                     then each process once more
+//! ```
+
+use crate::facts::{OomKill, OomVictim, unix_seconds};
+
+/// A line of the kernel's log without its time and level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelLine {
+    /// Seconds since 1970; unknown where the log has no year.
+    pub at: Option<i64>,
+    /// What it says.
+    pub text: String,
+}
+
+/// Victims that are kept of one kill.
+const MOST_VICTIMS: usize = 1000;
+/// Kills that are kept, the newest ones.
+const MOST_KILLS: usize = 10_000;
+
+/// A record of /dev/kmsg: `6,1234,343013090,-;text`, and lines of its own after it.
+pub(super) fn parse_record(record: &str, booted_us: Option<i64>) -> Option<KernelLine> {
+    let (head, text) = record.split_once(';')?;
+    let mut fields = head.split(',');
+    let level: u32 = fields.next()?.parse().ok()?;
+    // Facility 0 is the kernel; whoever writes to /dev/kmsg is another.
+    if level >> 3 != 0 {
+        return None;
+    }
+    let at: Option<i64> = fields.nth(1).and_then(|us| us.parse().ok());
+    let at = at.zip(booted_us).map(|(us, booted)| booted.saturating_add(us).div_euclid(1_000_000));
+    Some(KernelLine { at, text: text.lines().next().unwrap_or_default().to_owned() })
+}
+
+/// `<time> <host> kernel: [<seconds>] text` of a syslog's file.
+pub(super) fn parse_syslog(line: &str) -> Option<KernelLine> {
+    let (head, text) = line.split_once(" kernel: ")?;
+    // Another program's line may quote one of the kernel's.
+    if head.contains(": ") {
+        return None;
+    }
+    let text = match text.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((time, rest)) if time.trim().parse::<f64>().is_ok() => rest,
+        _ => text,
+    };
+    // The traditional form has no year: then the time is not known.
+    let at = head.split_once(' ').and_then(|(time, _)| unix_seconds(time));
+    Some(KernelLine { at, text: text.to_owned() })
+}
+
+/// The kills that lines tell of, oldest first.
+pub fn parse_kills(lines: &[KernelLine]) -> Vec<OomKill> {
+    let mut kills: Vec<OomKill> = Vec::new();
+    // What stands before the line that names the cgroups.
+    let mut next = OomKill::default();
+    // A line that was too long for one record.
+    let mut broken: Option<String> = None;
+    for line in lines {
+        let mut text = line.text.trim_start().to_owned();
+        if let Some(first) = broken.take() {
+            text = if text.starts_with("Memory cgroup") { text } else { first + &line.text };
+        }
+        if text.contains(" invoked oom-killer: ") {
+            next = OomKill::default();
+        } else if let Some(rest) = text.strip_prefix("memory: usage ") {
+            (next.used_bytes, next.limit_bytes) = (kib_before(rest, ""), kib_before(rest, "limit "));
+            // Before 4.19 it stands after the line that names the cgroups.
+            if let Some(kill) = kills.last_mut().filter(|kill| kill.victims.is_empty()) {
+                (kill.used_bytes, kill.limit_bytes) = (next.used_bytes, next.limit_bytes);
+            }
+        } else if let Some(rest) = text.strip_prefix("oom-kill:constraint=") {
+            if !rest.contains(",uid=") && rest.len() < 4096 {
+                broken = Some(text);
+                continue;
+            }
+            let mut kill = named(rest);
+            (kill.at, kill.used_bytes, kill.limit_bytes) = (line.at, next.used_bytes, next.limit_bytes);
+            keep(&mut kills, kill);
+            next = OomKill::default();
+        } else if let Some(rest) = text.strip_prefix("Task in ") {
+            let Some((task, limit)) = rest.split_once(" killed as a result of limit of ") else { continue };
+            next.at = line.at;
+            (next.task_memcg, next.oom_memcg) = (task.to_owned(), limit.trim().to_owned());
+            next.constraint = "CONSTRAINT_MEMCG".into();
+            keep(&mut kills, std::mem::take(&mut next));
+        } else if text.starts_with("Tasks in ") && text.contains("memory.oom.group") {
+            if let Some(kill) = kills.last_mut() {
+                kill.group = true;
+            }
+        } else if text.starts_with("Out of memory: Kill process ") {
+            // Said before it is done, and before 4.19 the first word of it.
+            let told = kills.last().is_some_and(|kill| kill.oom_memcg.is_empty() && kill.victims.is_empty());
+            if !told {
+                keep(&mut kills, OomKill { at: line.at, ..OomKill::default() });
+            }
+        } else if let Some(victim) = victim(&text) {
+            // Whose limit it was stands before; where it does not, a kill of the whole node has no such line.
+            let starts = match kills.last() {
+                None => true,
+                Some(kill) if text.starts_with("Memory cgroup") => kill.oom_memcg.is_empty(),
+                Some(kill) => text.starts_with("Out of memory") && !kill.oom_memcg.is_empty(),
+            };
+            if starts {
+                keep(&mut kills, OomKill { at: line.at, ..OomKill::default() });
+            }
+            if let Some(kill) = kills.last_mut()
+                && kill.victims.len() < MOST_VICTIMS
+                && !kill.victims.iter().any(|known| known.pid == victim.pid)
+            {
+                kill.victims.push(victim);
+            }
+        }
+    }
+    unique(kills)
+}
+
+/// The same kill may stand in a file and in the kernel's buffer.
+fn unique(kills: Vec<OomKill>) -> Vec<OomKill> {
+    let mut kept: Vec<OomKill> = Vec::new();
+    for kill in kills {
+        let first = |k: &OomKill| k.victims.first().map(|victim| victim.pid);
+        let close = |a: Option<i64>, b: Option<i64>| match (a, b) {
+            (Some(a), Some(b)) => a.abs_diff(b) <= 5,
+            _ => true,
+        };
+        let same = |old: &OomKill| {
+            old.task_memcg == kill.task_memcg && first(old) == first(&kill) && close(old.at, kill.at)
+        };
+        match kept.iter_mut().find(|old| same(old)) {
+            Some(old) => old.at = old.at.or(kill.at),
+            None => kept.push(kill),
+        }
+    }
+    kept
+}
+
+fn keep(kills: &mut Vec<OomKill>, kill: OomKill) {
+    if kills.len() >= MOST_KILLS {
+        kills.remove(0);
+    }
+    kills.push(kill);
+}
+
+/// `CONSTRAINT_MEMCG,nodemask=(null),…,oom_memcg=/a,task_memcg=/a/b,task=NAME,pid=1,uid=0`; a name may hold commas.
+fn named(rest: &str) -> OomKill {
+    let field = |key: &str| {
+        let (_, value) = rest.split_once(key)?;
+        Some(value.split(',').next().unwrap_or_default().to_owned())
+    };
+    OomKill {
+        constraint: rest.split(',').next().unwrap_or_default().to_owned(),
+        oom_memcg: field(",oom_memcg=").unwrap_or_default(),
+        task_memcg: field(",task_memcg=").unwrap_or_default(),
+        ..OomKill::default()
+    }
+}
+
+/// `… Killed process 1247 (busybox) total-vm:1kB, anon-rss:2kB, file-rss:3kB, shmem-rss:4kB, …`.
+fn victim(text: &str) -> Option<OomVictim> {
+    let known = ["Memory cgroup out of memory: ", "Out of memory: ", "Killed process ", "Kill process "];
+    if !known.iter().any(|start| text.starts_with(start)) {
+        return None;
+    }
+    // `Kill process N (NAME) score 1000 or sacrifice child` is said before it is done.
+    let (_, rest) = text.split_once("Killed process ")?;
+    let (pid, rest) = rest.split_once(|c: char| !c.is_ascii_digit())?;
+    let (name, sizes) = rest.rsplit_once(") ").or_else(|| rest.rsplit_once(','))?;
+    let sum = ["anon-rss:", "file-rss:", "shmem-rss:"]
+        .iter()
+        .filter_map(|key| kib_before(sizes, key))
+        .fold(0u64, u64::saturating_add);
+    let name = name.split_once('(').map_or(name, |(_, name)| name);
+    Some(OomVictim { pid: pid.parse().ok()?, name: name.chars().take(16).collect(), resident_bytes: sum })
+}
+
+/// The bytes of the number in kB that follows a key.
+fn kib_before(text: &str, key: &str) -> Option<u64> {
+    let start = text.find(key)?.checked_add(key.len())?;
+    let (number, _) = text.get(start..)?.split_once("kB")?;
+    let kib: u64 = number.trim().parse().ok()?;
+    // No limit is written as the largest number of pages.
+    Some(kib.saturating_mul(1024)).filter(|&bytes| bytes < 1 << 60)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! The lines of real kernels.
+
+use super::*;
+use crate::observe::oom::parse::{parse_record, parse_syslog};
+
+fn kills(text: &str) -> Vec<OomKill> {
+    parse_kills(&text.lines().filter_map(parse_syslog).collect::<Vec<_>>())
+}
+
+fn victims(kill: &OomKill) -> Vec<(u32, &str)> {
+    kill.victims.iter().map(|v| (v.pid, v.name.as_str())).collect()
+}
+
+#[test]
+fn version_two_main_and_group() {
+    let kills = kills(include_str!("../../../tests/fixtures/why/kernel-v2-main-and-group.txt"));
+    assert_eq!(kills.len(), 2, "{kills:#?}");
+    let (main, group) = (&kills[0], &kills[1]);
+    assert!(main.oom_memcg.ends_with("-pod23fae242d6181fc95b728d32cc55ced2.slice"), "the pod fills first");
+    assert!(
+        main.task_memcg.ends_with("1d63576a3a6463aad3d9369aa8f69887b431f6633da6461f7ad60875ae00dba0.scope")
+    );
+    assert_eq!((main.limit_bytes, main.used_bytes), (Some(48 << 20), Some(48 << 20)));
+    assert_eq!((victims(main), main.group), (vec![(1247, "busybox")], true), "logged twice, killed once");
+    assert_eq!(main.victims[0].resident_bytes, (48640 + 1276) << 10);
+    assert_eq!(main.at, unix_seconds("2026-11-23T17:44:05Z"));
+    assert_eq!(group.oom_memcg, group.task_memcg);
+    assert_eq!(victims(group), [(3505, "busybox"), (1204, "sh")]);
+}
+
+#[test]
+fn version_two_child_alone() {
+    let kills = kills(include_str!("../../../tests/fixtures/why/kernel-v2-child.txt"));
+    let child = &kills[0];
+    assert_eq!((victims(child), child.group), (vec![(9908, "busybox")], false));
+    assert_eq!(child.constraint, "CONSTRAINT_MEMCG");
+}
+
+#[test]
+fn version_one_each_kill_once_even_where_file_and_buffer_have_it() {
+    let text = include_str!("../../../tests/fixtures/why/kernel-v1.txt");
+    let once = kills(text);
+    assert_eq!(once.len(), text.lines().filter(|l| l.contains("oom-kill:")).count());
+    assert!(once.iter().all(|k| k.victims.len() == 1 && k.limit_bytes.is_some()), "{once:#?}");
+    assert_eq!(kills(&format!("{text}{text}")), once);
+}
+
+fn lines(texts: &[&str]) -> Vec<OomKill> {
+    parse_kills(&texts.iter().map(|&text| KernelLine { at: Some(7), text: text.into() }).collect::<Vec<_>>())
+}
+
+#[test]
+fn the_whole_node_has_no_cgroup_whose_limit_was_reached() {
+    let kills = lines(&[
+        "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/kubepods/besteffort/podU/c,task=hog,pid=9,uid=0",
+        "Out of memory: Killed process 9 (hog) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:1000",
+    ]);
+    assert_eq!(kills.len(), 1);
+    assert_eq!(
+        (kills[0].oom_memcg.as_str(), kills[0].task_memcg.as_str()),
+        ("", "/kubepods/besteffort/podU/c")
+    );
+    assert_eq!(victims(&kills[0]), [(9, "hog")]);
+}
+
+#[test]
+fn kernels_before_4_19_say_it_in_other_words() {
+    let kills = lines(&[
+        "Task in /kubepods/podU/c killed as a result of limit of /kubepods/podU",
+        "memory: usage 4kB, limit 4kB, failcnt 3",
+        "Memory cgroup out of memory: Kill process 9 (a,b) score 1000 or sacrifice child",
+        "Killed process 9 (a,b) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB",
+    ]);
+    assert_eq!(kills.len(), 1, "{kills:?}");
+    assert_eq!((kills[0].oom_memcg.as_str(), victims(&kills[0])), ("/kubepods/podU", vec![(9, "a,b")]));
+    assert_eq!(kills[0].limit_bytes, Some(4096));
+    let node = lines(&[
+        "Task in /kubepods/podU/c killed as a result of limit of /kubepods/podU",
+        "Killed process 9 (a) total-vm:8kB, anon-rss:4kB, file-rss:0kB",
+        "Out of memory: Kill process 10 (b) score 1000 or sacrifice child",
+        "Killed process 10 (b) total-vm:8kB, anon-rss:4kB, file-rss:0kB",
+    ]);
+    assert_eq!(node.iter().map(victims).collect::<Vec<_>>(), [vec![(9, "a")], vec![(10, "b")]]);
+    assert_eq!(node[1].oom_memcg, "", "not the pod's");
+}
+
+#[test]
+fn a_line_too_long_for_a_record_is_joined() {
+    let kills = lines(&[
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/kubepods/podU,task_m",
+        "emcg=/kubepods/podU/c,task=hog,pid=9,uid=0",
+        "Memory cgroup out of memory: Killed process 9 (hog) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB",
+    ]);
+    assert_eq!((kills.len(), kills[0].task_memcg.as_str()), (1, "/kubepods/podU/c"));
+    assert_eq!(victims(&kills[0]), [(9, "hog")]);
+}
+
+#[test]
+fn records_of_the_buffer_have_a_time_and_only_the_kernels_count() {
+    let record = "6,339,343013090,-;oom-kill:constraint=X\n SUBSYSTEM=y\n";
+    let line = parse_record(record, Some(1_000_000_000_000)).unwrap();
+    assert_eq!((line.at, line.text.as_str()), (Some(1_000_343), "oom-kill:constraint=X"));
+    assert_eq!(
+        parse_record("12,1,2,-;Out of memory: Killed process 1 (x)", None),
+        None,
+        "written by a program"
+    );
+    assert_eq!(parse_record("garbage", None), None);
+}
+
+#[test]
+fn a_program_that_quotes_the_kernel_is_not_the_kernel() {
+    assert_eq!(parse_syslog("2026-11-23T17:44:05Z host app[1]: x kernel: oom-kill:constraint=X"), None);
+    let old = parse_syslog("Nov 23 17:44:05 host kernel: [  342.9] oom-kill:x").unwrap();
+    assert_eq!((old.at, old.text.as_str()), (None, "oom-kill:x"), "no year, no time");
+}
+
+#[test]
+fn whatever_a_process_calls_itself_nothing_breaks() {
+    for text in [
+        "Memory cgroup out of memory: Killed process",
+        "Memory cgroup out of memory: Killed process 9",
+        "Killed process 99999999999 (x) total-vm:1kB",
+        "Out of memory: Killed process 9 (é) anon-rss:18446744073709551615kB",
+        "memory: usage kB, limit kB",
+        "oom-kill:constraint=,uid=",
+        "Task in killed as a result of limit of",
+        "Tasks in x memory.oom.group",
+    ] {
+        let _ = lines(&[text]);
+    }
+    let kills = lines(&[
+        "Memory cgroup out of memory: Killed process 9 (a) b) total-vm:1kB, anon-rss:2kB, file-rss:0kB",
+    ]);
+    assert_eq!(victims(&kills[0]), [(9, "a) b")]);
+}
