@@ -10,7 +10,7 @@ use crate::diagnose::runtime::check_runtime;
 use crate::facts::{Finding, KernelState, Namespace, Severity};
 use crate::netns::{NetNs, NetNsError, expect_many_descriptors};
 use crate::observe::{
-    ObserveError, ReadOptions, Reading, join_readings, read_cni_config, read_here, read_kernel_state,
+    ObserveError, ReadOptions, Reading, join_readings, read_cni_config, read_here, read_with_state,
 };
 use crate::pods::Options;
 use crate::report::{LinksDocument, LinksView, render_links};
@@ -112,7 +112,7 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     let (of_host, others) = std::thread::scope(|scope| {
         let thread = host.as_ref().map(|netns| {
             let named = std::thread::Builder::new().name("netns".into());
-            let read = move || (read_here(netns, READ), read_kernel_state("host", netns));
+            let read = move || read_with_state("host", netns, READ);
             named.spawn_scoped(scope, read).map_err(NetNsError::Thread)
         });
         let others = read_others(args, &options, inode, &mut findings, &mut created);

@@ -41,7 +41,7 @@ pub use cni_config::{parse_cni, read_cni_config};
 pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
 pub use kernel::read_kernel_state;
-pub use namespace::{ReadOptions, Reading, join_readings, read_here, read_namespaces};
+pub use namespace::{ReadOptions, Reading, join_readings, read_here, read_namespaces, read_with_state};
 pub use neighbour::{Neighbour, read_neighbour};
 pub use route_get::{CachedMtu, RouteKind, RouteLookup, cached_mtu, route_get};
 pub use service::{ServiceProxy, ipvs_answers, service_proxy};

@@ -2,11 +2,12 @@
 
 use super::ObserveError;
 use super::egress::RawUnderlay;
+use super::kernel::{read_kernel_state, state as kernel_state};
 use super::link::{RawLink, parse_address, parse_link};
 use super::peers::assemble;
 use super::route::{MAIN, RawRoute, parse_route};
 use super::socket::{Dump, Netlink};
-use crate::facts::Namespace;
+use crate::facts::{KernelState, Namespace};
 use crate::netns::{NetNs, NetNsError, on_threads_that_die};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
@@ -81,6 +82,29 @@ pub fn read_here(netns: &NetNs, options: ReadOptions) -> Reading {
         let mut netlink = Netlink::route(Vec::new())?;
         dump_all(&mut netlink, netns.inode(), options)
     }))
+}
+
+/// As [`read_here`], with the kernel's state there; its links, which are many on a node, are read once for both.
+pub fn read_with_state(
+    subject: &str,
+    netns: &NetNs,
+    options: ReadOptions,
+) -> (Reading, Result<KernelState, ObserveError>) {
+    if let Err(error) = netns.enter_for_ever() {
+        return (Reading(Err(error.into())), read_kernel_state(subject, netns));
+    }
+    let told = |error: &ObserveError| error.to_string();
+    let mut netlink = match Netlink::route(Vec::new()) {
+        Ok(netlink) => netlink,
+        Err(error) => return (Reading(Err(error)), read_kernel_state(subject, netns)),
+    };
+    let mut raw = dump_all(&mut netlink, netns.inode(), ReadOptions { counters: true, ..options });
+    let links = raw.as_ref().map(|raw| raw.links.as_slice()).map_err(told);
+    let state = kernel_state(subject, netns.inode(), &mut Ok(netlink), links);
+    if let (Ok(raw), false) = (&mut raw, options.counters) {
+        raw.links.iter_mut().for_each(|link| (link.counters, link.settings) = Default::default());
+    }
+    (Reading(raw), Ok(state))
 }
 
 /// Joins what was read of each of these namespaces, as [`read_namespaces`] does.
@@ -200,7 +224,7 @@ fn main_table(family: AddressFamily) -> RouteNetlinkMessage {
 /// An id means something only in the namespace that uses it, so that one is entered again and asked by which id
 /// it knows a candidate. Ends of a veth name each other's index, which leaves one candidate in practice;
 /// the lower link of a macvlan is looked for in all, the first given namespace (the host) first. The namespace
-/// with the most such ends, the node's own, is asked first, all its questions in a few writes: what it knows of
+/// with the most such ends, the node's own, is asked first, all its questions in a few writes of a thread or two: what it knows of
 /// a veth is true of the other end too, and hardly a pod is left to be entered.
 fn resolve_ids(
     targets: &[(&str, &NetNs)],
@@ -217,15 +241,17 @@ fn resolve_ids(
         n.iter().flat_map(|n| &n.links).filter(|l| l.is_mutual() && l.link_netnsid.is_some()).count()
     };
     if let Some((place, hub)) = raw.iter().enumerate().max_by_key(|(_, n)| count(n))
-        && let (Ok(hub), Some(one)) = (hub, targets.get(place..=place))
+        && let (Ok(hub), Some((_, netns))) = (hub, targets.get(place))
     {
-        let read = |_, one: &[(&str, &NetNs)]| {
-            let ask = |(_, netns): &(&str, &NetNs)| {
-                ids_of(netns, hub, &Ids::new(), targets, &ends, &mut Vec::new())
-            };
-            one.iter().map(ask).collect()
-        };
-        let ids = on_threads_that_die(one, read)?.pop().unwrap_or_default();
+        let (likely, _) = unknown_ends(hub, &Ids::new(), &ends);
+        let ids: Ids = on_threads_that_die(&likely, |_, part| {
+            let netlink = netns.enter_for_ever().ok().and_then(|()| Netlink::route(Vec::new()).ok());
+            let ask =
+                |mut netlink| ask_ids(&mut netlink, part.iter().filter_map(|&place| targets.get(place)));
+            netlink.map(ask).unwrap_or_default()
+        })?
+        .into_iter()
+        .collect();
         for link in hub.links.iter().filter(|l| l.is_mutual()) {
             let (Some(id), Some(index)) = (link.link_netnsid, link.link) else { continue };
             let Some(inode) = ids.get(&id) else { continue };
@@ -261,6 +287,23 @@ type Ids = BTreeMap<i32, u64>;
 /// Index of a veth and of its other end → the places of the namespaces that have such a one.
 type Ends = HashMap<(u32, u32), Vec<usize>>;
 
+/// The places where the other ends of a namespace's veths may be whose ids are not `known`, and whether another kind
+/// of link has its lower one somewhere else.
+fn unknown_ends(namespace: &RawNamespace, known: &Ids, ends: &Ends) -> (Vec<usize>, bool) {
+    let (mut likely, mut anywhere) = (Vec::new(), false);
+    for link in namespace.links.iter().filter(|l| l.is_paired()) {
+        let (Some(id), Some(other)) = (link.link_netnsid, link.link) else { continue };
+        match (known.contains_key(&id), link.is_mutual()) {
+            (true, _) => {}
+            (false, true) => likely.extend(ends.get(&(other, link.index)).into_iter().flatten().copied()),
+            (false, false) => anywhere = true,
+        }
+    }
+    likely.sort_unstable();
+    likely.dedup();
+    (likely, anywhere)
+}
+
 /// The ids that one namespace's links name, with the inodes that they stand for; `known` are not asked for.
 fn ids_of(
     netns: &NetNs,
@@ -271,22 +314,11 @@ fn ids_of(
     buffer: &mut Vec<u8>,
 ) -> Ids {
     let mut ids = known.clone();
-    // Likely places first, then all.
-    let (mut likely, mut anywhere) = (Vec::new(), false);
-    for link in namespace.links.iter().filter(|l| l.is_paired()) {
-        let (Some(id), Some(other)) = (link.link_netnsid, link.link) else { continue };
-        match (ids.contains_key(&id), link.is_mutual()) {
-            (true, _) => {}
-            (false, true) => likely.extend(ends.get(&(other, link.index)).into_iter().flatten().copied()),
-            (false, false) => anywhere = true,
-        }
-    }
+    let (likely, anywhere) = unknown_ends(namespace, known, ends);
     if (likely.is_empty() && !anywhere) || netns.enter_for_ever().is_err() {
         return ids;
     }
     let Ok(mut netlink) = Netlink::route(std::mem::take(buffer)) else { return ids };
-    likely.sort_unstable();
-    likely.dedup();
     ids.extend(ask_ids(&mut netlink, likely.iter().filter_map(|&place| targets.get(place))));
     // What is not the end of a veth is most often in the host, else anywhere.
     for part in [targets.get(..1), targets.get(1..)].into_iter().flatten() {

@@ -10,6 +10,7 @@ mod tables;
 mod tests;
 
 use super::ObserveError;
+use super::link::RawLink;
 use super::namespace::dump_links;
 use super::socket::Netlink;
 use crate::facts::{KernelCounters, KernelState, KernelTables, Seen};
@@ -24,32 +25,44 @@ type Names = BTreeMap<u32, String>;
 /// # Errors
 /// [`ObserveError::NetNs`] when the namespace cannot be entered; everything else is said in the state itself.
 pub fn read_kernel_state(subject: &str, netns: &NetNs) -> Result<KernelState, ObserveError> {
-    Ok(netns.run(|| read(subject, netns.inode()))?)
+    Ok(netns.run(|| {
+        let mut netlink = Netlink::route(Vec::new()).map_err(told);
+        let links = with(&mut netlink, |netlink| dump_links(netlink, true).map(|dump| dump.items));
+        state(subject, netns.inode(), &mut netlink, links.as_deref().map_err(Clone::clone))
+    })?)
 }
 
-fn read(subject: &str, netns_inode: u64) -> KernelState {
-    let mut netlink = Netlink::route(Vec::new()).map_err(told);
-    let links = with(&mut netlink, |netlink| dump_links(netlink, true).map(|dump| dump.items));
-    let names: Names = links.iter().flatten().map(|link| (link.index, link.name.clone())).collect();
-    let of_links = links.iter().flatten().filter(|link| link.name != "lo");
+/// What [`read_kernel_state`] reads, on a thread that is in the namespace already and has its links with counters.
+pub(super) fn state(
+    subject: &str,
+    netns_inode: u64,
+    netlink: &mut Seen<Netlink>,
+    links: Seen<&[RawLink]>,
+) -> KernelState {
+    let all = links.iter().copied().flatten();
+    let names: Names = all.clone().map(|link| (link.index, link.name.clone())).collect();
+    let of_links = all.filter(|link| link.name != "lo");
     let settings = files::settings(of_links.map(|link| (link.name.clone(), link.settings)).collect());
+    let counted = |links: &[RawLink]| {
+        links.iter().filter_map(|link| Some((link.name.clone(), link.counters?))).collect()
+    };
     KernelState {
         subject: subject.to_owned(),
         netns_inode,
         settings,
         counters: KernelCounters {
             protocols: files::protocols(),
-            links: links.map(|links| links.into_iter().filter_map(|l| Some((l.name, l.counters?))).collect()),
+            links: links.map(counted),
             softnet_dropped: files::softnet_dropped(),
         },
         conntrack: files::conntrack(),
         tables: KernelTables {
-            neighbours: with(&mut netlink, |netlink| tables::neighbours(netlink, &names)),
-            forwarding: with(&mut netlink, |netlink| tables::forwarding(netlink, &names)),
-            remembered: with(&mut netlink, tables::remembered),
+            neighbours: with(netlink, |netlink| tables::neighbours(netlink, &names)),
+            forwarding: with(netlink, |netlink| tables::forwarding(netlink, &names)),
+            remembered: with(netlink, tables::remembered),
             arp_usage: files::arp_usage(),
         },
-        classifiers: with(&mut netlink, |netlink| tables::classifiers(netlink, &names)),
+        classifiers: with(netlink, |netlink| tables::classifiers(netlink, &names)),
     }
 }
 
