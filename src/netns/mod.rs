@@ -101,6 +101,20 @@ impl NetNs {
         Ok(Self { file, inode })
     }
 
+    /// The network namespace of a pidfd's process, without a way through procfs that its PID could change under;
+    /// `None` where the kernel cannot (before 6.11) or the process has none any more.
+    fn of_pidfd(pidfd: BorrowedFd<'_>) -> Option<Self> {
+        use std::os::fd::{AsRawFd, FromRawFd};
+        // PIDFD_GET_NET_NAMESPACE, linux/pidfd.h; its argument has to be 0.
+        nix::ioctl_write_int_bad!(pidfd_get_net_namespace, nix::request_code_none!(0xff, 4));
+        // SAFETY: the request takes a number and answers with a new descriptor.
+        let fd = unsafe { pidfd_get_net_namespace(pidfd.as_raw_fd(), 0) }.ok()?;
+        // SAFETY: the descriptor has just been made for us, and nobody else knows of it.
+        let file = unsafe { File::from_raw_fd(fd) };
+        let inode = file.metadata().ok()?.ino();
+        Some(Self { file, inode })
+    }
+
     /// Takes an open namespace file; `path` is what errors call it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::{NetNs, NetNsError, read_whole};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -131,6 +131,11 @@ impl Process {
     /// # Errors
     /// [`NetNsError`]; [`ProcessError::Ended`] when it ended meanwhile.
     pub fn open_netns(&self) -> Result<NetNs, NetNsError> {
+        if let Pin::Pidfd(fd) = &self.pin
+            && let Some(netns) = NetNs::of_pidfd(fd.as_fd())
+        {
+            return Ok(netns);
+        }
         let path = self.folder().join("ns/net");
         let opened = match self.pin {
             // Of our own procfs, where that name is nothing else.
@@ -197,6 +202,25 @@ mod tests {
         assert_eq!(parse_stat(stat), Some(("S", 4242)));
         assert_eq!(parse_stat(b"7 (x"), None);
         assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn a_namespace_is_the_same_however_it_was_opened() {
+        let own = NetNs::own().unwrap();
+        let process = Process::open(Path::new("/proc"), std::process::id(), None).unwrap();
+        assert_eq!(process.open_netns().unwrap().inode(), own.inode());
+        let by_time = Process { pin: Pin::Start(process.start_time().unwrap()), ..process };
+        assert_eq!(by_time.open_netns().unwrap().inode(), own.inode());
+    }
+
+    #[test]
+    fn a_process_that_ended_after_it_was_pinned_has_no_namespace() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::open(Path::new("/proc"), child.id(), None).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let ended = process.open_netns();
+        assert!(matches!(ended, Err(NetNsError::Process(ProcessError::Ended { .. }))), "{ended:?}");
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl Proc {
         cgroup_owner(&String::from_utf8_lossy(&text))
     }
 
+    /// As [`Proc::owner`], by one cgroup alone: on v1 a dozen paths take the kernel ten times as long.
+    fn cpuset_owner(&self, pid: u32) -> CgroupOwner {
+        let text = self.file(pid, "cpuset").unwrap_or_default();
+        cgroup_owner(&format!("::{}", String::from_utf8_lossy(&text)))
+    }
+
     /// Pins `pid` if it lives and is the process that is meant: its cgroup names the container, or the pod. Where
     /// it names neither, as with some sandboxed runtimes, the start time has to be the recorded one; `recorded`
     /// is then asked for it, unless it is known.
@@ -125,6 +131,10 @@ impl Proc {
         recorded: impl FnOnce() -> Option<u64>,
     ) -> Result<Process, ProcessError> {
         let process = Process::open(&self.root, pid, expected.start)?;
+        let near = self.cpuset_owner(pid);
+        if near.container.as_deref() == Some(expected.id) {
+            return Ok(process);
+        }
         let owner = self.owner(pid);
         let meant = match (owner.container.as_deref(), owner.pod_uid.as_deref()) {
             (Some(id), _) => id == expected.id,
