@@ -270,16 +270,31 @@ fn resolve_ids(
             known.extend(ids);
         }
     }
-    on_threads_that_die(targets, |first, part| {
+    let read = raw.iter().zip(&known).enumerate();
+    let unsure: Vec<usize> = read
+        .filter(|(_, (namespace, known))| {
+            namespace
+                .as_ref()
+                .is_ok_and(|namespace| unknown_ends(namespace, known, &ends) != (Vec::new(), false))
+        })
+        .map(|(place, _)| place)
+        .collect();
+    let found = on_threads_that_die(&unsure, |_, part| {
         let mut buffer = Vec::new();
-        let places = part.iter().zip(raw.iter().zip(&known).skip(first));
-        places
-            .map(|((_, netns), (namespace, known))| match namespace {
-                Ok(namespace) => ids_of(netns, namespace, known, targets, &ends, &mut buffer),
-                Err(_) => Ids::new(),
-            })
-            .collect()
-    })
+        let ask = |&place: &usize| match (targets.get(place), raw.get(place), known.get(place)) {
+            (Some((_, netns)), Some(Ok(namespace)), Some(known)) => {
+                ids_of(netns, namespace, known, targets, &ends, &mut buffer)
+            }
+            _ => Ids::new(),
+        };
+        part.iter().map(ask).collect()
+    })?;
+    for (place, ids) in unsure.into_iter().zip(found) {
+        if let Some(known) = known.get_mut(place) {
+            known.extend(ids);
+        }
+    }
+    Ok(known)
 }
 
 /// A namespace's ids of others → their inodes.
@@ -315,7 +330,7 @@ fn ids_of(
 ) -> Ids {
     let mut ids = known.clone();
     let (likely, anywhere) = unknown_ends(namespace, known, ends);
-    if (likely.is_empty() && !anywhere) || netns.enter_for_ever().is_err() {
+    if netns.enter_for_ever().is_err() {
         return ids;
     }
     let Ok(mut netlink) = Netlink::route(std::mem::take(buffer)) else { return ids };
