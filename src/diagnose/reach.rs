@@ -107,7 +107,10 @@ pub fn check_reach(namespaces: &[Namespace], host: u64) -> Vec<Finding> {
 fn ends<'a>(pod: &'a Namespace, node: &'a Namespace) -> impl Iterator<Item = (&'a Link, &'a Link)> {
     pod.links.iter().filter(|l| l.kind.as_deref() == Some("veth")).filter_map(|inside| {
         let peer = inside.peer.as_ref().filter(|p| p.netns_inode == Some(node.netns_inode))?;
-        Some((inside, node.links.iter().find(|l| l.index == peer.index)?))
+        // A dump is in the order of indexes, nearly always.
+        let guess =
+            node.links.binary_search_by_key(&peer.index, |l| l.index).ok().and_then(|at| node.links.get(at));
+        Some((inside, guess.or_else(|| node.links.iter().find(|l| l.index == peer.index))?))
     })
 }
 
@@ -268,12 +271,13 @@ fn check_duplicates(node: &Namespace, pods: &[&Namespace]) -> Vec<Finding> {
             }
         }
     }
+    // Hundreds of pods are compared with the few addresses of the node, not with its hundreds of links.
+    let own: Vec<(&Link, IpAddr)> =
+        node.links.iter().flat_map(|l| globals(l).map(move |address| (l, address))).collect();
     for ((network, address), who) in &mut holders {
-        let holder = node.links.iter().find(|l| {
-            l.addresses.iter().any(|(a, _)| a == address)
-                && (network.is_none() || *network == Some(l.name.as_str()))
-        });
-        who.extend(holder.map(|l| (node.subject.as_str(), l.name.as_str())));
+        let here = |l: &Link| network.is_none() || *network == Some(l.name.as_str());
+        let holder = own.iter().find(|(l, own)| own == address && here(l));
+        who.extend(holder.map(|(l, _)| (node.subject.as_str(), l.name.as_str())));
     }
     let several = holders.into_iter().filter(|(_, who)| who.len() > 1);
     several
