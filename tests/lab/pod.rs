@@ -330,8 +330,7 @@ impl Node {
         image: String,
     ) -> Outcome<Value> {
         let sandbox = self.find(&[pod.to_owned()]).await?.pop().ok_or("no such pod")?;
-        let mut attempts = self.containers(&sandbox.id).await?;
-        attempts.sort_by_key(|c| (c.created_at, c.metadata.clone().unwrap_or_default().attempt));
+        let attempts = self.containers(&sandbox.id).await?;
         let last = attempts
             .into_iter()
             .rfind(|c| {
@@ -382,11 +381,14 @@ impl Node {
         Ok(found)
     }
 
+    /// The oldest first: the runtime lists them in no order.
     async fn containers(&self, sandbox: &str) -> Outcome<Vec<Container>> {
         let filter = ContainerFilter { pod_sandbox_id: sandbox.to_owned() };
         let request = ListContainersRequest { filter: Some(filter) };
         let answer: ListContainersResponse = self.call("RuntimeService/ListContainers", request).await?;
-        Ok(answer.containers)
+        let mut containers = answer.containers;
+        containers.sort_by_key(|c| (c.created_at, c.metadata.clone().unwrap_or_default().attempt));
+        Ok(containers)
     }
 
     /// What a test compares nsprobe's answers with. PIDs are those of the node's PID namespace.
