@@ -13,6 +13,7 @@ mod kernel;
 mod link;
 mod log;
 mod name_server;
+mod node_log;
 mod path;
 mod pod;
 mod socket;
@@ -32,6 +33,7 @@ pub use kernel::{
 pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
 pub use log::{LogPiece, LogStream};
 pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};
+pub use node_log::{NodeLog, NodeLogEntry};
 pub use path::{
     Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
 };

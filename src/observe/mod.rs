@@ -10,6 +10,7 @@ mod egress;
 mod error;
 mod forwarding;
 pub mod ipam;
+pub mod journal;
 mod kernel;
 mod link;
 pub mod logs;
