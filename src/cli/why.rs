@@ -17,6 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const LINES: u64 = 5;
 /// The longest of them, in characters.
 const MOST_LINE: usize = 300;
+/// Pieces that are read of an attempt's last lines.
+const MOST_PIECES: usize = 1000;
 /// Attempts of one container of which logs are read, the newest.
 const MOST_ATTEMPTS: usize = 100;
 
@@ -119,9 +121,13 @@ fn last_lines(pod: &Rc<PodLogFolder>, container: &str, attempt: u32) -> Vec<Stri
     let query = LogQuery { tail: Some(LINES), ..LogQuery::default() };
     let Ok(mut log) = ContainerLog::open(pod, container, attempt, query) else { return Vec::new() };
     let mut lines: Vec<String> = Vec::new();
-    while let Some(piece) = log.next_piece() {
+    // A container that writes faster than it is read has no last line.
+    for _ in 0..MOST_PIECES {
+        let Some(piece) = log.next_piece() else { break };
         if piece.starts || lines.is_empty() {
             lines.push(String::new());
+            let more = lines.len().saturating_sub(usize::try_from(LINES).unwrap_or(0));
+            lines.drain(..more);
         }
         if let Some(line) = lines.last_mut() {
             let room = MOST_LINE.saturating_sub(line.chars().count());

@@ -66,6 +66,9 @@ pub fn find_history(options: &Options, selector: &str) -> Result<FoundHistory, R
         let name = container.name.clone();
         add(&mut history, &name, attempt(container, word, record.as_ref()));
     }
+    if survey.degraded.is_some() {
+        add_linked(&mut history, &survey);
+    }
     let logs = folder_of(options, &history);
     let list = survey.list(Vec::new());
     Ok(FoundHistory { history, container, logs, pids, endpoint: list.endpoint, degraded: list.degraded })
@@ -108,12 +111,13 @@ fn forgotten(
         Err(several @ ResolveError::Ambiguous(_)) => return Err(several),
         Err(_) => return Err(missing),
     };
-    let history = PodHistory {
+    let mut history = PodHistory {
         namespace: folder.namespace.clone(),
         name: folder.name.clone(),
         uid: folder.uid.clone(),
         ..PodHistory::default()
     };
+    add_linked(&mut history, &survey);
     let list = survey.list(Vec::new());
     Ok(FoundHistory {
         history,
@@ -123,6 +127,31 @@ fn forgotten(
         endpoint: list.endpoint,
         degraded: list.degraded,
     })
+}
+
+/// Ended containers that only the kubelet's log links still name: a bundle goes when its sandbox ends, and what the
+/// runtime wrote down of the end stays.
+fn add_linked(history: &mut PodHistory, survey: &Survey<'_>) {
+    let uid = history.uid.clone();
+    let ours = survey.disk.logs().containers().filter(|(_, log)| log.uid.as_deref() == Some(uid.as_str()));
+    for (id, log) in ours {
+        let mut known = history.containers.iter().flat_map(|c| &c.attempts);
+        if known.any(|attempt| attempt.id.as_deref() == Some(id)) {
+            continue;
+        }
+        let Some(record) = survey.record_of(id) else { continue };
+        let container = Container {
+            name: log.container.clone(),
+            id: id.to_owned(),
+            state: if record.ended { ContainerState::Exited } else { ContainerState::Unknown },
+            pid: None,
+            pid_source: None,
+            attempt: log.attempt.or(record.attempt),
+            exit_code: record.exit_code,
+            reason: record.reason.clone(),
+        };
+        add(history, &log.container, attempt(container, None, Some(&record)));
+    }
 }
 
 fn folder_of(options: &Options, history: &PodHistory) -> Option<LogFolder> {

@@ -101,13 +101,7 @@ fn render(
     width: Option<usize>,
 ) -> String {
     let mut text = String::new();
-    let worst = document.findings.iter().map(|finding| finding.severity).max();
-    let verdict = match worst {
-        Some(Severity::Critical) => paint.red("down"),
-        Some(Severity::Warning) => paint.yellow("ended before"),
-        _ if document.containers.is_empty() => paint.yellow("nothing known"),
-        _ => paint.green("nothing wrong"),
-    };
+    let verdict = verdict(document, paint);
     let _ = writeln!(text, "{verdict}: {}", sanitize(&document.subject));
     let (worse, mild): (Vec<Finding>, Vec<Finding>) =
         document.findings.iter().cloned().partition(|f| f.severity > Severity::Info);
@@ -121,6 +115,28 @@ fn render(
         let _ = write!(text, "\n{}", findings(paint, width, &mild));
     }
     text
+}
+
+/// In a word: how the newest attempts are, and whether earlier ones ended badly. A runtime that hangs is no fault of
+/// the pod.
+fn verdict(document: &WhyDocument, paint: Paint) -> String {
+    let newest = || document.containers.iter().filter_map(|container| container.attempts.last());
+    let down = newest()
+        .find(|a| !matches!(a.cause, Cause::Running | Cause::Completed | Cause::Unknown | Cause::OomChild));
+    let worse = |f: &Finding| f.severity > Severity::Info && f.id.starts_with("why.");
+    if let Some(attempt) = down.filter(|_| document.findings.iter().any(worse)) {
+        return paint.red(cause_words(attempt.cause));
+    }
+    if newest().next().is_none() {
+        return paint.yellow("nothing known");
+    }
+    if document.findings.iter().any(worse) {
+        return paint.yellow("not well");
+    }
+    if newest().any(|a| a.cause == Cause::Unknown) {
+        return paint.yellow("not known");
+    }
+    paint.green("nothing wrong")
 }
 
 /// Columns of a picture, where the terminal does not say less.
@@ -211,7 +227,8 @@ fn what_happened(attempt: &Attempt, cause: Cause, view: WhyView) -> String {
     }
     match (attempt.state, attempt.started_ns, attempt.finished_ns) {
         (ContainerState::Running, Some(began), _) => {
-            let _ = write!(words, " for {}", span(view.now_ns.saturating_sub(began)));
+            let runs = if cause == Cause::Running { "" } else { ", it runs on" };
+            let _ = write!(words, "{runs} for {}", span(view.now_ns.saturating_sub(began)));
         }
         (_, Some(began), Some(ended)) if ended >= began => {
             let _ = write!(words, " after {}", span(ended - began));

@@ -131,8 +131,8 @@ impl Answers {
     fn add_container_status(&mut self, document: &Value) {
         let status = &document["status"];
         let happened = |key: &str| {
-            let time = text(&status[key]);
-            i64::from(!time.is_empty() && !time.starts_with("0001") && !time.starts_with("1970"))
+            let seconds = nsprobe::facts::unix_seconds(&text(&status[key])).unwrap_or(0);
+            seconds.max(0) * 1_000_000_000
         };
         let answer = ContainerStatusResponse {
             status: Some(ContainerStatus {
@@ -142,6 +142,10 @@ impl Answers {
                 exit_code: i32::try_from(status["exitCode"].as_i64().unwrap_or(0)).unwrap(),
                 reason: text(&status["reason"]),
                 message: text(&status["message"]),
+                resources: status["resources"]["linux"]["memoryLimitInBytes"].as_str().map(|limit| {
+                    let memory_limit_in_bytes = limit.parse().unwrap();
+                    Resources { linux: Some(LinuxResources { memory_limit_in_bytes }) }
+                }),
                 ..ContainerStatus::default()
             }),
             info: info(document),

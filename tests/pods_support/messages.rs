@@ -191,6 +191,20 @@ pub struct ContainerStatus {
     pub message: String,
     #[prost(map = "string, string", tag = "12")]
     pub labels: HashMap<String, String>,
+    #[prost(message, optional, tag = "16")]
+    pub resources: Option<Resources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Resources {
+    #[prost(message, optional, tag = "1")]
+    pub linux: Option<LinuxResources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LinuxResources {
+    #[prost(int64, tag = "4")]
+    pub memory_limit_in_bytes: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

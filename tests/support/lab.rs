@@ -32,6 +32,16 @@ impl Lab {
         run(SCRIPT, &words)
     }
 
+    /// The same, of a command that must fail: what it said.
+    #[track_caller]
+    pub fn script_fails(&self, arguments: &[&str]) -> String {
+        let (command, rest) = arguments.split_first().unwrap();
+        let words = [command, "--name", &self.name].into_iter().chain(rest.iter().copied());
+        let output = Command::new(SCRIPT).args(words).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?} did not fail: {}", super::stdout(&output));
+        super::stderr(&output)
+    }
+
     /// Runs a command on a node, whatever its exit code.
     pub fn exec(&self, node: u8, command: &[&str]) -> Output {
         let node = node.to_string();

@@ -5,8 +5,8 @@ use super::rules as r;
 use super::words::{exit_words, signal_name, size, span};
 use crate::diagnose::Rule;
 use crate::facts::{
-    Attempt, Cause, ContainerHistory, ContainerState, Evidence, Finding, KubeletAct, OomKill, PodHistory,
-    Severity, rfc3339,
+    Attempt, Cause, ContainerHistory, ContainerState, Evidence, Finding, KubeletAct, MemoryUse, OomKill,
+    PodHistory, Severity, rfc3339,
 };
 
 /// Lines of a container's last words that a finding carries.
@@ -211,20 +211,21 @@ fn evidence(
         match attempt.memory_limit_bytes {
             Some(0) => seen.push(Evidence::text("memory limit of the container", "none", attempt.source)),
             Some(limit) => {
-                seen.push(Evidence::new("memory limit of the container", limit, "bytes", attempt.source));
+                seen.push(Evidence::text("memory limit of the container", size(limit), attempt.source));
             }
             None => {}
         }
-        for (whose, memory) in [("container", &attempt.memory), ("pod", &history.memory)] {
-            let Some(memory) = memory else { continue };
-            if let Some(used) = memory.used_bytes.filter(|_| whose == "container") {
-                seen.push(Evidence::new("memory in use now", used, "bytes", memory.path.clone()));
-            }
-            if let Some(kills) = memory.oom_kills {
-                let what = format!("OOM kills that the {whose}'s cgroup has counted");
-                seen.push(Evidence::new(what, kills, "kills", memory.path.clone()));
-            }
+        let mut memories = [("container", &attempt.memory), ("pod", &history.memory)].into_iter();
+        if let Some(used) = attempt.memory.as_ref().and_then(|memory| memory.used_bytes) {
+            seen.push(Evidence::text("memory in use now", size(used), memory_source(&attempt.memory)));
         }
+        // A container's counts go with it, its pod's stay.
+        let counted = memories.find_map(|(whose, memory)| {
+            let kills = memory.as_ref()?.oom_kills.filter(|&kills| kills > 0)?;
+            let what = format!("OOM kills that the {whose}'s cgroup has counted");
+            Some(Evidence::text(what, kills, memory_source(memory)))
+        });
+        seen.extend(counted);
     }
     let kubelet = words_of(history, &container.name, attempt).filter(|word| word.act != KubeletAct::BackOff);
     seen.extend(kubelet.take(3).map(|word| {
@@ -240,6 +241,10 @@ fn evidence(
             .map(|line| Evidence::text("wrote before its end", line.clone(), "/var/log/pods")),
     );
     seen
+}
+
+fn memory_source(memory: &Option<MemoryUse>) -> String {
+    memory.as_ref().map_or_else(String::new, |memory| memory.path.clone())
 }
 
 /// The kernel's record in words.
@@ -265,7 +270,7 @@ fn kill_evidence(kill: &OomKill, source: &str) -> Vec<Evidence> {
     let mut seen = vec![Evidence::text("the kernel killed", words, source.clone())];
     if let (Some(used), Some(limit)) = (kill.used_bytes, kill.limit_bytes) {
         let words = format!("{} of {}", size(used), size(limit));
-        seen.push(Evidence::text(format!("in use of {}", kill.oom_memcg), words, source));
+        seen.push(Evidence::text("in use of what was allowed, when it was killed", words, source));
     }
     seen
 }
@@ -338,16 +343,18 @@ fn back_off(
     if runs || !ill || restarts == 0 || newest.state != ContainerState::Exited {
         return None;
     }
-    let mut seen = vec![Evidence::new("restarts", restarts, "restarts", newest.source)];
+    let mut seen = vec![Evidence::text("restarts", restarts, newest.source)];
     seen.extend(said.map(|word| Evidence::text("kubelet", word.words.clone(), "the kubelet's log")));
     // Source: kubelet, MaxContainerBackOff: 10 s, doubled with each, 5 min at most.
     let waits = 10u64.saturating_mul(1 << restarts.saturating_sub(1).min(5)).min(300);
+    let waits = said.map_or_else(
+        || format!("by its rule the kubelet waits about {waits} s before the next start"),
+        |word| format!("the kubelet says: {}", word.words),
+    );
+    let times = if restarts == 1 { "once".into() } else { format!("{restarts} times") };
     Some(r::BACKOFF.finding(
         format!("{}:{}", history.full_name(), container.name),
-        format!(
-            "container {} has been restarted {restarts} times and is down; by its rule the kubelet waits about {waits} s before the next start",
-            container.name
-        ),
+        format!("container {} has been restarted {times} and is down; {waits}", container.name),
         seen,
         r::BACKOFF.fix,
     ))

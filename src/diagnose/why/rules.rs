@@ -80,7 +80,7 @@ pub const BACKOFF: Rule = Rule {
     id: "why.backoff",
     severity: Severity::Warning,
     meaning: "The container ended again and again, and the kubelet waits before it starts it the next time (CrashLoopBackOff): 10 s, doubled up to 5 min.",
-    fix: "Remove the cause of its end; a deleted pod is started again at once.",
+    fix: "Remove the cause of its end (its own finding says which); a pod that is deleted and made anew starts at once.",
 };
 
 /// It ends with 0 and is started again.

@@ -26,7 +26,7 @@ pub fn read_memory(host_root: &Path, pid: u32, uid: &str) -> PodCgroup {
     let container = read(&root, place, &path);
     let parts: Vec<&str> = path.split('/').collect();
     let above = parts.iter().rposition(|part| names_pod(part, uid));
-    let pod = above.and_then(|at| read(&root, place, &parts.get(..=at)?.join("/")));
+    let pod = above.and_then(|at| read_pod(&root, place, &parts.get(..=at)?.join("/")));
     PodCgroup { container, pod }
 }
 
@@ -46,7 +46,7 @@ pub fn read_pod_memory(host_root: &Path, uid: &str) -> Option<MemoryUse> {
         paths.push(format!("/kubepods{folder}/pod{uid}"));
     }
     let places = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
-    places.iter().find_map(|place| paths.iter().find_map(|path| read(&root, place, path)))
+    places.iter().find_map(|place| paths.iter().find_map(|path| read_pod(&root, place, path)))
 }
 
 /// `pod<uid>` in the name of a folder, with the UID as systemd's units write it too.
@@ -74,6 +74,15 @@ fn locate(text: &str) -> Option<(&'static str, String)> {
         }
     }
     Some(("/sys/fs/cgroup", unified?))
+}
+
+/// Of version 1 the counts of a folder are its own processes' alone, and a pod's has none.
+fn read_pod(root: &File, place: &str, path: &str) -> Option<MemoryUse> {
+    let mut memory = read(root, place, path)?;
+    if place.ends_with("/memory") {
+        memory.oom_kills = None;
+    }
+    Some(memory)
 }
 
 fn read(root: &File, place: &str, path: &str) -> Option<MemoryUse> {

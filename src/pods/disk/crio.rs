@@ -77,12 +77,7 @@ pub(super) fn record(fs: &HostFs, id: &str) -> Option<Record> {
         created_at: crio("Created").and_then(|text| moment(&text)).or_else(|| moment(&state.created)),
         created_ns: crio("Created").map_or(0, |text| order_ns(&text)),
         ended: state.status == "stopped",
-        ending: Ending {
-            started_ns: Some(order_ns(&state.started)).filter(|&ns| ns > 0),
-            finished_ns: Some(order_ns(&state.finished)).filter(|&ns| ns > 0),
-            message: None,
-            memory_limit_bytes: spec.memory_limit(),
-        },
+        ending: Ending { memory_limit_bytes: spec.memory_limit(), ..times(&state) },
         ..Record::default()
     };
     if record.name.is_empty() {
@@ -95,18 +90,45 @@ pub(super) fn record(fs: &HostFs, id: &str) -> Option<Record> {
         record.ips = crio("CNIResult").map(|text| cni_ips(&text)).unwrap_or_default();
     }
     if !sandbox {
-        let exit =
-            userdata(fs, id, "exit").and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
-        record.exit_code = exit.or(state.exit_code.filter(|_| record.ended));
-        record.ended |= exit.is_some();
-        let oom = state.oom_killed || userdata(fs, id, "oom").is_some();
-        record.reason = match record.exit_code {
-            Some(_) if oom => Some("OOMKilled".into()),
-            Some(0) => Some("Completed".into()),
-            Some(_) => Some("Error".into()),
-            None => None,
-        };
+        add_exit(fs, &state, &mut record);
     }
+    Some(record)
+}
+
+fn times(state: &State) -> Ending {
+    let moment = |text: &str| Some(order_ns(text)).filter(|&ns| ns > 0);
+    Ending { started_ns: moment(&state.started), finished_ns: moment(&state.finished), ..Ending::default() }
+}
+
+/// The exit code, and the file that conmon puts beside it when the kernel killed.
+fn add_exit(fs: &HostFs, state: &State, record: &mut Record) {
+    let exit =
+        userdata(fs, &record.id, "exit").and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
+    record.exit_code = exit.or(state.exit_code.filter(|_| record.ended));
+    record.ended |= exit.is_some();
+    let oom = state.oom_killed || userdata(fs, &record.id, "oom").is_some();
+    record.reason = match record.exit_code {
+        Some(_) if oom => Some("OOMKilled".into()),
+        Some(0) => Some("Completed".into()),
+        Some(_) => Some("Error".into()),
+        None => None,
+    };
+}
+
+/// What its state alone says of a container of which the configuration is gone.
+pub(super) fn ending(fs: &HostFs, id: &str) -> Option<Record> {
+    let state = state(fs, id);
+    if state.status.is_empty() {
+        return None;
+    }
+    let mut record = Record {
+        id: id.to_owned(),
+        container: Some(String::new()),
+        ended: state.status == "stopped",
+        ending: times(&state),
+        ..Record::default()
+    };
+    add_exit(fs, &state, &mut record);
     Some(record)
 }
 

@@ -181,7 +181,9 @@ impl<'a> Disk<'a> {
             return None;
         }
         let status = |roots: &containerd::Roots| roots.ending(self.fs, id);
-        self.record(id).or_else(|| self.containerd.iter().find_map(status))
+        self.record(id)
+            .or_else(|| self.containerd.iter().find_map(status))
+            .or_else(|| self.crio.then(|| crio::ending(self.fs, id)).flatten())
     }
 
     /// Only the PID that the files name for an id: one small file instead of several large ones.
