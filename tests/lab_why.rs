@@ -1,6 +1,10 @@
 //! Containers that a real containerd ran and a real kernel killed: each end has its cause, whatever the runtime does.
 
-#![allow(clippy::unwrap_used, reason = "a test fails loudly; clippy sees only #[test] functions as tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly; clippy sees only #[test] functions as tests"
+)]
 
 mod support;
 

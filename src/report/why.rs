@@ -131,7 +131,8 @@ fn verdict(document: &WhyDocument, paint: Paint) -> String {
         return paint.yellow("nothing known");
     }
     if document.findings.iter().any(worse) {
-        return paint.yellow("not well");
+        let lives = newest().all(|a| matches!(a.cause, Cause::Running | Cause::Completed));
+        return paint.yellow(if lives { "runs again" } else { "not well" });
     }
     if newest().any(|a| a.cause == Cause::Unknown) {
         return paint.yellow("not known");
