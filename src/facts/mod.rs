@@ -43,7 +43,7 @@ pub use pod::{
 pub use socket::{
     MeasuredPath, Protocol, Socket, SocketDetail, SocketProcess, SocketState, SocketTimer, TcpDetail,
 };
-pub use time::{rfc3339, unix_seconds};
+pub use time::{milliseconds, rfc3339, unix_seconds};
 pub use why::{
     Attempt, Cause, ContainerHistory, KubeletAct, KubeletWord, MemoryUse, OomKill, OomVictim, PodHistory,
 };

@@ -19,6 +19,12 @@ pub fn rfc3339(unix_seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// A duration in milliseconds to the microsecond: what is measured means no more.
+#[expect(clippy::cast_precision_loss, reason = "285 years of microseconds are exact")]
+pub fn milliseconds(duration: std::time::Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
 /// Seconds since 1970 of an RFC 3339 time; fractions are dropped, an offset is applied.
 pub fn unix_seconds(text: &str) -> Option<i64> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;
@@ -54,6 +60,11 @@ pub fn unix_seconds(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_told_to_the_microsecond() {
+        assert_eq!(milliseconds(std::time::Duration::from_nanos(319_002_949)).to_string(), "319.002");
+    }
 
     #[test]
     fn known_moments_go_both_ways() {

@@ -29,7 +29,7 @@ pub(super) fn finish(
     let report = CaptureReport {
         files,
         packets: summary.packets,
-        elapsed_ms: summary.elapsed.as_secs_f64() * 1000.0,
+        elapsed_ms: crate::facts::milliseconds(summary.elapsed),
         findings,
         points: summary.points,
     };

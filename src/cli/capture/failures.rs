@@ -13,10 +13,11 @@ pub(super) fn output_failure(error: &SinkError, target: Target<'_>, report: &Cap
     match error {
         SinkError::Io { source, lost_packets } => {
             let full = matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG));
-            let message = format!(
-                "cannot write to {place}: {source}; {} packets are in it and readable, {lost_packets} were lost",
-                report.packets
-            );
+            let kept = match target {
+                Target::Lines => String::new(),
+                _ => format!("; {} packets are in it and readable, {lost_packets} were lost", report.packets),
+            };
+            let message = format!("cannot write to {place}: {source}{kept}");
             Failure::stopped(message).hint(if full {
                 "free space, write to another disk, keep less of each packet (-s 128), or stream with -w - to another machine"
             } else {

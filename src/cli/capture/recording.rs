@@ -21,7 +21,7 @@ const SMALLEST: u64 = 64 << 10;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files (with -w)")]
 pub(super) struct RecordingArgs {
-    /// Go on in a new file, named with number and time, before one is larger than SIZE; FILE.index.tsv lists them.
+    /// Go on in a new file, named with number and time, before one is larger than SIZE; NAME.index.tsv lists those of NAME.pcapng.
     #[arg(long, value_name = "SIZE", requires = "write", value_parser = file_size)]
     max_size: Option<u64>,
     /// Keep the last N files of --max-size and delete older ones.

@@ -372,7 +372,7 @@ impl Work<'_> {
             findings: ranked.findings,
             because: ranked.because,
             rows,
-            elapsed_ms: start.elapsed().as_secs_f64() * 1000.0,
+            elapsed_ms: crate::facts::milliseconds(start.elapsed()),
         }
     }
 }

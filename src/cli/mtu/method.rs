@@ -134,7 +134,7 @@ fn one(
     let mut search = Search::knowing(plan, &known);
     let path = drive(&mut search, transport.as_mut(), stop)?;
     let path = which_way(question, path, &known, left())?;
-    Ok((PathResult { elapsed_ms: start.elapsed().as_secs_f64() * 1000.0, ..path }, transport))
+    Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, transport))
 }
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be

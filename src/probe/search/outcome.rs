@@ -48,7 +48,7 @@ pub(super) fn result(search: &Search) -> PathResult {
         loss_ratio: losses.map(|(sent, lost)| f64::from(lost) / f64::from(sent)),
         rtt_us: records.fastest_reply().and_then(|d| u64::try_from(d.as_micros()).ok()),
         probes: count(records),
-        elapsed_ms: search.finished.as_secs_f64() * 1000.0,
+        elapsed_ms: crate::facts::milliseconds(search.finished),
         hops: hops(search),
         notes,
     }
