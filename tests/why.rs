@@ -111,10 +111,35 @@ fn every_recorded_end_has_its_cause() {
         let _server = serve_recorded(&node, socket);
         let answer = why(&node, pod);
         assert_eq!(newest(&answer), expected, "{name} {pod}: {}", answer.stderr);
-        let told: Vec<&str> = ids(&answer).into_iter().filter(|id| *id != "why.kernel_unread").collect();
-        assert_eq!(told, found, "{name} {pod}");
+        assert_eq!(ids(&answer), found, "{name} {pod}");
         assert_eq!(answer.code, i32::from(!found.is_empty()), "{name} {pod}");
     }
+}
+
+#[test]
+fn the_kubelets_log_tells_of_a_probe_and_of_its_waiting() {
+    let node = Node::recorded("containerd-1.7");
+    let lines = include_str!("fixtures/why/kubelet-liveness.txt");
+    node.put("var/log/messages", &format!("{lines}{}", include_str!("fixtures/why/kubelet-backoff.txt")));
+    let _server = serve_recorded(&node, CONTAINERD);
+    let live = why(&node, "live");
+    assert_eq!(ids(&live), ["why.probe_kill", "why.backoff"]);
+    let crash = why(&node, "crash");
+    assert_eq!(ids(&crash), ["why.crash", "why.backoff"]);
+    let waits = crash.json["findings"][1]["summary"].as_str().unwrap();
+    assert!(waits.ends_with("the kubelet says: back-off 2m40s restarting failed container=app"), "{waits}");
+}
+
+#[test]
+fn a_log_that_does_not_reach_back_denies_nothing() {
+    let node = Node::recorded("containerd-1.7");
+    node.put("var/log/kern.log", "2026-11-23T17:30:00Z k1 kernel: cni0: port 1 entered blocking state\n");
+    let _server = serve_recorded(&node, CONTAINERD);
+    let answer = why(&node, "live");
+    assert_eq!(ids(&answer), ["why.signal", "why.backoff", "why.kernel_unread"]);
+    let text = answer.json["findings"].to_string();
+    assert!(text.contains("the log reaches back to 2026-11-23T17:30:00Z only"), "{text}");
+    assert!(!text.contains("for memory it was not"), "{text}");
 }
 
 #[test]

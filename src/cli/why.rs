@@ -2,13 +2,15 @@
 
 use super::{Context, Exit, Failure};
 use crate::diagnose::runtime::check_runtime;
-use crate::diagnose::why::{check_why, is_of_pod};
-use crate::facts::{Attempt, ContainerHistory, ContainerState, PodHistory};
+use crate::diagnose::why::{check_why, is_of_pod, parse_kubelet};
+use crate::facts::{Attempt, ContainerHistory, ContainerState, NodeLogEntry, PodHistory, rfc3339};
+use crate::observe::journal::{NodeLogQuery, read_kernel_buffer, read_node_log};
 use crate::observe::logs::{ContainerLog, LogQuery, PodLogFolder};
-use crate::observe::oom::{parse_kills, read_kernel_lines, read_memory, read_pod_memory};
+use crate::observe::oom::{KernelLine, parse_kills, read_memory, read_pod_memory};
 use crate::pods::{FoundHistory, find_history};
 use crate::report::{WhyDocument, WhyView, render_why};
 use clap::Args;
+use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,6 +21,12 @@ const LINES: u64 = 5;
 const MOST_LINE: usize = 300;
 /// Pieces that are read of an attempt's last lines.
 const MOST_PIECES: usize = 1000;
+/// Lines of the node's log that are looked at, the newest.
+const MOST_LOG: usize = 500_000;
+/// How long before the first end that is known the log is read: of attempts that are gone the kernel may know.
+const BEFORE_S: i64 = 3600;
+/// The same before now where nothing has ended.
+const DAY_S: i64 = 86_400;
 /// Attempts of one container of which logs are read, the newest.
 const MOST_ATTEMPTS: usize = 100;
 
@@ -28,7 +36,7 @@ const MOST_ATTEMPTS: usize = 100;
 For each container and each attempt that is still known: OOM-killed (at its own limit, a child only, for want of the \
 node's memory), crashed, ended by a signal, not started, completed, evicted or running; with the exit code in words, the \
 kernel's own record, and the last lines that it wrote. Asked are the runtime (its files, when it does not answer), the \
-kernel's log (/dev/kmsg, /var/log/kern.log), cgroups and the kubelet's log folders. No API server is needed.
+logs of kernel and kubelet (journal files or /var/log, /dev/kmsg), cgroups and the kubelet's log folders. No API server is needed.
 
 In the picture = is while it ran, then x where it died, . where it completed, > where it runs, ! where a child of it was \
 OOM-killed, ? where nobody knows. Exit code 137 without a record of the kernel is called a signal, not an OOM kill.")]
@@ -45,12 +53,8 @@ pub(super) fn run(args: &WhyArgs, context: &mut Context) -> Result<Exit, Failure
     let mut found = find_history(&options, &args.pod)?;
     add_logs(&mut found, &root);
     add_memory(&mut found, &root);
-    let kernel = read_kernel_lines(&root);
-    let mut kills = parse_kills(&kernel.lines);
-    kills.retain(|kill| is_of_pod(kill, &found.history));
     let mut history = found.history;
-    history.kills = kills;
-    (history.kernel_source, history.kernel_unread) = (kernel.source, kernel.unread);
+    add_node_log(&mut history, &root);
     settle(&mut history, found.container.as_deref());
     let mut findings = check_why(&history);
     findings.extend(found.degraded.iter().map(|d| check_runtime(d, found.endpoint.as_deref())));
@@ -71,6 +75,57 @@ fn settle(history: &mut PodHistory, container: Option<&str>) {
     for container in &mut history.containers {
         container.attempts.sort_by_key(|attempt| (attempt.attempt, attempt.started_ns));
     }
+}
+
+/// What kernel and kubelet logged: the journal or syslog's files, and the kernel's buffer in any case.
+fn add_node_log(history: &mut PodHistory, root: &Path) {
+    let ends = || history.containers.iter().flat_map(|c| &c.attempts).filter_map(|a| a.finished_ns);
+    let first_end = ends().min().map(|ns| ns.div_euclid(1_000_000_000));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let since = first_end.map_or(now.saturating_sub(DAY_S), |end| end.saturating_sub(BEFORE_S));
+    let since_us = u64::try_from(since).unwrap_or(0).saturating_mul(1_000_000);
+    // How far back anything was there to be read.
+    let oldest = Cell::new(u64::MAX);
+    let keep = |entry: &NodeLogEntry| {
+        oldest.set(oldest.get().min(entry.realtime_us));
+        if entry.is_kernel() {
+            KernelLine::is_of_a_kill(&entry.message)
+        } else {
+            parse_kubelet(None, &entry.message, history).is_some()
+        }
+    };
+    let query = NodeLogQuery { since_us, units: true, kernel: true, keep: &keep, most: MOST_LOG };
+    let log = read_node_log(root, &query);
+    let buffer = read_kernel_buffer(root, &keep);
+    let kernel = log.entries.iter().chain(&buffer.entries).filter(|entry| entry.is_kernel());
+    let lines: Vec<KernelLine> = kernel.map(KernelLine::new).collect();
+    let mut kills = parse_kills(&lines);
+    kills.retain(|kill| is_of_pod(kill, history));
+    kills.sort_by_key(|kill| kill.at);
+    let words = log.entries.iter().filter(|entry| !entry.is_kernel()).filter_map(|entry| {
+        parse_kubelet(i64::try_from(entry.realtime_us / 1_000_000).ok(), &entry.message, history)
+    });
+    let words = words.collect();
+    let mut sources = Vec::new();
+    for entry in log.entries.iter().chain(&buffer.entries).filter(|entry| entry.is_kernel()) {
+        if !sources.contains(&&*entry.source) {
+            sources.push(&*entry.source);
+        }
+    }
+    let oldest_s = i64::try_from(oldest.get() / 1_000_000).unwrap_or(i64::MAX);
+    let unread = log.unread.iter().chain(&buffer.unread).map(|(path, why)| format!("{path}: {why}"));
+    let unread = unread.collect::<Vec<_>>().join("; ");
+    let kernel_unread = if oldest.get() == u64::MAX {
+        Some(if unread.is_empty() { "nothing of that time is there".into() } else { unread })
+    } else if first_end.is_some_and(|end| oldest_s > end) {
+        Some(format!("the log reaches back to {} only", rfc3339(oldest_s)))
+    } else {
+        None
+    };
+    history.kernel_source =
+        if sources.is_empty() { "journal, /var/log, /dev/kmsg".into() } else { sources.join(", ") };
+    (history.kills, history.kubelet, history.kernel_unread) = (kills, words, kernel_unread);
 }
 
 /// Attempts of which only a log is left, and the last lines of all.

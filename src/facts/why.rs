@@ -49,8 +49,6 @@ pub struct PodHistory {
     pub kernel_unread: Option<String>,
     /// What the kubelet wrote about the pod, oldest first.
     pub kubelet: Vec<KubeletWord>,
-    /// Why the kubelet's log could not be read.
-    pub kubelet_unread: Option<String>,
     /// Memory of the pod's own cgroup, which survives its containers.
     pub memory: Option<MemoryUse>,
 }

@@ -28,7 +28,7 @@ pub fn check_why(history: &PodHistory) -> Vec<Finding> {
         findings.push(r::NOT_LOOKED_UP.finding(
             history.full_name(),
             "the kernel's log was not there to tell whether a SIGKILL was for memory".to_owned(),
-            vec![Evidence::text("kernel log", why.clone(), "/dev/kmsg, /var/log")],
+            vec![Evidence::text("kernel log", why.clone(), history.kernel_source.clone())],
             r::NOT_LOOKED_UP.fix,
         ));
     }

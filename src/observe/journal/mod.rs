@@ -92,6 +92,17 @@ pub fn read_kernel_log(host_root: &Path, since_us: u64) -> NodeLog {
     read_node_log(host_root, &query)
 }
 
+/// What the kernel's own buffer still holds, whatever journals and files there are: also while nobody writes these.
+pub fn read_kernel_buffer(host_root: &Path, keep: &dyn Fn(&NodeLogEntry) -> bool) -> NodeLog {
+    let mut log = NodeLog::default();
+    let query = NodeLogQuery { since_us: 0, units: false, kernel: true, keep, most: MOST_ENTRIES };
+    match std::fs::File::open(host_root) {
+        Ok(root) => kmsg::read_kmsg(&root, &query, &mut log),
+        Err(error) => log.unread.push((host_root.display().to_string(), error.to_string())),
+    }
+    log
+}
+
 fn is_node_unit(name: &[u8]) -> bool {
     UNITS.iter().any(|unit| unit.as_bytes() == name)
 }

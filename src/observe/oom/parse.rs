@@ -10,7 +10,7 @@
 //! Tasks in /… are going to be killed due to memory.oom.group set                     then each process once more
 //! ```
 
-use crate::facts::{OomKill, OomVictim, unix_seconds};
+use crate::facts::{NodeLogEntry, OomKill, OomVictim};
 
 /// A line of the kernel's log without its time and level.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,34 +26,19 @@ const MOST_VICTIMS: usize = 1000;
 /// Kills that are kept, the newest ones.
 const MOST_KILLS: usize = 10_000;
 
-/// A record of /dev/kmsg: `6,1234,343013090,-;text`, and lines of its own after it.
-pub(super) fn parse_record(record: &str, booted_us: Option<i64>) -> Option<KernelLine> {
-    let (head, text) = record.split_once(';')?;
-    let mut fields = head.split(',');
-    let level: u32 = fields.next()?.parse().ok()?;
-    // Facility 0 is the kernel; whoever writes to /dev/kmsg is another.
-    if level >> 3 != 0 {
-        return None;
+impl KernelLine {
+    /// A line of the node's log.
+    pub fn new(entry: &NodeLogEntry) -> Self {
+        let at = i64::try_from(entry.realtime_us / 1_000_000).ok();
+        Self { at, text: entry.message.clone() }
     }
-    let at: Option<i64> = fields.nth(1).and_then(|us| us.parse().ok());
-    let at = at.zip(booted_us).map(|(us, booted)| booted.saturating_add(us).div_euclid(1_000_000));
-    Some(KernelLine { at, text: text.lines().next().unwrap_or_default().to_owned() })
-}
 
-/// `<time> <host> kernel: [<seconds>] text` of a syslog's file.
-pub(super) fn parse_syslog(line: &str) -> Option<KernelLine> {
-    let (head, text) = line.split_once(" kernel: ")?;
-    // Another program's line may quote one of the kernel's.
-    if head.contains(": ") {
-        return None;
+    /// Whether a line may be part of a kill: all others need not be held.
+    pub fn is_of_a_kill(text: &str) -> bool {
+        let parts =
+            ["oom-kill", "oom_", "Killed process", "Kill process", "memory: usage", "memcg=", ",uid="];
+        parts.iter().any(|part| text.contains(part)) || text.starts_with("Task")
     }
-    let text = match text.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
-        Some((time, rest)) if time.trim().parse::<f64>().is_ok() => rest,
-        _ => text,
-    };
-    // The traditional form has no year: then the time is not known.
-    let at = head.split_once(' ').and_then(|(time, _)| unix_seconds(time));
-    Some(KernelLine { at, text: text.to_owned() })
 }
 
 /// The kills that lines tell of, oldest first.

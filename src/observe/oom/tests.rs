@@ -1,10 +1,17 @@
 //! The lines of real kernels.
 
 use super::*;
-use crate::observe::oom::parse::{parse_record, parse_syslog};
+use crate::facts::unix_seconds;
 
+/// Of `<time> <host> kernel: text`.
 fn kills(text: &str) -> Vec<OomKill> {
-    parse_kills(&text.lines().filter_map(parse_syslog).collect::<Vec<_>>())
+    let lines = text.lines().map(|line| {
+        let (time, rest) = line.split_once(' ').unwrap();
+        KernelLine { at: unix_seconds(time), text: rest.split_once(" kernel: ").unwrap().1.to_owned() }
+    });
+    let lines: Vec<KernelLine> = lines.collect();
+    assert!(lines.iter().all(|line| KernelLine::is_of_a_kill(&line.text)), "nothing of them is left out");
+    parse_kills(&lines)
 }
 
 fn victims(kill: &OomKill) -> Vec<(u32, &str)> {
@@ -93,26 +100,6 @@ fn a_line_too_long_for_a_record_is_joined() {
     ]);
     assert_eq!((kills.len(), kills[0].task_memcg.as_str()), (1, "/kubepods/podU/c"));
     assert_eq!(victims(&kills[0]), [(9, "hog")]);
-}
-
-#[test]
-fn records_of_the_buffer_have_a_time_and_only_the_kernels_count() {
-    let record = "6,339,343013090,-;oom-kill:constraint=X\n SUBSYSTEM=y\n";
-    let line = parse_record(record, Some(1_000_000_000_000)).unwrap();
-    assert_eq!((line.at, line.text.as_str()), (Some(1_000_343), "oom-kill:constraint=X"));
-    assert_eq!(
-        parse_record("12,1,2,-;Out of memory: Killed process 1 (x)", None),
-        None,
-        "written by a program"
-    );
-    assert_eq!(parse_record("garbage", None), None);
-}
-
-#[test]
-fn a_program_that_quotes_the_kernel_is_not_the_kernel() {
-    assert_eq!(parse_syslog("2026-11-23T17:44:05Z host app[1]: x kernel: oom-kill:constraint=X"), None);
-    let old = parse_syslog("Nov 23 17:44:05 host kernel: [  342.9] oom-kill:x").unwrap();
-    assert_eq!((old.at, old.text.as_str()), (None, "oom-kill:x"), "no year, no time");
 }
 
 #[test]
