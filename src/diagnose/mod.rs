@@ -14,6 +14,7 @@ mod link_fixes;
 pub mod links;
 pub mod links_routes;
 pub mod links_tunnels;
+pub mod node_logs;
 pub mod path;
 pub mod peers;
 pub mod pod;
@@ -82,6 +83,7 @@ pub fn rules() -> Vec<&'static Rule> {
         runtime::RULES,
         capture::RULES,
         config::RULES,
+        node_logs::RULES,
     ]
     .into_iter()
     .flatten()
