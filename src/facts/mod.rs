@@ -18,6 +18,7 @@ mod path;
 mod pod;
 mod socket;
 mod time;
+mod unit;
 mod why;
 
 pub use capture::{CapturePoint, PointKind};
@@ -44,6 +45,7 @@ pub use socket::{
     MeasuredPath, Protocol, Socket, SocketDetail, SocketProcess, SocketState, SocketTimer, TcpDetail,
 };
 pub use time::{milliseconds, rfc3339, unix_seconds};
+pub use unit::{NodeProcess, NodeUnits, UnitState};
 pub use why::{
     Attempt, Cause, ContainerHistory, KubeletAct, KubeletWord, MemoryUse, OomKill, OomVictim, PodHistory,
 };

@@ -29,6 +29,7 @@ mod settings;
 mod socket;
 mod sockets;
 mod tunnel;
+mod units;
 mod wire;
 mod wireguard;
 
@@ -51,5 +52,7 @@ pub use sockets::{
     MOST_SOCKETS, Owners, SocketList, SocketQuery, Whose, decode_sockets, read_many_sockets, read_owners,
     read_sockets,
 };
+
+pub use units::read_node_units;
 
 pub mod resolve;

@@ -43,7 +43,7 @@ impl std::fmt::Debug for NodeLogQuery<'_> {
 }
 
 /// Units whose lines are read: the kubelet, the runtimes, and the distributions that hold both in one program.
-const UNITS: &[&str] = &[
+pub(super) const UNITS: &[&str] = &[
     "kubelet.service",
     "containerd.service",
     "crio.service",
