@@ -142,6 +142,57 @@ fn a_log_that_does_not_reach_back_denies_nothing() {
     assert!(!text.contains("for memory it was not"), "{text}");
 }
 
+/// cgroup version 2: the kernel's records and the runtime's words of the same minutes.
+#[test]
+fn version_two_by_its_pods_limit_as_a_group_and_a_child_alone() {
+    let oom = Node::recorded("cgroup-v2-oom");
+    oom.put("var/log/kern.log", include_str!("fixtures/why/kernel-v2-main-and-group.txt"));
+    let server = serve_recorded(&oom, CONTAINERD);
+    let group = why(&oom, "oom-group-txnode");
+    assert_eq!(ids(&group), ["why.oom_limit"], "{:#}", group.json);
+    let parent = &group.json["containers"].as_array().unwrap()[1];
+    let causes: Vec<&Value> = parent["attempts"].as_array().unwrap().iter().map(|a| &a["cause"]).collect();
+    assert_eq!((&parent["name"], causes), (&json!("parent"), vec![&json!("oom_limit"), &json!("running")]));
+    let text = group.json["findings"].to_string();
+    assert!(
+        text.contains("busybox (PID 3505, 48.8 MiB), sh (PID 1204, 1.5 MiB), all of the container"),
+        "{text}"
+    );
+    let main = why(&oom, "oom-main-txnode");
+    assert_eq!(
+        newest(&main),
+        json!([3, "exited", 137, 9, "oom_limit"]),
+        "of this attempt the runtime's word alone"
+    );
+    // The first attempt's record is of a container that is gone: its pod's limit was reached.
+    let past = main.json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["id"] == "why.oom_limit" && f["severity"] == "warning");
+    assert!(past.unwrap()["evidence"].to_string().contains("busybox (PID 1247"), "{:#}", main.json);
+    assert_eq!(ids(&why(&oom, "two-txnode")), [] as [&str; 0]);
+    assert_eq!(ids(&why(&oom, "crash-txnode")), ["why.crash", "why.backoff"]);
+    drop(server);
+
+    let child = Node::recorded("cgroup-v2-child");
+    child.put("var/log/kern.log", include_str!("fixtures/why/kernel-v2-child.txt"));
+    let _server = serve_recorded(&child, CONTAINERD);
+    let main = why(&child, "oom-main-txnode");
+    assert!(
+        main.json["findings"][0]["summary"]
+            .as_str()
+            .unwrap()
+            .ends_with("at its pod's memory limit of 48 MiB")
+    );
+    let answer = why(&child, "oom-child-txnode");
+    assert_eq!(ids(&answer), ["why.oom_child"], "{:#}", answer.json);
+    let parent = &answer.json["containers"][1];
+    assert_eq!((&parent["name"], &parent["attempts"][0]["state"]), (&json!("parent"), &json!("running")));
+    assert_eq!(parent["attempts"][0]["cause"], "oom_child");
+    assert!(answer.json["findings"][0]["evidence"].to_string().contains("busybox (PID 9908"));
+}
+
 #[test]
 fn times_limit_and_message_are_the_runtimes() {
     let node = Node::recorded("containerd-1.7");
@@ -167,7 +218,8 @@ fn the_kernels_record_of_containers_that_are_gone_is_told_with_the_pod() {
     let _server = serve_recorded(&node, CONTAINERD);
     let answer = why(&node, "oom");
     let findings = answer.json["findings"].as_array().unwrap();
-    let past = findings.iter().find(|f| f["summary"].as_str().unwrap().contains("3 times before")).unwrap();
+    let past =
+        findings.iter().find(|f| f["summary"].as_str().unwrap().contains("for memory 3 times")).unwrap();
     assert_eq!(past["id"], "why.oom_limit");
     assert!(past["evidence"].to_string().contains("tail (PID 12298"), "{past:#}");
     assert_eq!(ids(&why(&node, "crash")), ["why.crash", "why.backoff"], "the kills are of another pod");

@@ -6,7 +6,7 @@ use crate::diagnose::why::{check_why, is_of_pod, parse_kubelet};
 use crate::facts::{Attempt, ContainerHistory, ContainerState, NodeLogEntry, PodHistory, rfc3339};
 use crate::observe::journal::{NodeLogQuery, read_kernel_buffer, read_node_log};
 use crate::observe::logs::{ContainerLog, LogQuery, PodLogFolder};
-use crate::observe::oom::{KernelLine, parse_kills, read_memory, read_pod_memory};
+use crate::observe::oom::{KernelLine, parse_kills, read_container_memory, read_memory, read_pod_memory};
 use crate::pods::{FoundHistory, find_history};
 use crate::report::{WhyDocument, WhyView, render_why};
 use clap::Args;
@@ -83,7 +83,16 @@ fn add_node_log(history: &mut PodHistory, root: &Path) {
     let first_end = ends().min().map(|ns| ns.div_euclid(1_000_000_000));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let since = first_end.map_or(now.saturating_sub(DAY_S), |end| end.saturating_sub(BEFORE_S));
+    // One that lives on while runtime or cgroup tell of a kill: at any time since it was started.
+    let told = |a: &&Attempt| {
+        let counted = a.memory.as_ref().and_then(|memory| memory.oom_kills).is_some_and(|kills| kills > 0);
+        a.state == ContainerState::Running && (counted || a.reason.as_deref() == Some("OOMKilled"))
+    };
+    let attempts = history.containers.iter().flat_map(|c| &c.attempts);
+    let began =
+        attempts.filter(told).filter_map(|a| a.started_ns).min().map(|ns| ns.div_euclid(1_000_000_000));
+    let before = first_end.map(|end| end.saturating_sub(BEFORE_S)).into_iter().chain(began).min();
+    let since = before.unwrap_or(now.saturating_sub(DAY_S));
     let since_us = u64::try_from(since).unwrap_or(0).saturating_mul(1_000_000);
     // How far back anything was there to be read.
     let oldest = Cell::new(u64::MAX);
@@ -197,7 +206,9 @@ fn add_memory(found: &mut FoundHistory, root: &Path) {
     let uid = found.history.uid.clone();
     for attempt in found.history.containers.iter_mut().flat_map(|c| &mut c.attempts) {
         let Some(pid) = attempt.pid else { continue };
-        let memory = read_memory(root, pid, &uid);
+        let mut memory = read_memory(root, pid, &uid);
+        memory.container =
+            memory.container.or_else(|| read_container_memory(root, &uid, attempt.id.as_deref()?));
         attempt.memory_limit_bytes =
             attempt.memory_limit_bytes.or_else(|| memory.container.as_ref()?.limit_bytes);
         attempt.memory = memory.container;

@@ -377,12 +377,11 @@ fn forgotten_kills(history: &PodHistory) -> Option<Finding> {
     )];
     seen.extend(kill_evidence(newest, &history.kernel_source));
     let node = newest.oom_memcg.is_empty();
+    let times = if count == 1 { "once".into() } else { format!("{count} times") };
     let rule = if node { &r::OOM_NODE } else { &r::OOM_LIMIT };
     let mut finding = rule.finding(
         history.full_name(),
-        format!(
-            "the kernel has killed in this pod for memory {count} times before, in containers that are gone"
-        ),
+        format!("the kernel has killed in this pod for memory {times}, in containers that are gone"),
         seen,
         rule.fix,
     );

@@ -33,20 +33,38 @@ pub fn read_memory(host_root: &Path, pid: u32, uid: &str) -> PodCgroup {
 /// The same of a pod of which nothing lives, where kubelets put it.
 pub fn read_pod_memory(host_root: &Path, uid: &str) -> Option<MemoryUse> {
     let root = File::open(host_root).ok()?;
+    places(uid).find_map(|(place, path)| read_pod(&root, place, &path))
+}
+
+/// That of a container by its id, where runtimes put it: from inside another cgroup namespace /proc does not tell.
+pub fn read_container_memory(host_root: &Path, uid: &str, id: &str) -> Option<MemoryUse> {
+    let root = File::open(host_root).ok()?;
+    let names = ["", "cri-containerd-", "crio-", "docker-"];
+    let leaf = |name: &&str| if name.is_empty() { id.to_owned() } else { format!("{name}{id}.scope") };
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !plain(id) || !plain(uid) {
+        return None;
+    }
+    places(uid).find_map(|(place, path)| {
+        names.iter().find_map(|name| read(&root, place, &format!("{path}/{}", leaf(name))))
+    })
+}
+
+/// Hierarchies, and a pod's folder in them by each driver and class.
+fn places(uid: &str) -> impl Iterator<Item = (&'static str, String)> {
     let flat = uid.replace('-', "_");
     let mut paths = Vec::new();
-    for class in ["", "burstable", "besteffort"] {
-        let (slice, dash) = if class.is_empty() {
-            (String::new(), String::new())
-        } else {
-            (format!("/kubepods-{class}.slice"), format!("-{class}"))
-        };
-        paths.push(format!("/kubepods.slice{slice}/kubepods{dash}-pod{flat}.slice"));
-        let folder = if class.is_empty() { String::new() } else { format!("/{class}") };
-        paths.push(format!("/kubepods{folder}/pod{uid}"));
+    for place in ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"] {
+        for (slice, dash, folder) in [
+            ("", "", ""),
+            ("/kubepods-burstable.slice", "-burstable", "/burstable"),
+            ("/kubepods-besteffort.slice", "-besteffort", "/besteffort"),
+        ] {
+            paths.push((place, format!("/kubepods.slice{slice}/kubepods{dash}-pod{flat}.slice")));
+            paths.push((place, format!("/kubepods{folder}/pod{uid}")));
+        }
     }
-    let places = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
-    places.iter().find_map(|place| paths.iter().find_map(|path| read_pod(&root, place, path)))
+    paths.into_iter()
 }
 
 /// `pod<uid>` in the name of a folder, with the UID as systemd's units write it too.
@@ -167,6 +185,8 @@ mod tests {
         assert_eq!((above.limit_bytes, above.oom_kills, above.used_bytes), (Some(0), Some(9), None));
         assert_eq!(read_pod_memory(root.path(), UID), Some(above), "found without a process");
         assert_eq!(read_pod_memory(root.path(), "other"), None);
+        assert_eq!(read_container_memory(root.path(), UID, "aa"), Some(container), "and by its id");
+        assert_eq!(read_container_memory(root.path(), UID, "../x"), None);
     }
 
     #[test]

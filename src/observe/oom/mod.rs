@@ -3,5 +3,5 @@
 mod memory;
 mod parse;
 
-pub use memory::{PodCgroup, read_memory, read_pod_memory};
+pub use memory::{PodCgroup, read_container_memory, read_memory, read_pod_memory};
 pub use parse::{KernelLine, parse_kills};

@@ -121,3 +121,14 @@ fn whatever_a_process_calls_itself_nothing_breaks() {
     ]);
     assert_eq!(victims(&kills[0]), [(9, "a) b")]);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_log_breaks_it(texts in proptest::collection::vec(
+        "(oom-kill:constraint=|Killed process |Out of memory: |Memory cgroup |Task in |memory: usage |,oom_memcg=)?\\PC{0,60}(kB|,uid=|\\) )?",
+        0..8,
+    )) {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        proptest::prop_assert!(lines(&texts).len() <= texts.len());
+    }
+}
