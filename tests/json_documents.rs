@@ -13,8 +13,8 @@
 mod support;
 
 use nsprobe::report::{
-    CaptureReport, DiagnoseReport, ErrorDocument, IpamDocument, LinksDocument, MtuComparison, MtuReport,
-    PodsDocument, RulesDocument, SocketsDocument, WhyDocument,
+    CaptureReport, ClusterDocument, DiagnoseReport, ErrorDocument, IpamDocument, LinksDocument,
+    MtuComparison, MtuReport, PodsDocument, RulesDocument, SocketsDocument, WhyDocument,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -70,6 +70,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("diagnose", diagnosis()),
         ("ipam", generated::<IpamDocument>("ipam")),
         ("why", generated::<WhyDocument>("why")),
+        ("cluster", generated::<ClusterDocument>("cluster")),
         ("capture", generated::<CaptureReport>("capture")),
     ]
 }

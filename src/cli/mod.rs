@@ -1,6 +1,7 @@
 //! One file per command: its arguments, its steps. The only room that knows all others.
 
 mod capture;
+mod cluster;
 mod context;
 mod diagnose;
 mod exec;
@@ -138,6 +139,8 @@ pub(crate) enum Command {
     Why(why::WhyArgs),
     /// What a pod's containers wrote, from disk: no API server, no working runtime needed.
     Logs(logs::LogsArgs),
+    /// What the API server knows: pods without a node, pods on broken nodes, restarts, which pod is where.
+    Cluster(cluster::ClusterArgs),
     /// Run a host tool in SOURCE's network and UTS namespaces, as nsenter -n -u does.
     Exec(exec::ExecArgs),
     /// A shell with the host's tools in SOURCE's network and UTS namespaces.
@@ -163,6 +166,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Ipam(args) => ipam::run(&args, &mut context),
         Command::Why(args) => why::run(&args, &mut context),
         Command::Logs(args) => logs::run(&args, &mut context),
+        Command::Cluster(args) => cluster::run(&args, &mut context),
         Command::Exec(args) => exec::run_exec(&args, &mut context),
         Command::Shell(args) => exec::run_shell(&args, &mut context),
         Command::Rules(args) => rules::run(&args, &mut context),

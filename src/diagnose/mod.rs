@@ -2,6 +2,8 @@
 
 pub mod capture;
 pub mod chain;
+pub mod cluster;
+pub mod cluster_rules;
 pub mod config;
 mod config_fixes;
 pub mod connect;
@@ -80,6 +82,7 @@ pub fn rules() -> Vec<&'static Rule> {
         sockets::RULES,
         ipam_rules::RULES,
         why::rules::RULES,
+        cluster_rules::RULES,
         runtime::RULES,
         capture::RULES,
         config::RULES,

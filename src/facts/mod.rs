@@ -5,6 +5,7 @@
 
 mod capture;
 mod check;
+mod cluster;
 mod cni;
 mod connect;
 mod finding;
@@ -23,6 +24,7 @@ mod why;
 
 pub use capture::{CapturePoint, PointKind};
 pub use check::{Check, Health, Outcome};
+pub use cluster::{ClusterNode, ClusterPod, ClusterState, Unscheduled};
 pub use cni::{CniConfig, CniFile, CniNetwork, CniPlugin, MtuFile, NewPods};
 pub use connect::{Connect, ConnectOutcome};
 pub use finding::{Evidence, Finding, Severity};

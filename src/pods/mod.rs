@@ -10,6 +10,7 @@
 //! A PID is a claim, whoever makes it: it is shown and entered only after /proc has confirmed that it lives and
 //! that its cgroup is the container's.
 
+pub mod api;
 mod assemble;
 mod cri;
 mod disk;

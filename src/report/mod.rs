@@ -1,6 +1,7 @@
 //! Facts and findings → people and machines. Nothing else writes to standard output.
 
 mod capture;
+mod cluster;
 mod diagnose;
 mod ipam;
 mod json;
@@ -16,6 +17,7 @@ mod text;
 mod why;
 
 pub use capture::{CaptureReport, render_capture};
+pub use cluster::{ClusterDocument, ClusterHead, ClusterPodEntry, UnscheduledEntry, render_cluster};
 pub use diagnose::{DiagnoseReport, DiagnoseTarget, PathRow, render_diagnose};
 pub use ipam::{IpamDocument, IpamNetworkEntry, IpamRangeEntry, IpamView, ReservationEntry, render_ipam};
 pub use json::{Document, ErrorDocument, document};

@@ -1,0 +1,214 @@
+//! Rules on the cluster: pods without a node, on broken nodes, restarting, with addresses that cannot be right.
+
+use super::cluster_rules::{
+    DUPLICATE_IP, IP_DISAGREES, MTU_DIFFERS, NODE_NOT_READY, NOT_LOOKED_AT, RESTARTS, UNSCHEDULED,
+};
+use crate::facts::{ClusterNode, ClusterPod, ClusterState, Evidence, Finding, Pod};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+/// Evidence of one finding; the summary tells the whole number.
+const MOST_EVIDENCE: usize = 10;
+/// Findings of one rule about single pods or addresses; the last tells how many more.
+const MOST_FINDINGS: usize = 20;
+
+/// What is wrong in the cluster. `here`: the pods that run on this node, as its runtime tells them.
+pub fn check_cluster(state: &ClusterState, here: &[Pod], restarts_over: u32) -> Vec<Finding> {
+    let mut findings = check_nodes(state);
+    findings.extend(check_addresses(state, here));
+    findings.extend(check_duplicates(state));
+    findings.extend(check_unscheduled(state));
+    findings.extend(check_restarts(state, restarts_over));
+    findings.extend(check_mtus(state));
+    for (what, why) in &state.not_looked_at {
+        findings.push(NOT_LOOKED_AT.finding(
+            "cluster",
+            format!("{what}: not looked at"),
+            vec![Evidence::text("why", why.clone(), source(state))],
+            NOT_LOOKED_AT.fix,
+        ));
+    }
+    findings
+}
+
+fn source(state: &ClusterState) -> String {
+    format!("API server {}", state.server)
+}
+
+fn check_nodes(state: &ClusterState) -> Vec<Finding> {
+    let mut on: HashMap<&str, Vec<&ClusterPod>> = HashMap::new();
+    for pod in state.pods.iter().filter(|pod| !pod.ended) {
+        if let Some(node) = &pod.node {
+            on.entry(node).or_default().push(pod);
+        }
+    }
+    let broken = |node: &&ClusterNode| node.ready != Some(true);
+    let check = |node: &ClusterNode| {
+        let pods = on.get(node.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let word = if node.ready.is_none() { "Unknown" } else { "False" };
+        let mut evidence = vec![
+            Evidence::text("condition Ready", format!("{word}: {}", node.why), source(state)),
+            Evidence::new("pods on it", pods.len(), "pods", source(state)),
+        ];
+        evidence.extend(
+            pods.iter().take(MOST_EVIDENCE).map(|p| Evidence::text("pod", p.full_name(), source(state))),
+        );
+        NODE_NOT_READY.finding(
+            node.name.clone(),
+            format!("node {} is not ready, with {} on it", node.name, count(pods.len(), "pod")),
+            evidence,
+            NODE_NOT_READY.fix,
+        )
+    };
+    state.nodes.iter().flatten().filter(broken).map(check).collect()
+}
+
+/// Addresses of this node's pods; the node's own network is not CNI's.
+fn check_addresses(state: &ClusterState, here: &[Pod]) -> Vec<Finding> {
+    if here.is_empty() {
+        return Vec::new();
+    }
+    let by_uid: HashMap<&str, &ClusterPod> = state.pods.iter().map(|pod| (pod.uid.as_str(), pod)).collect();
+    let mut findings = Vec::new();
+    for pod in here.iter().filter(|pod| pod.host_network != Some(true) && !pod.ips.is_empty()) {
+        let Some(told) = by_uid.get(pod.uid.as_str()) else { continue };
+        // Without an address the kubelet has not reported yet.
+        if told.host_network || told.ended || told.ips.is_empty() || same(&pod.ips, &told.ips) {
+            continue;
+        }
+        findings.push(IP_DISAGREES.finding(
+            told.full_name(),
+            format!(
+                "{} has {} here, and {} in the API",
+                told.full_name(),
+                addresses(&pod.ips),
+                addresses(&told.ips)
+            ),
+            vec![
+                Evidence::text("status.podIPs", addresses(&told.ips), source(state)),
+                Evidence::text("addresses of its sandbox", addresses(&pod.ips), "this node's runtime"),
+            ],
+            IP_DISAGREES.fix,
+        ));
+    }
+    findings
+}
+
+fn same(left: &[IpAddr], right: &[IpAddr]) -> bool {
+    left.len() == right.len() && left.iter().all(|ip| right.contains(ip))
+}
+
+fn check_duplicates(state: &ClusterState) -> Vec<Finding> {
+    let mut holders: BTreeMap<IpAddr, Vec<&ClusterPod>> = BTreeMap::new();
+    for pod in state.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
+        pod.ips.iter().for_each(|ip| holders.entry(*ip).or_default().push(pod));
+    }
+    let twice = holders.into_iter().filter(|(_, pods)| pods.len() > 1).take(MOST_FINDINGS);
+    twice
+        .map(|(ip, pods)| {
+            let place = |p: &&ClusterPod| {
+                let at = format!("{} on {}", p.full_name(), p.node.as_deref().unwrap_or("no node"));
+                Evidence::text("pod with this address", at, source(state))
+            };
+            DUPLICATE_IP.finding(
+                ip.to_string(),
+                format!("{ip} is the address of {}", count(pods.len(), "live pod")),
+                pods.iter().take(MOST_EVIDENCE).map(place).collect(),
+                DUPLICATE_IP.fix,
+            )
+        })
+        .collect()
+}
+
+/// One finding for each thing that the scheduler says: pods of one Deployment wait for the same reason.
+fn check_unscheduled(state: &ClusterState) -> Vec<Finding> {
+    let mut reasons: BTreeMap<String, Vec<&ClusterPod>> = BTreeMap::new();
+    for pod in &state.pods {
+        if let Some(waits) = &pod.unscheduled {
+            let scheduler = waits.scheduler.as_deref().unwrap_or("default-scheduler");
+            let silent = || format!("no word of the scheduler {scheduler}: does it run?");
+            reasons.entry(waits.message.clone().unwrap_or_else(silent)).or_default().push(pod);
+        }
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, pods)| std::cmp::Reverse(pods.len()));
+    let say = |(reason, pods): (String, Vec<&ClusterPod>)| {
+        let first = pods.first().map(|p| p.full_name()).unwrap_or_default();
+        let subject = if pods.len() == 1 { first.clone() } else { "cluster".to_owned() };
+        let who = if pods.len() == 1 { format!("{first} has") } else { format!("{} pods have", pods.len()) };
+        let word = |p: &&ClusterPod| {
+            let waits = p.unscheduled.as_ref();
+            let since = waits.and_then(|u| u.since.as_deref()).unwrap_or("an unknown time");
+            let from = waits.map_or("", |u| u.source);
+            Evidence::text(format!("{} waits since", p.full_name()), since.to_owned(), from)
+        };
+        let evidence = pods.iter().take(MOST_EVIDENCE).map(word).collect();
+        UNSCHEDULED.finding(subject, format!("{who} no node: {reason}"), evidence, UNSCHEDULED.fix)
+    };
+    reasons.into_iter().take(MOST_FINDINGS).map(say).collect()
+}
+
+fn check_restarts(state: &ClusterState, over: u32) -> Option<Finding> {
+    let mut pods: Vec<_> =
+        state.pods.iter().filter_map(|pod| Some((pod.restarts.filter(|&n| n > over)?, pod))).collect();
+    pods.sort_by_key(|(restarts, pod)| (std::cmp::Reverse(*restarts), &pod.namespace, &pod.name));
+    let (most, worst) = pods.first()?;
+    let (most, worst) = (*most, worst.full_name());
+    let evidence = pods.iter().take(MOST_EVIDENCE).map(|(restarts, pod)| {
+        let what = format!("restarts of {} on {}", pod.full_name(), pod.node.as_deref().unwrap_or("no node"));
+        Evidence::new(what, *restarts, "restarts", source(state))
+    });
+    Some(RESTARTS.finding(
+        if pods.len() == 1 { worst.clone() } else { "cluster".to_owned() },
+        format!("{} restarted more than {over} times, {worst} most often: {most}", count_have(pods.len())),
+        evidence.collect(),
+        RESTARTS.fix,
+    ))
+}
+
+fn check_mtus(state: &ClusterState) -> Vec<Finding> {
+    // Network → MTU → the first who says so.
+    let mut told: BTreeMap<&str, BTreeMap<u32, String>> = BTreeMap::new();
+    for node in state.nodes.iter().flatten() {
+        for (key, mtu) in &node.mtus {
+            told.entry(key).or_default().entry(*mtu).or_insert_with(|| format!("node {}", node.name));
+        }
+    }
+    for pod in state.pods.iter().filter(|pod| !pod.ended) {
+        for (network, mtu) in &pod.mtus {
+            let who = || format!("{} on {}", pod.full_name(), pod.node.as_deref().unwrap_or("no node"));
+            told.entry(network).or_default().entry(*mtu).or_insert_with(who);
+        }
+    }
+    let differ = told.into_iter().filter(|(_, mtus)| mtus.len() > 1).take(MOST_FINDINGS);
+    differ
+        .map(|(network, mtus)| {
+            let values: Vec<String> = mtus.keys().take(MOST_EVIDENCE).map(u32::to_string).collect();
+            let say = |(mtu, who): (&u32, &String)| {
+                Evidence::new(format!("MTU of {network}, {who}"), *mtu, "bytes", "annotation in the API")
+            };
+            MTU_DIFFERS.finding(
+                network,
+                format!("the MTU of {network} differs: {}", values.join(", ")),
+                mtus.iter().take(MOST_EVIDENCE).map(say).collect(),
+                MTU_DIFFERS.fix,
+            )
+        })
+        .collect()
+}
+
+fn addresses(ips: &[IpAddr]) -> String {
+    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn count(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
+fn count_have(n: usize) -> String {
+    if n == 1 { "1 pod has".to_owned() } else { format!("{n} pods have") }
+}
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -1,0 +1,282 @@
+//! The few fields of lists that are read; all else is skipped while parsing.
+
+use crate::facts::{ClusterNode, ClusterPod, Unscheduled};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Longest message of a condition that is kept, characters.
+const MOST_MESSAGE: usize = 1000;
+
+/// One page.
+#[derive(Deserialize)]
+pub(super) struct Page<T> {
+    #[serde(default)]
+    pub(super) metadata: PageMeta,
+    // Bound to be there: an object without items is no list.
+    pub(super) items: Option<Vec<T>>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct PageMeta {
+    #[serde(rename = "continue")]
+    pub(super) next: Option<String>,
+}
+
+/// What a refusal says; some have no kind.
+#[derive(Deserialize)]
+pub(super) struct Status {
+    pub(super) message: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Meta {
+    name: String,
+    namespace: String,
+    uid: String,
+    creation_timestamp: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PodMeta {
+    name: String,
+    namespace: String,
+    uid: String,
+    #[serde(rename = "creationTimestamp")]
+    created: Option<String>,
+    annotations: Option<PodAnnotations>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PodAnnotations {
+    #[serde(rename = "k8s.v1.cni.cncf.io/network-status")]
+    networks: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: Option<String>,
+    message: Option<String>,
+    last_transition_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Pod {
+    metadata: PodMeta,
+    #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
+    status: PodStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpec {
+    node_name: Option<String>,
+    host_network: Option<bool>,
+    scheduler_name: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PodStatus {
+    phase: String,
+    #[serde(rename = "podIPs")]
+    ips: Option<Vec<PodIp>>,
+    conditions: Option<Vec<Condition>>,
+    #[serde(rename = "containerStatuses")]
+    containers: Option<Vec<ContainerStatus>>,
+}
+
+#[derive(Deserialize)]
+struct PodIp {
+    ip: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct ContainerStatus {
+    restart_count: u32,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Node {
+    metadata: Meta,
+    #[serde(default)]
+    status: NodeStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NodeStatus {
+    conditions: Option<Vec<Condition>>,
+}
+
+/// An event of the scheduler.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Event {
+    metadata: Meta,
+    involved_object: Involved,
+    message: Option<String>,
+    last_timestamp: Option<String>,
+    event_time: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Involved {
+    uid: String,
+}
+
+/// One network of Multus' annotation.
+#[derive(Deserialize)]
+struct Network {
+    name: Option<String>,
+    mtu: Option<u32>,
+}
+
+impl Pod {
+    pub(super) fn facts(self) -> ClusterPod {
+        let conditions = self.status.conditions.unwrap_or_default();
+        let ready = conditions.iter().find(|c| c.kind == "Ready").and_then(known);
+        let node = self.spec.node_name.filter(|name| !name.is_empty());
+        let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
+        let unscheduled = (node.is_none() && !ended).then(|| {
+            let condition = conditions.into_iter().find(|c| c.kind == "PodScheduled" && c.status == "False");
+            let (message, since) = condition.map_or((None, None), |c| {
+                let message = c.message.filter(|m| !m.is_empty()).or(c.reason);
+                (message.map(short), c.last_transition_time)
+            });
+            Unscheduled {
+                message,
+                source: "condition PodScheduled",
+                since: since.or(self.metadata.created),
+                scheduler: self.spec.scheduler_name,
+            }
+        });
+        let networks = self.metadata.annotations.and_then(|a| a.networks);
+        ClusterPod {
+            namespace: self.metadata.namespace,
+            name: self.metadata.name,
+            uid: self.metadata.uid,
+            ips: self
+                .status
+                .ips
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|ip| ip.ip?.parse().ok())
+                .collect(),
+            node,
+            host_network: self.spec.host_network == Some(true),
+            restarts: self
+                .status
+                .containers
+                .map(|all| all.iter().fold(0, |n, c| c.restart_count.saturating_add(n))),
+            ready,
+            ended,
+            unscheduled,
+            mtus: networks.map(|text| networks_of(&text)).unwrap_or_default(),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn facts(self) -> ClusterNode {
+        let conditions = self.status.conditions.unwrap_or_default();
+        let condition = conditions.into_iter().find(|c| c.kind == "Ready");
+        let mut why = condition.as_ref().and_then(|c| c.reason.clone()).unwrap_or_default();
+        match condition.as_ref().and_then(|c| c.message.as_deref()) {
+            Some(message) if !message.is_empty() => why = short(format!("{why}: {message}")),
+            _ => {}
+        }
+        let all = self.metadata.annotations.into_iter().chain(self.metadata.labels).flatten();
+        ClusterNode {
+            name: self.metadata.name,
+            ready: condition.as_ref().and_then(known),
+            why,
+            mtus: all.filter_map(|(key, value)| Some((mtu_key(key)?, mtu(&value)?))).collect(),
+        }
+    }
+}
+
+impl Event {
+    /// Whom it is about, what it says, and when it was said last.
+    pub(super) fn word(self) -> (String, String, Option<String>) {
+        let at = self.last_timestamp.or(self.event_time).or(self.metadata.creation_timestamp);
+        (self.involved_object.uid, short(self.message.unwrap_or_default()), at)
+    }
+}
+
+fn known(condition: &Condition) -> Option<bool> {
+    match condition.status.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn short(text: String) -> String {
+    if text.len() <= MOST_MESSAGE { text } else { text.chars().take(MOST_MESSAGE).collect() }
+}
+
+/// `NAME.provider-network.kubernetes.io/mtu` of Kube-OVN and the like: `mtu` is a word of the key's name.
+fn mtu_key(key: String) -> Option<String> {
+    let name = key.rsplit('/').next()?.to_ascii_lowercase();
+    name.split(['-', '_', '.']).any(|word| word == "mtu").then_some(key)
+}
+
+fn mtu(value: &str) -> Option<u32> {
+    value.parse().ok().filter(|mtu| (68..=65_536).contains(mtu))
+}
+
+/// Networks with an MTU in the annotation `k8s.v1.cni.cncf.io/network-status`.
+fn networks_of(text: &str) -> Vec<(String, u32)> {
+    let networks: Vec<Network> = serde_json::from_str(text).unwrap_or_default();
+    networks.into_iter().filter_map(|n| Some((n.name?, n.mtu.filter(|&mtu| mtu >= 68)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_word_mtu_in_a_key_names_one() {
+        for key in ["vlan.provider-network.kubernetes.io/mtu", "x.io/node-mtu", "x.io/MTU", "mtu"] {
+            assert!(mtu_key(key.to_owned()).is_some(), "{key}");
+        }
+        for key in ["mtu.io/name", "x.io/mtus", "x.io/smtu", ""] {
+            assert!(mtu_key(key.to_owned()).is_none(), "{key}");
+        }
+        assert_eq!(
+            [mtu("1450"), mtu("0"), mtu("9000000"), mtu("x"), mtu("-1")],
+            [Some(1450), None, None, None, None]
+        );
+    }
+
+    #[test]
+    fn the_networks_of_multus_are_read_and_rubbish_is_none() {
+        let text =
+            r#"[{"name":"cbr0","interface":"eth0","default":true},{"name":"default/macvlan","mtu":1500}]"#;
+        assert_eq!(networks_of(text), [("default/macvlan".to_owned(), 1500)]);
+        for text in ["", "{", "null", r#"[{"mtu":-1,"name":"x"}]"#] {
+            assert_eq!(networks_of(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pod_without_any_status_is_unknown_and_not_zero() {
+        let pod: Pod = serde_json::from_str(r#"{"metadata":{"name":"a","namespace":"b"}}"#).unwrap();
+        let pod = pod.facts();
+        assert_eq!((pod.restarts, pod.ready, pod.ended), (None, None, false));
+        assert_eq!(pod.unscheduled.unwrap().message, None);
+    }
+}
