@@ -110,6 +110,7 @@ fn add_node_log(history: &mut PodHistory, root: &Path) {
     let kernel = log.entries.iter().chain(&buffer.entries).filter(|entry| entry.is_kernel());
     let lines: Vec<KernelLine> = kernel.map(KernelLine::new).collect();
     let mut kills = parse_kills(&lines);
+    let nameless: Vec<i64> = kills.iter().filter(|k| k.task_memcg.is_empty()).filter_map(|k| k.at).collect();
     kills.retain(|kill| is_of_pod(kill, history));
     kills.sort_by_key(|kill| kill.at);
     let words = log.entries.iter().filter(|entry| !entry.is_kernel()).filter_map(|entry| {
@@ -134,7 +135,8 @@ fn add_node_log(history: &mut PodHistory, root: &Path) {
     };
     history.kernel_source =
         if sources.is_empty() { "journal, /var/log, /dev/kmsg".into() } else { sources.join(", ") };
-    (history.kills, history.kubelet, history.kernel_unread) = (kills, words, kernel_unread);
+    (history.kills, history.nameless_kills) = (kills, nameless);
+    (history.kubelet, history.kernel_unread) = (words, kernel_unread);
 }
 
 /// Attempts of which only a log is left, and the last lines of all.

@@ -43,6 +43,8 @@ pub struct PodHistory {
     pub containers: Vec<ContainerHistory>,
     /// The kernel's records of kills for memory that name the pod or one of its containers, oldest first.
     pub kills: Vec<OomKill>,
+    /// When the kernel killed for memory without saying in whose cgroup, seconds since 1970.
+    pub nameless_kills: Vec<i64>,
     /// Where these were read.
     pub kernel_source: String,
     /// Why they could not be read, or not all of them.

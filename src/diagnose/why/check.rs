@@ -128,10 +128,12 @@ fn verdict(
                 _ => "",
             };
             // What is not known is not denied.
-            let killed = if number == 9 && history.kernel_unread.is_some() && killed.ends_with("it was not") {
-                "; by whom is not recorded"
-            } else {
-                killed
+            let killed = match killed.strip_suffix(", for memory it was not") {
+                Some(_) if nameless_kill(history, attempt) => {
+                    "; by whom is not recorded, but the kernel killed for memory then and did not log in which cgroup"
+                }
+                Some(rest) if history.kernel_unread.is_some() => rest,
+                _ => killed,
             };
             (rule, format!("{name} was ended by a signal, {code}: {meaning}{killed}"))
         }
@@ -141,6 +143,12 @@ fn verdict(
         }
         Cause::Unknown => return None,
     })
+}
+
+/// Whether at the time of its end somebody was killed for memory of whom the cgroup is not known.
+fn nameless_kill(history: &PodHistory, attempt: &Attempt) -> bool {
+    let ended = attempt.finished_ns.map(|ns| ns.div_euclid(1_000_000_000));
+    ended.is_some_and(|ended| history.nameless_kills.iter().any(|at| at.abs_diff(ended) <= 5))
 }
 
 fn killed_by_kubelet<'a>(

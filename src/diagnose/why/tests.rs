@@ -158,6 +158,16 @@ fn what_the_kernels_log_could_not_tell_is_not_denied() {
 }
 
 #[test]
+fn a_kill_that_names_nobody_denies_nothing() {
+    let mut history = history(vec![attempt(MAIN, Some(137), "Error")], Vec::new());
+    let ended = unix_seconds("2026-11-23T17:05:33Z").unwrap();
+    history.nameless_kills = vec![ended - 100];
+    assert!(only(&history, "why.signal").summary.ends_with("for memory it was not"));
+    history.nameless_kills = vec![ended - 1];
+    assert!(only(&history, "why.signal").summary.ends_with("did not log in which cgroup"));
+}
+
+#[test]
 fn a_start_error_says_what_to_correct() {
     let message = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
         failed: unable to start container process: exec: \"/bin/does-not-exist\": stat /bin/does-not-exist: no such file \

@@ -77,8 +77,13 @@ pub fn parse_kills(lines: &[KernelLine]) -> Vec<OomKill> {
             next.constraint = "CONSTRAINT_MEMCG".into();
             keep(&mut kills, std::mem::take(&mut next));
         } else if text.starts_with("Tasks in ") && text.contains("memory.oom.group") {
+            let path = text.strip_prefix("Tasks in ").and_then(|rest| rest.split(" are going").next());
             if let Some(kill) = kills.last_mut() {
                 kill.group = true;
+                // The kernel leaves the line with the cgroups out when it kills often, and never this one.
+                if let (true, Some(path)) = (kill.task_memcg.is_empty(), path) {
+                    (kill.task_memcg, kill.oom_memcg) = (path.to_owned(), path.to_owned());
+                }
             }
         } else if text.starts_with("Out of memory: Kill process ") {
             // Said before it is done, and before 4.19 the first word of it.
@@ -87,12 +92,9 @@ pub fn parse_kills(lines: &[KernelLine]) -> Vec<OomKill> {
                 keep(&mut kills, OomKill { at: line.at, ..OomKill::default() });
             }
         } else if let Some(victim) = victim(&text) {
-            // Whose limit it was stands before; where it does not, a kill of the whole node has no such line.
-            let starts = match kills.last() {
-                None => true,
-                Some(kill) if text.starts_with("Memory cgroup") => kill.oom_memcg.is_empty(),
-                Some(kill) => text.starts_with("Out of memory") && !kill.oom_memcg.is_empty(),
-            };
+            // Whose it was stands before, in the line with the cgroups. The kernel leaves that out when it kills often:
+            // then a victim is nobody's, and not that of the kill before. Only of a group there are several.
+            let starts = kills.last().is_none_or(|kill| !kill.victims.is_empty() && !kill.group);
             if starts {
                 keep(&mut kills, OomKill { at: line.at, ..OomKill::default() });
             }

@@ -92,6 +92,23 @@ fn kernels_before_4_19_say_it_in_other_words() {
 }
 
 #[test]
+fn a_kill_without_its_cgroups_is_nobodys() {
+    let kills = lines(&[
+        "oom-kill:constraint=CONSTRAINT_MEMCG,oom_memcg=/a,task_memcg=/a,task=hog,pid=9,uid=0",
+        "Memory cgroup out of memory: Killed process 9 (hog) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB",
+        "Memory cgroup out of memory: Killed process 10 (dog) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB",
+        "Memory cgroup out of memory: Killed process 11 (cow) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB",
+        "Tasks in /b are going to be killed due to memory.oom.group set",
+        "Memory cgroup out of memory: Killed process 12 (calf) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB",
+    ]);
+    let told: Vec<_> = kills.iter().map(|kill| (kill.task_memcg.as_str(), victims(kill))).collect();
+    assert_eq!(
+        told,
+        [("/a", vec![(9, "hog")]), ("", vec![(10, "dog")]), ("/b", vec![(11, "cow"), (12, "calf")])]
+    );
+}
+
+#[test]
 fn a_line_too_long_for_a_record_is_joined() {
     let kills = lines(&[
         "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/kubepods/podU,task_m",
