@@ -108,6 +108,15 @@ fn render(
     if !worse.is_empty() {
         let _ = write!(text, "\n{}", findings(paint, width, &worse));
     }
+    if history.containers.is_empty() {
+        // Words that are broken where a terminal ends would not be a command any more.
+        let _ = writeln!(
+            text,
+            "\nno container of it is known here: it waits for its image, volumes or network, or all was removed\n\
+             next: journalctl -u kubelet | grep {}",
+            sanitize(&history.name)
+        );
+    }
     for container in &history.containers {
         life(&mut text, history, container, view, paint, width);
     }

@@ -61,6 +61,15 @@ app  limit 64 MiB, restarted 2 times
 }
 
 #[test]
+fn a_pod_without_a_container_is_not_called_fine() {
+    let history = PodHistory { namespace: "shop".into(), name: "new".into(), ..PodHistory::default() };
+    let document = WhyDocument::new(&history, Vec::new());
+    let text = render(&document, &history, WhyView { now_ns: 0 }, Paint::new(false), None);
+    assert!(text.starts_with("nothing known: shop/new\n\nno container of it is known here"), "{text}");
+    assert!(text.ends_with("next: journalctl -u kubelet | grep new\n"), "{text}");
+}
+
+#[test]
 fn no_time_no_picture_and_nothing_breaks() {
     let unknown = Attempt { started_ns: None, finished_ns: None, attempt: None, ..attempt(0, None, 0, None) };
     assert!(text(vec![unknown], 80).contains("  #?   --:--:--  |?"));
