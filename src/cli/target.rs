@@ -1,7 +1,9 @@
 //! TARGET → an address, as SOURCE itself would see it.
 
+use super::cluster::server_address;
 use super::{Context, Failure};
 use crate::observe::resolve::{self, Addresses, Family, Lookup, LookupError};
+use crate::pods::api::{ApiError, ApiOptions, find_cluster_pods};
 use crate::pods::{self, Source};
 use clap::Args;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,6 +11,9 @@ use std::time::Duration;
 
 /// For all questions to name servers together.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// For a pod that is not on this node.
+const API_DEADLINE: Duration = Duration::from_secs(2);
 
 /// `-4` and `-6`.
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -191,7 +196,17 @@ fn from_pod(
             selector.rsplit('/').next().unwrap_or(selector)
         ))
     };
-    let found = pods::resolve(options, text).map_err(|e| elsewhere(e.into()))?;
+    let found = match pods::resolve(options, text) {
+        Ok(found) => found,
+        Err(pods::ResolveError::NotFound(here)) => {
+            return from_api(options, text, selector, family).map_err(|why| {
+                let mut failure = elsewhere(pods::ResolveError::NotFound(here).into());
+                failure.message.push_str(&format!("; {why}"));
+                failure
+            });
+        }
+        Err(error) => return Err(elsewhere(error.into())),
+    };
     let Some(pod) = found.pod else {
         return Err(elsewhere(Failure::unresolved(format!("no pod {selector} on this node"))));
     };
@@ -215,6 +230,52 @@ fn from_pod(
         }
     };
     Ok(with_others(text, chosen, &fitting, format!("IP of pod {} on this node", pod.full_name())))
+}
+
+/// A pod of another node, where `KUBECONFIG` or this pod's service account may ask the API server. Asked only when the
+/// pod is not on this node.
+fn from_api(
+    options: &pods::Options,
+    text: &str,
+    selector: &str,
+    family: Option<Family>,
+) -> Result<ResolvedTarget, String> {
+    let pod = selector.split(':').next().unwrap_or(selector);
+    let (namespace, name) = pod.split_once('/').map_or((None, pod), |(ns, name)| (Some(ns), name));
+    let look_up = |name: &str| server_address(&options.host_root, name);
+    let asked = ApiOptions { node: options, kubeconfig: None, deadline: API_DEADLINE, look_up: &look_up };
+    let found = find_cluster_pods(&asked, namespace, name).map_err(|e| match e {
+        ApiError::NoCredentials(_) => "other nodes were not asked for: no KUBECONFIG".to_owned(),
+        e => e.to_string(),
+    })?;
+    let live: Vec<_> = found.iter().filter(|pod| !pod.ended).collect();
+    let pod = match live.as_slice() {
+        [] => return Err("nor does the API server know one that lives".into()),
+        [pod] => pod,
+        several => {
+            let names: Vec<String> = several.iter().map(|pod| pod.full_name()).collect();
+            return Err(format!("the API server knows several: {}", names.join(", ")));
+        }
+    };
+    let node = pod.node.as_deref().unwrap_or("no node");
+    if pod.host_network {
+        return Err(format!(
+            "{} on {node} uses the node's own network: give an address of the node",
+            pod.full_name()
+        ));
+    }
+    let fitting: Vec<IpAddr> =
+        pod.ips.iter().copied().filter(|a| family.is_none_or(|f| f == Family::of(*a))).collect();
+    let Some(&first) = fitting.first() else {
+        let kind = family.map_or("IP", Family::name);
+        return Err(format!("{} on {node} has no {kind} address in the API", pod.full_name()));
+    };
+    Ok(with_others(
+        text,
+        first,
+        &fitting,
+        format!("IP of pod {} on node {node}, by the API server", pod.full_name()),
+    ))
 }
 
 fn from_name(

@@ -1,0 +1,504 @@
+//! `nsprobe cluster` against a server that answers what a real API server answered.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails loudly; clippy sees only #[test] functions as tests"
+)]
+
+mod pods_support;
+mod support;
+
+#[cfg(not(feature = "cluster"))]
+#[test]
+fn a_build_without_the_client_says_so_in_one_line() {
+    let output = pods_support::Node::empty().run(&["cluster"]);
+    assert_eq!(output.status.code(), Some(5));
+    let said = support::stderr(&output);
+    assert!(said.starts_with("nsprobe: this build of nsprobe has no client for the API server"), "{said}");
+}
+
+#[cfg(feature = "cluster")]
+mod with_the_client {
+    use super::pods_support::Node;
+    use super::pods_support::cri::serve_recorded;
+    use super::support;
+    use serde_json::{Value, json};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Output, Stdio};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    const EMPTY: &str = r#"{"kind":"List","metadata":{},"items":[]}"#;
+
+    /// What the server does with a request.
+    enum Reply {
+        Json(u16, Vec<u8>),
+        /// Plain text, and a header.
+        Busy,
+        /// Fewer bytes than it announces.
+        Cut(Vec<u8>),
+        /// None, for as long as the client waits.
+        Hang,
+    }
+
+    struct Api {
+        port: u16,
+        asked: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Api {
+        /// `answer` is given the path with its query, and how many requests came before.
+        fn serve(answer: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let (log, answer) = (asked.clone(), Arc::new(answer));
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let (log, answer) = (log.clone(), answer.clone());
+                    std::thread::spawn(move || one(&stream.unwrap(), &log, &*answer));
+                }
+            });
+            Self { port, asked }
+        }
+
+        fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap().clone()
+        }
+
+        fn kubeconfig(&self) -> String {
+            kubeconfig(self.port)
+        }
+
+        /// A node with a kubeconfig at `file`.
+        fn node(&self, file: &str) -> Node {
+            let node = Node::empty();
+            node.put(file, &self.kubeconfig());
+            node
+        }
+    }
+
+    fn kubeconfig(port: u16) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\nusers: [{{name: u, user: {{token: t}}}}]\n"
+        )
+    }
+
+    fn one(stream: &TcpStream, log: &Mutex<Vec<String>>, answer: &dyn Fn(&str, usize) -> Reply) {
+        let mut lines = BufReader::new(stream).lines();
+        let Some(Ok(first)) = lines.next() else { return };
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        let path = first.split(' ').nth(1).unwrap().to_owned();
+        let before = {
+            let mut log = log.lock().unwrap();
+            log.push(path.clone());
+            log.len() - 1
+        };
+        let mut stream = stream;
+        let mut send = |code: u16, more: &str, length: usize, body: &[u8]| {
+            let head =
+                format!("HTTP/1.1 {code} X\r\ncontent-length: {length}\r\nconnection: close\r\n{more}\r\n");
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        };
+        match answer(&path, before) {
+            Reply::Json(code, body) => send(code, "content-type: application/json\r\n", body.len(), &body),
+            Reply::Busy => {
+                let body = recorded("toomany-429-overload.body.txt");
+                send(429, "content-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n", body.len(), &body);
+            }
+            Reply::Cut(body) => send(200, "", body.len() * 2, &body),
+            Reply::Hang => {
+                let _ = stream.read(&mut [0; 1]);
+            }
+        }
+    }
+
+    fn recorded(name: &str) -> Vec<u8> {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/api").join(name);
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        if !name.ends_with(".gz") {
+            return bytes;
+        }
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut text).unwrap();
+        text
+    }
+
+    fn ok(name: &str) -> Reply {
+        Reply::Json(200, recorded(name))
+    }
+
+    fn empty() -> Reply {
+        Reply::Json(200, EMPTY.into())
+    }
+
+    /// The recorded lists of namespace shop.
+    fn shop(path: &str) -> Reply {
+        if path.starts_with("/api/v1/pods?") {
+            ok("pods-shop.json.gz")
+        } else if path.starts_with("/api/v1/nodes?") {
+            ok("nodes.json")
+        } else {
+            empty()
+        }
+    }
+
+    fn run(node: &Node, arguments: &[&str]) -> Output {
+        let mut command = node.command(arguments);
+        command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").output().unwrap()
+    }
+
+    /// With `--kubeconfig`, as JSON.
+    fn ask(node: &Node, more: &[&str]) -> (i32, Value) {
+        let file = node.root().join("admin.conf");
+        let mut arguments = vec!["-o", "json", "cluster", "--kubeconfig", file.to_str().unwrap()];
+        arguments.extend(more);
+        document(&run(node, &arguments))
+    }
+
+    fn document(output: &Output) -> (i32, Value) {
+        let text = support::stdout(output);
+        let json: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let errors = support::schema::errors(&json);
+        assert_eq!(errors, [] as [String; 0], "{json:#}");
+        (output.status.code().unwrap(), json)
+    }
+
+    fn ids(document: &Value) -> Vec<&str> {
+        document["findings"].as_array().unwrap().iter().map(|f| f["id"].as_str().unwrap()).collect()
+    }
+
+    fn names(document: &Value) -> Vec<&str> {
+        document["pods"].as_array().unwrap().iter().map(|p| p["pod"].as_str().unwrap()).collect()
+    }
+
+    /// Code and message of an error.
+    fn failure(answer: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> (i32, String) {
+        let api = Api::serve(answer);
+        let (code, error) = ask(&api.node("admin.conf"), &["--deadline", "2s"]);
+        (code, error["message"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn waiting_pods_broken_nodes_and_restarts_of_a_recorded_cluster() {
+        let api = Api::serve(|path, _| shop(path));
+        let node = api.node("admin.conf");
+        let (code, document) = ask(&node, &[]);
+        assert_eq!(code, 1);
+        assert_eq!(
+            ids(&document),
+            [
+                "cluster.node_not_ready",
+                "cluster.node_not_ready",
+                "cluster.unscheduled",
+                "cluster.unscheduled",
+                "cluster.restarts"
+            ]
+        );
+        let waits = &document["unscheduled"][1];
+        assert_eq!((&waits["pod"], &waits["since"]), (&json!("shop/toobig"), &json!("2026-11-23T17:02:25Z")));
+        assert!(waits["reason"].as_str().unwrap().contains("3 Insufficient cpu, 3 Insufficient memory"));
+        let pods = document["pods"].as_array().unwrap();
+        assert_eq!(pods.len(), 26);
+        let stock =
+            json!({"pod": "shop/stock", "ips": ["10.244.2.13"], "node": "k2", "restarts": 4, "ready": false});
+        assert!(pods.contains(&stock));
+        let never =
+            json!({"pod": "shop/nevernode", "ips": [], "node": null, "restarts": null, "ready": null});
+        assert!(pods.contains(&never));
+        // Of 13 restarts at most, none is over 13.
+        let (_, calm) = ask(&node, &["--restarts", "13"]);
+        assert!(!ids(&calm).contains(&"cluster.restarts"));
+        assert_eq!(api.asked()[..2], ["/api/v1/pods?limit=500", "/api/v1/nodes?limit=500"]);
+
+        let file = node.root().join("admin.conf");
+        let text = support::stdout(&run(&node, &["cluster", "--kubeconfig", file.to_str().unwrap()]));
+        assert!(text.starts_with("2 critical, 3 warnings: 26 pods, 5 nodes (http://127.0.0.1:"), "{text}");
+        assert!(text.contains("critical: node k2 is not ready, with 2 pods on it"), "{text}");
+        assert!(text.contains("\nshop/live         k1    10.244.1.12  no     13\n"), "{text}");
+    }
+
+    #[test]
+    fn a_list_is_read_page_by_page_and_begun_again_when_the_server_has_forgotten_it() {
+        let pages = |path: &str, _: usize| {
+            match path {
+            "/api/v1/pods?limit=500" => ok("pods-all-page1.json"),
+            // The token of the first page names where the second starts.
+            _ if path.starts_with("/api/v1/pods?limit=500&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MjYxOCwic3RhcnQiOiIvZGVmYXVsdC93ZWItazZ") => {
+                ok("pods-all-page2.json")
+            }
+            _ if path.starts_with("/api/v1/pods?") => ok("pods-all-page8.json"),
+            _ => empty(),
+        }
+        };
+        let whole = Api::serve(pages);
+        let (_, document) = ask(&whole.node("admin.conf"), &[]);
+        let all = names(&document);
+        assert_eq!((all.len(), whole.asked().len()), (12, 4), "{all:?} {:?}", whole.asked());
+
+        let forgets = Api::serve(move |path, before| match before {
+            2 => Reply::Json(410, recorded("gone-410-old-resourceversion.json")),
+            _ => pages(path, before),
+        });
+        let (_, again) = ask(&forgets.node("admin.conf"), &[]);
+        assert_eq!(names(&again), all, "nothing twice and nothing missing");
+        assert_eq!(forgets.asked()[3], "/api/v1/pods?limit=500");
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_is_shown_as_what_it_is() {
+        let api = Api::serve(|path, before| match before {
+            0 => ok("pods-all-page1.json"),
+            1 => Reply::Json(504, recorded("timeout-504-etcd-stopped.json")),
+            _ => shop(path),
+        });
+        let (_, document) = ask(&api.node("admin.conf"), &[]);
+        assert_eq!(names(&document).len(), 5);
+        let missing = document["findings"].as_array().unwrap().last().unwrap();
+        assert_eq!(missing["summary"], "pods after the first 5: not looked at");
+        assert!(
+            missing["evidence"][0]["value"]
+                .as_str()
+                .unwrap()
+                .contains("504: Timeout: request did not complete")
+        );
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_again_when_it_says_and_not_past_the_deadline() {
+        let api = Api::serve(|path, before| if before == 0 { Reply::Busy } else { shop(path) });
+        let start = Instant::now();
+        let (_, document) = ask(&api.node("admin.conf"), &[]);
+        assert!(start.elapsed() >= Duration::from_secs(1), "retry-after was one second");
+        assert_eq!((names(&document).len(), api.asked().len()), (26, 3));
+
+        let (code, said) = failure(|_, _| Reply::Busy);
+        assert_eq!(code, 5);
+        assert!(said.contains("is too busy: 429: Too many requests, please try again later."), "{said}");
+    }
+
+    #[test]
+    fn refusals_have_the_servers_words_and_the_code_of_a_missing_privilege() {
+        let (code, said) = failure(|_, _| Reply::Json(403, recorded("forbidden-403-anonymous.json")));
+        assert_eq!(code, 4);
+        assert!(said.contains("User \"system:anonymous\" cannot list resource"), "{said}");
+        let (code, said) = failure(|_, _| Reply::Json(401, recorded("unauthorized-401-expired-cert.json")));
+        assert_eq!(code, 4);
+        assert!(said.contains("401: Unauthorized"), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_answer_stops_the_command_with_a_reason() {
+        let list = || recorded("pods-all-page1.json");
+        for (reply, words) in [
+            (0, "did not answer within 2000 ms"),
+            (1, "no answer of Kubernetes"),
+            (2, "broke off in its answer"),
+            (3, "504: Timeout"),
+            (4, "something that is no list"),
+            (5, "500"),
+        ] {
+            let (code, said) = failure(move |_, _| match reply {
+                0 => Reply::Hang,
+                1 => Reply::Json(200, b"<html>login</html>".to_vec()),
+                2 => Reply::Cut(list()),
+                3 => Reply::Json(504, recorded("timeout-504-etcd-stopped.json")),
+                4 => Reply::Json(200, b"{}".to_vec()),
+                _ => Reply::Json(500, Vec::new()),
+            });
+            assert_eq!(code, 5, "{said}");
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let node = Node::empty();
+        node.put("admin.conf", &kubeconfig(free));
+        let (code, error) = ask(&node, &[]);
+        assert_eq!(code, 5);
+        assert!(error["message"].as_str().unwrap().contains("refused"), "{error}");
+    }
+
+    #[test]
+    fn without_or_with_unusable_credentials_nothing_is_asked() {
+        let (code, error) = document(&run(&Node::empty(), &["-o", "json", "cluster"]));
+        assert_eq!(code, 4);
+        assert!(
+            error["message"].as_str().unwrap().starts_with("no credentials for the API server"),
+            "{error}"
+        );
+        for text in ["", "clusters: [", "a: b\n", "\u{0}"] {
+            let node = Node::empty();
+            node.put("admin.conf", text);
+            assert_eq!(ask(&node, &[]).0, 5, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_kubelets_credentials_show_its_own_node_and_say_so() {
+        let api = Api::serve(|path, _| match path {
+            "/api/v1/pods?limit=500" => Reply::Json(403, recorded("forbidden-403-node-lists-all-pods.json")),
+            "/api/v1/pods?limit=500&fieldSelector=spec.nodeName%3Dk2" => ok("node-lists-own-pods.json"),
+            "/api/v1/nodes/k2" => {
+                let nodes: Value = serde_json::from_slice(&recorded("nodes.json")).unwrap();
+                Reply::Json(200, nodes["items"][1].to_string().into())
+            }
+            _ if path.starts_with("/api/v1/nodes") => {
+                Reply::Json(403, recorded("forbidden-403-node-lists-nodes.json"))
+            }
+            _ => empty(),
+        });
+        for file in ["var/lib/kubelet/kubeconfig", "etc/kubernetes/kubelet.conf"] {
+            let output = run(&api.node(file), &["-o", "json", "cluster"]);
+            let (_, document) = document(&output);
+            assert_eq!(names(&document), ["default/web-k2"]);
+            assert_eq!(
+                ids(&document),
+                ["cluster.node_not_ready", "cluster.not_looked_at", "cluster.not_looked_at"]
+            );
+            let text = document["findings"].to_string();
+            assert!(text.contains("credentials of node k2, which may list its own pods alone"), "{text}");
+        }
+        assert!(!api.asked().iter().any(|path| path.starts_with("/api/v1/events")), "{:?}", api.asked());
+    }
+
+    #[test]
+    fn a_pod_on_which_the_condition_is_silent_is_looked_up_in_events() {
+        let api = Api::serve(|path, _| {
+            if path.starts_with("/api/v1/events?limit=500&fieldSelector=reason%3DFailedScheduling") {
+                return ok("events-shop-warning.json.gz");
+            }
+            let Reply::Json(code, body) = shop(path) else { panic!("no list") };
+            let mut list: Value = serde_json::from_slice(&body).unwrap();
+            for pod in list["items"].as_array_mut().unwrap() {
+                if pod["spec"]["nodeName"].is_null() && path.starts_with("/api/v1/pods") {
+                    pod["status"]["conditions"] = json!([]);
+                }
+            }
+            Reply::Json(code, list.to_string().into())
+        });
+        let (_, document) = ask(&api.node("admin.conf"), &[]);
+        let reasons = document["unscheduled"].as_array().unwrap();
+        assert!(
+            reasons.iter().any(|r| r["reason"].as_str().is_some_and(|r| r.contains("nodes are available"))),
+            "{reasons:?}"
+        );
+    }
+
+    #[test]
+    fn addresses_are_held_against_what_the_runtime_of_this_node_says() {
+        let move_to = Arc::new(Mutex::new(None::<&str>));
+        let address = move_to.clone();
+        let api = Api::serve(move |path, _| {
+            let Reply::Json(code, body) = shop(path) else { panic!("no list") };
+            let mut list: Value = serde_json::from_slice(&body).unwrap();
+            for pod in list["items"].as_array_mut().unwrap() {
+                if let (true, Some(ip)) = (pod["metadata"]["name"] == "web-6f5d-k5", *address.lock().unwrap())
+                {
+                    pod["status"]["podIPs"] = json!([{"ip": ip}]);
+                }
+            }
+            Reply::Json(code, list.to_string().into())
+        });
+        let node = Node::recorded("containerd-1.6");
+        node.put("admin.conf", &api.kubeconfig());
+        let _server = serve_recorded(&node, "/run/containerd/containerd.sock");
+        // The two were recorded at different times: the pod had got another sandbox between them.
+        let (code, differ) = ask(&node, &[]);
+        let found = differ["findings"].as_array().unwrap().iter().find(|f| f["id"] == "cluster.ip_disagrees");
+        let found = found.unwrap_or_else(|| panic!("{:#}", differ["findings"]));
+        assert_eq!((code, &found["subject"]), (1, &json!("shop/web-6f5d-k5")));
+        assert_eq!(found["summary"], "shop/web-6f5d-k5 has 10.244.5.3 here, and 10.244.5.13 in the API");
+        *move_to.lock().unwrap() = Some("10.244.5.3");
+        let (_, agree) = ask(&node, &[]);
+        assert!(!ids(&agree).contains(&"cluster.ip_disagrees"), "{agree:#}");
+    }
+
+    #[test]
+    fn a_target_on_another_node_is_asked_for_and_an_error_names_both() {
+        let api =
+            Api::serve(|path, _| if path.contains("/pods?") { ok("pods-shop.json.gz") } else { empty() });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), api.kubeconfig()).unwrap();
+        let source = format!("pid:{}", std::process::id());
+        let fails = |targets: &[&str], config: bool| {
+            let mut command = support::nsprobe();
+            command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").args(["mtu", &source]);
+            if config {
+                command.env("KUBECONFIG", file.path());
+            }
+            let output = command.args(targets).output().unwrap();
+            assert_eq!(output.status.code(), Some(3));
+            support::stderr(&output)
+        };
+        // All targets are resolved before a packet is sent: the first is known, the second is what stops it.
+        let said = fails(&["pod:shop/web-6f5d-k4", "pod:shop/none"], true);
+        assert!(said.contains("no pod shop/none on this node"), "{said}");
+        assert!(said.contains("; nor does the API server know one that lives"), "{said}");
+        assert_eq!(
+            api.asked(),
+            ["web-6f5d-k4", "none"].map(|name| format!(
+                "/api/v1/namespaces/shop/pods?limit=500&fieldSelector=metadata.name%3D{name}"
+            ))
+        );
+        assert!(
+            fails(&["pod:hostnet-k4"], true).contains("shop/hostnet-k4 on k4 uses the node's own network")
+        );
+        assert!(fails(&["pod:shop/once-k4"], true).contains("know one that lives"));
+        let said = fails(&["pod:shop/web-6f5d-k4"], false);
+        assert!(said.contains("; other nodes were not asked for: no KUBECONFIG"), "{said}");
+    }
+
+    /// One page of 500 pods with what real ones carry and nobody here reads.
+    fn many(path: &str) -> Reply {
+        const PODS: usize = 100_000;
+        if !path.starts_with("/api/v1/pods") {
+            return empty();
+        }
+        let from: usize = path.split_once("continue=").map_or(0, |(_, at)| at.parse().unwrap());
+        let fields = r#""f:metadata":{"f:labels":{".":{},"f:app":{}}}"#.repeat(4).replace("}\"", "},\"");
+        let item = |n: usize| {
+            format!(
+                r#"{{"metadata":{{"name":"web-6f5d8c7b9-{n:06}","namespace":"namespace-{}","uid":"6dde955c-2593-47aa-8aa2-{n:012}","managedFields":[{{"fieldsV1":{{{fields}}}}}]}},"spec":{{"nodeName":"node-{:05}"}},"status":{{"phase":"Running","podIPs":[{{"ip":"10.{}.{}.{}"}}],"conditions":[{{"type":"Ready","status":"True"}}],"containerStatuses":[{{"restartCount":0}}]}}}}"#,
+                n % 100,
+                n / 30,
+                n >> 16,
+                n >> 8 & 255,
+                n & 255
+            )
+        };
+        let items: Vec<String> = (from..(from + 500).min(PODS)).map(item).collect();
+        let next = if from + 500 < PODS { (from + 500).to_string() } else { String::new() };
+        Reply::Json(
+            200,
+            format!(r#"{{"metadata":{{"continue":"{next}"}},"items":[{}]}}"#, items.join(",")).into(),
+        )
+    }
+
+    #[test]
+    fn a_hundred_thousand_pods_take_less_than_200_mib() {
+        let api = Api::serve(|path, _| many(path));
+        let node = api.node("admin.conf");
+        let file = node.root().join("admin.conf");
+        for form in ["json", "human"] {
+            let mut command = node.command(&["-o", form, "cluster", "--deadline", "10m", "--kubeconfig"]);
+            let mut child = command.arg(&file).stdout(Stdio::piped()).spawn().unwrap();
+            let pods = BufReader::new(child.stdout.take().unwrap())
+                .lines()
+                .filter(|line| line.as_ref().unwrap().contains("web-6f5d8c7b9-"))
+                .count();
+            let pid = i32::try_from(child.id()).unwrap();
+            let mut status = 0;
+            // SAFETY: rusage is plain numbers, and all zeroes are such.
+            let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+            // SAFETY: the pid is that of a child which nobody else waits for; both pointers are to locals.
+            assert_eq!(unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) }, pid);
+            assert_eq!((status, pods), (0, 100_000), "{form}");
+            eprintln!("{form}: {} KiB", usage.ru_maxrss);
+            assert!(usage.ru_maxrss < 200 << 10, "{form}: {} KiB", usage.ru_maxrss);
+        }
+    }
+}
