@@ -291,7 +291,9 @@ fn fix(
     rule: &Rule,
 ) -> String {
     let (pod, name) = (history.full_name(), &container.name);
-    let previous = if attempt.state == ContainerState::Running { "" } else { " --previous" };
+    // Without it `logs` shows the newest attempt, which may be this one.
+    let newest = container.attempts.iter().all(|other| other.attempt <= attempt.attempt);
+    let previous = if newest { "" } else { " --previous" };
     match cause {
         Cause::OomLimit | Cause::OomChild => {
             let limit = attempt.memory_limit_bytes.filter(|&limit| limit > 0);

@@ -269,3 +269,12 @@ fn sizes_and_spans_are_read_at_a_glance() {
     }
     assert_eq!((span(-5), span(i64::MAX)), ("0 ms".into(), "106751 d".into()));
 }
+
+#[test]
+fn the_log_that_is_pointed_at_is_the_attempts_own() {
+    let crashed = attempt(MAIN, Some(3), "Error");
+    let fix = |attempts| only(&history(attempts, Vec::new()), "why.crash").fix;
+    assert!(fix(vec![crashed.clone()]).ends_with("nsprobe logs shop/live:app"));
+    let again = Attempt { attempt: Some(2), ..attempt(LIVE, None, "") };
+    assert!(fix(vec![crashed, again]).ends_with("nsprobe logs shop/live:app --previous"));
+}
