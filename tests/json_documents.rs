@@ -14,7 +14,7 @@ mod support;
 
 use nsprobe::report::{
     CaptureReport, ClusterDocument, DiagnoseReport, ErrorDocument, IpamDocument, LinksDocument,
-    MtuComparison, MtuReport, PodsDocument, RulesDocument, SocketsDocument, WhyDocument,
+    MtuComparison, MtuReport, NodeDocument, PodsDocument, RulesDocument, SocketsDocument, WhyDocument,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -71,6 +71,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("ipam", generated::<IpamDocument>("ipam")),
         ("why", generated::<WhyDocument>("why")),
         ("cluster", generated::<ClusterDocument>("cluster")),
+        ("node", generated::<NodeDocument>("node")),
         ("capture", generated::<CaptureReport>("capture")),
     ]
 }

@@ -14,6 +14,7 @@ mod links_recorded;
 mod logs;
 mod manual;
 mod mtu;
+mod node;
 mod pods;
 mod rules;
 mod signals;
@@ -137,6 +138,8 @@ pub(crate) enum Command {
     Ipam(ipam::IpamArgs),
     /// Why a pod's containers ended: OOM-killed, crashed, not started, evicted; the kernel's record, restarts.
     Why(why::WhyArgs),
+    /// Is this node well: kubelet, runtime, CNI, disks, certificates, kernel; verdict, evidence, fix.
+    Node(node::NodeArgs),
     /// What a pod's containers wrote, from disk: no API server, no working runtime needed.
     Logs(logs::LogsArgs),
     /// What the API server knows: pods without a node, pods on broken nodes, restarts, which pod is where.
@@ -165,6 +168,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Diagnose(args) => diagnose::run(&args, &mut context),
         Command::Ipam(args) => ipam::run(&args, &mut context),
         Command::Why(args) => why::run(&args, &mut context),
+        Command::Node(args) => node::run(&args, &mut context),
         Command::Logs(args) => logs::run(&args, &mut context),
         Command::Cluster(args) => cluster::run(&args, &mut context),
         Command::Exec(args) => exec::run_exec(&args, &mut context),

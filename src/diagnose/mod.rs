@@ -16,6 +16,7 @@ mod link_fixes;
 pub mod links;
 pub mod links_routes;
 pub mod links_tunnels;
+pub mod node;
 pub mod node_logs;
 pub mod path;
 pub mod peers;
@@ -84,6 +85,7 @@ pub fn rules() -> Vec<&'static Rule> {
         why::rules::RULES,
         cluster_rules::RULES,
         runtime::RULES,
+        node::RULES,
         capture::RULES,
         config::RULES,
         node_logs::RULES,

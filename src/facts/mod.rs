@@ -14,6 +14,7 @@ mod kernel;
 mod link;
 mod log;
 mod name_server;
+mod node;
 mod node_log;
 mod path;
 mod pod;
@@ -36,6 +37,10 @@ pub use kernel::{
 pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
 pub use log::{LogPiece, LogStream};
 pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};
+pub use node::{
+    Blocked, CallTime, CertificateLife, CgroupDriver, DiskUse, KubeletConfig, Limit, NodeProcesses,
+    NodeState, PluginBinary, Pressure, RuntimeConfig, Stated,
+};
 pub use node_log::{NodeLog, NodeLogEntry};
 pub use path::{
     Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,

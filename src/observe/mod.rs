@@ -16,6 +16,7 @@ mod link;
 pub mod logs;
 mod namespace;
 mod neighbour;
+pub mod node;
 mod offload;
 pub mod oom;
 mod peers;

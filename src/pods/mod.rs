@@ -18,6 +18,7 @@ mod endpoint;
 mod history;
 mod holders;
 mod hostfs;
+mod latency;
 mod log_folder;
 mod matching;
 mod proc;
@@ -29,6 +30,7 @@ mod survey;
 
 pub use history::{FoundHistory, find_history};
 pub use holders::{Holding, find_holders};
+pub use latency::{RuntimeTimes, time_runtime};
 pub use log_folder::{LogFolder, find_log_folder, is_running};
 pub use processes::processes_of;
 pub use resolv_conf::{ResolvConfFile, hosts, resolv_conf, resolv_conf_file};

@@ -7,14 +7,17 @@ use super::endpoint;
 use super::hostfs::HostFs;
 use super::proc::{Expected, Proc, Scan};
 use super::{ListError, Options, assemble};
-use crate::facts::{Container, ContainerState, Degraded, ListSource, PidSource, Pod, PodList, PodState};
+use crate::facts::{
+    CallTime, Container, ContainerState, Degraded, ListSource, PidSource, Pod, PodList, PodState,
+    milliseconds,
+};
 use crate::netns::{NetNs, Process, ProcessError};
 use rustix::fs::{OFlags, fstat, fstatfs};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `NSFS_MAGIC`: what namespace files live on.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -62,7 +65,7 @@ pub(super) struct Survey<'a> {
     runtime: Option<Runtime>,
     /// What the runtime has said already.
     lists: Option<Lists>,
-    endpoint: Option<String>,
+    pub(super) endpoint: Option<String>,
     source: ListSource,
     pub(super) degraded: Option<Degraded>,
     records: HashMap<String, Record>,
@@ -168,6 +171,30 @@ impl<'a> Survey<'a> {
             Self::fill_from_runtime(pod, &answers);
         }
         pods
+    }
+
+    /// How long the runtime takes to list everything, and to tell of one sandbox. Empty when there is none.
+    pub(super) fn time_calls(&mut self) -> Vec<CallTime> {
+        let Some(runtime) = &self.runtime else { return Vec::new() };
+        let start = Instant::now();
+        let (sandboxes, _) = match runtime.lists() {
+            Ok(lists) => lists,
+            Err(error) => {
+                self.lose_runtime(&error);
+                return Vec::new();
+            }
+        };
+        let mut calls =
+            vec![CallTime { call: "ListPodSandbox and ListContainers", ms: milliseconds(start.elapsed()) }];
+        if let Some(sandbox) = sandboxes.into_iter().next() {
+            let start = Instant::now();
+            let (_, error) = runtime.sandbox_statuses(vec![sandbox.id], false);
+            match error {
+                Some(error) => self.lose_runtime(&error),
+                None => calls.push(CallTime { call: "PodSandboxStatus", ms: milliseconds(start.elapsed()) }),
+            }
+        }
+        calls
     }
 
     /// A shim whose sandbox no file told of: its bundles are somewhere else.

@@ -49,7 +49,13 @@ pub struct Looked {
 
 impl Looked {
     /// Adds a check: it failed if a warning or worse was found, it was not made if `unread` says why.
-    fn add(&mut self, id: &'static str, unread: Option<String>, findings: Vec<Finding>, well: String) {
+    pub(in crate::diagnose) fn add(
+        &mut self,
+        id: &'static str,
+        unread: Option<String>,
+        findings: Vec<Finding>,
+        well: String,
+    ) {
         let worst = findings.iter().max_by_key(|f| f.severity);
         let check = match (worst.filter(|f| f.severity > crate::facts::Severity::Info), unread) {
             (Some(finding), _) => Check::failed(id, finding.summary.clone()),

@@ -1,0 +1,179 @@
+//! What can be wrong with a node.
+
+use crate::diagnose::Rule;
+use crate::facts::Severity;
+
+/// Configured, and not there.
+pub const KUBELET_DOWN: Rule = Rule {
+    id: "node.kubelet_down",
+    severity: Severity::Critical,
+    meaning: "A kubelet is configured on this node and no process of it runs: nothing new starts here, and the node becomes NotReady.",
+    fix: "Read why it ended (journalctl -u kubelet -n 50), then systemctl start kubelet.",
+};
+
+/// Its configuration is of no use.
+pub const CONFIG_UNREADABLE: Rule = Rule {
+    id: "node.config_unreadable",
+    severity: Severity::Warning,
+    meaning: "A configuration file of the kubelet or the runtime is there and cannot be understood: the next restart may fail.",
+    fix: "Mend the file before anything restarts.",
+};
+
+/// A cgroup that two drivers made.
+pub const CGROUP_TORN: Rule = Rule {
+    id: "node.cgroup_driver_mismatch",
+    severity: Severity::Critical,
+    meaning: "Pods run in cgroups of which kubelet and runtime made one half each: their cgroup drivers differ, limits do not hold and pods restart for ever.",
+    fix: "Set SystemdCgroup = true in containerd's config.toml (cgroup_manager in CRI-O's) to match the kubelet's cgroupDriver, then restart runtime and kubelet.",
+};
+
+/// Two files that do not agree.
+pub const CGROUP_DIFFERS: Rule = Rule {
+    id: "node.cgroup_driver_differs",
+    severity: Severity::Warning,
+    meaning: "The kubelet is configured with another cgroup driver than the runtime, and no running pod shows that one gave way.",
+    fix: "Make both the same (systemd where systemd is PID 1), then restart runtime and kubelet.",
+};
+
+/// It answers late.
+pub const RUNTIME_SLOW: Rule = Rule {
+    id: "node.runtime_slow",
+    severity: Severity::Warning,
+    meaning: "The runtime takes long for what the kubelet asks every second: past 3 minutes the kubelet says PLEG is not healthy.",
+    fix: "Look at the pressure, the disks and the blocked processes in this report; fewer dead containers make lists shorter.",
+};
+
+/// A process that never runs.
+pub const BLOCKED: Rule = Rule {
+    id: "node.blocked_process",
+    severity: Severity::Warning,
+    meaning: "A process waits in the kernel and cannot be killed: a dead mount or disk, and the usual reason for a runtime that hangs.",
+    fix: "See what it waits for (cat /proc/PID/stack; mount | grep nfs) and bring that back; umount -f -l for a dead mount.",
+};
+
+/// Work waits for a resource.
+pub const PRESSURE: Rule = Rule {
+    id: "node.pressure",
+    severity: Severity::Warning,
+    meaning: "Over the last minute all work stood still for much of the time, waiting for disk or memory.",
+    fix: "Find who: iotop or pidstat -d for io; kubectl top pod and memory limits for memory.",
+};
+
+/// Almost nothing is left.
+pub const DISK_FULL: Rule = Rule {
+    id: "node.disk_full",
+    severity: Severity::Warning,
+    meaning: "A file system of kubelet, runtime or logs is nearly full, in bytes or inodes: by default the kubelet evicts pods below 10 % of bytes or 5 % of inodes.",
+    fix: "crictl rmi --prune removes unused images; journalctl --vacuum-size=500M the old journal; du -xhd1 PATH shows the rest.",
+};
+
+/// A limit is near.
+pub const LIMIT_NEAR: Rule = Rule {
+    id: "node.limit_near",
+    severity: Severity::Warning,
+    meaning: "More than 90 % of the threads that the kernel allows exist: new processes and containers fail with 'resource temporarily unavailable'.",
+    fix: "Find who has them (ps -eLo comm | sort | uniq -c | sort -n | tail), set podPidsLimit, raise the sysctl.",
+};
+
+/// It is over.
+pub const CERTIFICATE_EXPIRED: Rule = Rule {
+    id: "node.certificate_expired",
+    severity: Severity::Critical,
+    meaning: "The certificate with which the kubelet speaks to the API server is not valid now: the node is or becomes NotReady.",
+    fix: "Check the clock; then kubeadm kubeconfig user or a new bootstrap token (kubeadm token create), remove the old kubelet-client files, restart the kubelet.",
+};
+
+/// It will be soon.
+pub const CERTIFICATE_ENDS: Rule = Rule {
+    id: "node.certificate_ends",
+    severity: Severity::Warning,
+    meaning: "A certificate of the kubelet has less than a tenth of its life left, or its serving certificate is over: rotation should have renewed it before.",
+    fix: "Check rotateCertificates in the kubelet's configuration and open requests: kubectl get csr.",
+};
+
+/// Nobody keeps the time.
+pub const CLOCK: Rule = Rule {
+    id: "node.clock_unsynchronised",
+    severity: Severity::Info,
+    meaning: "The kernel does not call its clock synchronised: no time service runs, or one that does not say so (chrony without rtcsync).",
+    fix: "chronyc tracking or timedatectl timesync-status tells how far it is off.",
+};
+
+/// Pods get no network.
+pub const CNI_MISSING: Rule = Rule {
+    id: "node.cni_missing",
+    severity: Severity::Critical,
+    meaning: "No CNI configuration is on this node: it is NotReady (cni plugin not initialized) and no pod gets a network.",
+    fix: "Look at the CNI's agent pod on this node: nsprobe pods kube-system; it writes /etc/cni/net.d.",
+};
+
+/// A program is missing.
+pub const PLUGIN_MISSING: Rule = Rule {
+    id: "node.cni_plugin_missing",
+    severity: Severity::Critical,
+    meaning: "A program that the CNI configuration names is missing or cannot be executed: no new pod gets a network.",
+    fix: "Install it again: the CNI's agent copies its own at its start; bridge, host-local, portmap and loopback are in containernetworking-plugins.",
+};
+
+/// More than one file.
+pub const CNI_SEVERAL: Rule = Rule {
+    id: "node.cni_several",
+    severity: Severity::Info,
+    meaning: "Several CNI configurations are on this node: the first by name counts.",
+    fix: "Remove what an earlier CNI left behind.",
+};
+
+/// Nobody watches.
+pub const NO_DETECTOR: Rule = Rule {
+    id: "node.no_problem_detector",
+    severity: Severity::Info,
+    meaning: "node-problem-detector does not run: kernel deadlocks and corrupt file systems show up in no node condition.",
+    fix: "Install it as a DaemonSet.",
+};
+
+/// Too little is kept back.
+pub const RESERVED: Rule = Rule {
+    id: "node.reserved_too_little",
+    severity: Severity::Info,
+    meaning: "kubeReserved and systemReserved keep less memory from pods than a node of this size needs by GKE's rule of thumb (25 % of the first 4 GiB, 20 % of the next 4, 10 % of the next 8, 6 % of the next 112, 2 % of the rest): pods can take it from kubelet and runtime.",
+    fix: "Set kubeReserved.memory in the kubelet's configuration.",
+};
+
+/// A threshold is off.
+pub const EVICTION: Rule = Rule {
+    id: "node.eviction_off",
+    severity: Severity::Info,
+    meaning: "evictionHard is set without memory.available: that threshold is then off, and the kernel kills instead of the kubelet evicting.",
+    fix: "Add memory.available: 100Mi or more to evictionHard.",
+};
+
+/// logind does not wait so long.
+pub const SHUTDOWN: Rule = Rule {
+    id: "node.shutdown_cut_short",
+    severity: Severity::Warning,
+    meaning: "shutdownGracePeriod is longer than logind waits: a shutdown of the node kills pods early.",
+    fix: "Set InhibitDelayMaxSec in /etc/systemd/logind.conf.d to at least shutdownGracePeriod, then systemctl restart systemd-logind.",
+};
+
+/// All of this family.
+pub const RULES: &[Rule] = &[
+    KUBELET_DOWN,
+    CONFIG_UNREADABLE,
+    CGROUP_TORN,
+    CGROUP_DIFFERS,
+    RUNTIME_SLOW,
+    BLOCKED,
+    PRESSURE,
+    DISK_FULL,
+    LIMIT_NEAR,
+    CERTIFICATE_EXPIRED,
+    CERTIFICATE_ENDS,
+    CLOCK,
+    CNI_MISSING,
+    PLUGIN_MISSING,
+    CNI_SEVERAL,
+    NO_DETECTOR,
+    RESERVED,
+    EVICTION,
+    SHUTDOWN,
+];

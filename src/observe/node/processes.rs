@@ -1,0 +1,135 @@
+//! One pass over /proc, and a second look at what hung in the first.
+
+use crate::facts::{Blocked, CgroupDriver, NodeProcesses, Seen};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+const MOST: u64 = 64 << 10;
+const MOST_PIDS: usize = 100_000;
+/// Between the two looks: what has not run meanwhile hangs.
+const PAUSE: Duration = Duration::from_millis(150);
+/// `PF_KTHREAD` (linux/sched.h): the kernel's own threads may wait like that for good.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// Who runs, and who hangs.
+pub(super) fn read(proc: &Path) -> Seen<NodeProcesses> {
+    let entries = std::fs::read_dir(proc).map_err(|error| format!("{}: {error}", proc.display()))?;
+    let pids = entries
+        .take(MOST_PIDS)
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    let mut found = NodeProcesses::default();
+    let mut hanging = Vec::new();
+    let mut any = false;
+    for pid in pids {
+        let Some(stat) = file(proc, pid, "stat") else { continue };
+        any = true;
+        let Some((name, state, flags)) = parse_stat(&stat) else { continue };
+        if flags & KERNEL_THREAD != 0 {
+            continue;
+        }
+        if state == "D" {
+            hanging.push((pid, name.to_owned(), switches(proc, pid)));
+        }
+        if name == "kubelet" || name.starts_with("node-problem") {
+            let arguments = arguments(proc, pid);
+            let program = arguments.first().and_then(|a| a.rsplit('/').next()).unwrap_or_default();
+            match program {
+                "kubelet" => found.kubelet = Some(arguments),
+                "node-problem-detector" => found.problem_detector = true,
+                _ => {}
+            }
+        }
+        if let Some(text) = file(proc, pid, "cgroup") {
+            note_cgroup(&mut found, &text);
+        }
+    }
+    if !any {
+        return Err(format!("{} holds no processes", proc.display()));
+    }
+    if !hanging.is_empty() {
+        std::thread::sleep(PAUSE);
+    }
+    for (pid, name, before) in hanging {
+        let still = file(proc, pid, "stat")
+            .is_some_and(|stat| parse_stat(&stat).is_some_and(|(_, state, _)| state == "D"));
+        if still && before.is_some() && switches(proc, pid) == before {
+            let wchan = file(proc, pid, "wchan").filter(|w| !w.is_empty() && w != "0");
+            found.blocked.push(Blocked { pid, name, wchan });
+        }
+    }
+    Ok(found)
+}
+
+fn file(proc: &Path, pid: u32, name: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(proc.join(pid.to_string()).join(name)).ok()?.take(MOST).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn arguments(proc: &Path, pid: u32) -> Vec<String> {
+    let text = file(proc, pid, "cmdline").unwrap_or_default();
+    text.split('\0').filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+/// Name, state and flags (proc_pid_stat(5): fields 2, 3 and 9).
+fn parse_stat(stat: &str) -> Option<(&str, &str, u64)> {
+    let (head, rest) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    Some((name, state, fields.nth(5)?.parse().ok()?))
+}
+
+/// How often a process gave up the processor: as long as this stands still it does not run.
+fn switches(proc: &Path, pid: u32) -> Option<Vec<String>> {
+    let text = file(proc, pid, "status")?;
+    let lines: Vec<String> =
+        text.lines().filter(|line| line.contains("ctxt_switches")).map(ToOwned::to_owned).collect();
+    (!lines.is_empty()).then_some(lines)
+}
+
+/// What a pod's cgroup path tells of those who made it.
+fn note_cgroup(found: &mut NodeProcesses, text: &str) {
+    let path = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find(|p| p.contains("kubepods"));
+    let Some(path) = path else { return };
+    if path.contains(".slice:") {
+        found.torn_cgroup.get_or_insert_with(|| path.to_owned());
+        return;
+    }
+    let driver = if path.split('/').any(|part| part == "kubepods.slice" || part.ends_with("-kubepods.slice"))
+    {
+        CgroupDriver::Systemd
+    } else if path.split('/').any(|part| part == "kubepods") {
+        CgroupDriver::Cgroupfs
+    } else {
+        return;
+    };
+    found.pod_cgroups.entry(driver).or_insert_with(|| path.to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c) D 1 2 3 4 5 4194304 0";
+        assert_eq!(parse_stat(stat), Some(("a) b (c", "D", 4_194_304)));
+        assert_eq!(parse_stat("7 (a"), None);
+    }
+
+    #[test]
+    fn paths_of_both_drivers_and_of_a_mismatch() {
+        let mut found = NodeProcesses::default();
+        note_cgroup(&mut found, "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope");
+        note_cgroup(&mut found, "9:cpu:/kubepods/besteffort/podx/1\n");
+        note_cgroup(&mut found, "0::/user.slice");
+        assert_eq!(found.pod_cgroups.len(), 2);
+        assert_eq!(found.torn_cgroup, None);
+        note_cgroup(&mut found, "0::/system.slice/kubepods-podx.slice:cri-containerd:1");
+        assert!(found.torn_cgroup.is_some());
+    }
+}

@@ -1,0 +1,130 @@
+//! What is left: pressure, disks, limits, memory; and whether the clock is right.
+//!
+//! Sources: kernel Documentation/accounting/psi.rst; statvfs(3); proc_loadavg(5), proc_sys_kernel(5); adjtimex(2).
+
+use super::text;
+use crate::facts::{DiskUse, Limit, Pressure, Seen};
+use crate::netns::{handle_path, open_in_root};
+use rustix::fs::OFlags;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A file system that does not answer for so long hangs.
+const DISK_DEADLINE: Duration = Duration::from_millis(300);
+const FOLDERS: &[&str] =
+    &["/", "/var/log", "/var/lib/kubelet", "/var/lib/containerd", "/var/lib/containers", "/var/lib/docker"];
+
+pub(super) fn pressure(root: &File) -> BTreeMap<&'static str, Seen<Pressure>> {
+    let read = |name| {
+        let path = format!("/proc/pressure/{name}");
+        let text = text(root, &path).map_err(|error| format!("{path}: {error}"))?;
+        parse_pressure(&text).ok_or_else(|| format!("{path} is in no known form"))
+    };
+    ["cpu", "io", "memory"].map(|name| (name, read(name))).into()
+}
+
+fn parse_pressure(text: &str) -> Option<Pressure> {
+    let of = |kind: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        line.split_whitespace().find_map(|w| w.strip_prefix("avg60="))?.parse::<f64>().ok()
+    };
+    Some(Pressure { some: of("some ")?, full: of("full ").unwrap_or(0.0) })
+}
+
+/// File systems of the folders that matter, each once. One that hangs is left out after a moment.
+pub(super) fn disks(root: &File) -> Vec<DiskUse> {
+    let (send, receive) = mpsc::channel();
+    let mut asked = 0;
+    for folder in FOLDERS {
+        let Ok(root) = root.try_clone() else { continue };
+        let send = send.clone();
+        asked += 1;
+        std::thread::spawn(move || {
+            let _ = send.send(disk(&root, folder));
+        });
+    }
+    let end = std::time::Instant::now() + DISK_DEADLINE;
+    let mut disks: Vec<DiskUse> = Vec::new();
+    for _ in 0..asked {
+        match receive.recv_timeout(end.saturating_duration_since(std::time::Instant::now())) {
+            Ok(Some(disk)) => disks.push(disk),
+            Ok(None) => {}
+            Err(_) => break,
+        }
+    }
+    disks.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut seen: Vec<(u64, u64, u64)> = Vec::new();
+    disks.retain(|disk| {
+        let key = (disk.size_bytes, disk.free_bytes, disk.inodes);
+        let new = !seen.contains(&key);
+        seen.push(key);
+        new
+    });
+    disks
+}
+
+fn disk(root: &File, folder: &str) -> Option<DiskUse> {
+    let handle = open_in_root(root.as_fd(), Path::new(folder), OFlags::PATH | OFlags::DIRECTORY).ok()?;
+    let told = rustix::fs::statvfs(handle_path(&handle)).ok()?;
+    Some(DiskUse {
+        path: folder.to_owned(),
+        size_bytes: told.f_blocks.saturating_mul(told.f_frsize),
+        free_bytes: told.f_bavail.saturating_mul(told.f_frsize),
+        inodes: told.f_files,
+        free_inodes: told.f_favail,
+    })
+}
+
+/// Threads against the limits of the kernel.
+pub(super) fn limits(root: &File) -> Vec<Limit> {
+    let number = |path: &str| text(root, path).ok()?.trim().parse::<u64>().ok();
+    let threads = text(root, "/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<u64>().ok());
+    let mut limits = Vec::new();
+    for (source, path) in [
+        ("kernel.pid_max", "/proc/sys/kernel/pid_max"),
+        ("kernel.threads-max", "/proc/sys/kernel/threads-max"),
+    ] {
+        if let Some((used, limit)) = threads.zip(number(path)) {
+            limits.push(Limit { what: "threads".into(), used, limit, source });
+        }
+    }
+    limits
+}
+
+pub(super) fn memory(root: &File) -> Option<u64> {
+    let text = text(root, "/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Whether the kernel calls its clock synchronised. Nothing is set: no mode bit is given.
+pub(super) fn clock() -> Seen<bool> {
+    // SAFETY: timex is plain numbers, for which all zeroes are valid; with modes 0 the kernel only fills it in.
+    let (state, status) = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        let state = libc::adjtimex(&raw mut timex);
+        (state, timex.status)
+    };
+    if state < 0 {
+        return Err(format!("adjtimex: {}", std::io::Error::last_os_error()));
+    }
+    Ok(status & libc::STA_UNSYNC == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_of_a_minute() {
+        let text = "some avg10=1.00 avg60=2.50 avg300=3.00 total=1\nfull avg10=0.00 avg60=0.75 avg300=0.00 total=1\n";
+        assert_eq!(parse_pressure(text), Some(Pressure { some: 2.5, full: 0.75 }));
+        assert_eq!(parse_pressure("some avg10=1"), None);
+    }
+}
