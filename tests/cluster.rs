@@ -485,6 +485,7 @@ mod with_the_client {
         let file = node.root().join("admin.conf");
         for form in ["json", "human"] {
             let mut command = node.command(&["-o", form, "cluster", "--deadline", "10m", "--kubeconfig"]);
+            #[expect(clippy::zombie_processes, reason = "wait4 below takes its end, and what it used")]
             let mut child = command.arg(&file).stdout(Stdio::piped()).spawn().unwrap();
             let pods = BufReader::new(child.stdout.take().unwrap())
                 .lines()
@@ -497,7 +498,6 @@ mod with_the_client {
             // SAFETY: the pid is that of a child which nobody else waits for; both pointers are to locals.
             assert_eq!(unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) }, pid);
             assert_eq!((status, pods), (0, 100_000), "{form}");
-            eprintln!("{form}: {} KiB", usage.ru_maxrss);
             assert!(usage.ru_maxrss < 200 << 10, "{form}: {} KiB", usage.ru_maxrss);
         }
     }
