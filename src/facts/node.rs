@@ -157,6 +157,8 @@ pub struct NodeState {
     pub pressure: BTreeMap<&'static str, Seen<Pressure>>,
     /// File systems of kubelet, runtime and logs.
     pub disks: Vec<DiskUse>,
+    /// Folders whose file system did not answer in time.
+    pub silent_folders: Vec<String>,
     /// Limits that are known.
     pub limits: Vec<Limit>,
     /// Certificates of the kubelet that are there.

@@ -1,6 +1,8 @@
 //! What is left: time until work goes on, disks, limits, certificates.
 
-use super::rules::{BLOCKED, CERTIFICATE_ENDS, CERTIFICATE_EXPIRED, CLOCK, DISK_FULL, LIMIT_NEAR, PRESSURE};
+use super::rules::{
+    BLOCKED, CERTIFICATE_ENDS, CERTIFICATE_EXPIRED, CLOCK, DISK_FULL, DISK_SILENT, LIMIT_NEAR, PRESSURE,
+};
 use super::{Looked, NodeView};
 use crate::facts::{Evidence, Finding};
 
@@ -72,7 +74,15 @@ fn percent(part: u64, whole: u64) -> u64 {
 
 fn disks(view: NodeView<'_>, looked: &mut Looked) {
     let disks = &view.state.disks;
-    let mut findings = Vec::new();
+    let silent = |folder: &String| {
+        let evidence = vec![Evidence::text("no answer within", "300 ms", format!("statvfs {folder}"))];
+        let summary = format!("the file system of {folder} does not answer");
+        let fix = format!(
+            "findmnt -T {folder} shows what is mounted there, dmesg why it hangs; umount -l takes a lost network mount out of the way"
+        );
+        DISK_SILENT.finding(folder.clone(), summary, evidence, fix)
+    };
+    let mut findings: Vec<Finding> = view.state.silent_folders.iter().map(silent).collect();
     for disk in disks {
         let bytes = percent(disk.free_bytes, disk.size_bytes);
         let inodes = percent(disk.free_inodes, disk.inodes);

@@ -67,6 +67,14 @@ pub const DISK_FULL: Rule = Rule {
     fix: "crictl rmi --prune removes unused images; journalctl --vacuum-size=500M the old journal; du -xhd1 PATH shows the rest.",
 };
 
+/// It hangs.
+pub const DISK_SILENT: Rule = Rule {
+    id: "node.disk_silent",
+    severity: Severity::Critical,
+    meaning: "A file system of kubelet, runtime or logs does not answer a question that needs no disk: a stuck mount (NFS, a lost volume). Kubelet and runtime hang on it (PLEG is not healthy).",
+    fix: "findmnt -T PATH shows what is mounted there, dmesg why it hangs; umount -l takes a lost network mount out of the way.",
+};
+
 /// A limit is near.
 pub const LIMIT_NEAR: Rule = Rule {
     id: "node.limit_near",
@@ -165,6 +173,7 @@ pub const RULES: &[Rule] = &[
     BLOCKED,
     PRESSURE,
     DISK_FULL,
+    DISK_SILENT,
     LIMIT_NEAR,
     CERTIFICATE_EXPIRED,
     CERTIFICATE_ENDS,

@@ -35,6 +35,7 @@ fn well() -> NodeState {
             inodes: 100,
             free_inodes: 50,
         }],
+        silent_folders: Vec::new(),
         limits: vec![Limit { what: "threads".into(), used: 1, limit: 10, source: "kernel.pid_max" }],
         certificates: vec![CertificateLife { path: "c.pem".into(), client: true, life: Ok((0, 100 * DAY)) }],
         clock_synchronised: Ok(true),
@@ -159,6 +160,12 @@ fn room_that_is_gone() {
     assert_eq!(ids(still), (vec!["node.pressure"], Health::Degraded));
     assert_eq!(ids(|c| c.state.disks[0].free_bytes = 9), (vec!["node.disk_full"], Health::Degraded));
     assert_eq!(ids(|c| c.state.disks[0].free_inodes = 4), (vec!["node.disk_full"], Health::Degraded));
+    let silent = |c: &mut Case| c.state.silent_folders.push("/var/lib/kubelet".into());
+    assert_eq!(
+        ids(silent),
+        (vec!["node.disk_silent"], Health::Broken),
+        "others that answer do not make it well"
+    );
     assert_eq!(ids(|c| c.state.disks[0].inodes = 0), (vec![], Health::Healthy), "btrfs has none");
     assert_eq!(ids(|c| c.state.limits[0].used = 9), (vec!["node.limit_near"], Health::Degraded));
     let blocked = Blocked { pid: 7, name: "runc".into(), wchan: Some("rpc_wait_bit_killable".into()) };

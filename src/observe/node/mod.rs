@@ -35,11 +35,13 @@ pub fn read_node(host_root: &Path, cni: &CniConfig) -> NodeState {
     let folders = runtime
         .as_ref()
         .map_or_else(|_| vec![runtime::PLUGINS.to_owned()], |runtime| runtime.plugin_folders.clone());
+    let (disks, silent_folders) = resources::disks(&root);
     NodeState {
         kubelet,
         runtime,
         pressure: resources::pressure(&root),
-        disks: resources::disks(&root),
+        disks,
+        silent_folders,
         limits: resources::limits(&root),
         certificates: certificates::read(&root),
         clock_synchronised: resources::clock(),
@@ -58,6 +60,7 @@ fn nothing(why: &str) -> NodeState {
         runtime: Err(why.into()),
         pressure: ["cpu", "io", "memory"].map(|name| (name, Err(why.to_owned()))).into(),
         disks: Vec::new(),
+        silent_folders: Vec::new(),
         limits: Vec::new(),
         certificates: Vec::new(),
         clock_synchronised: Err(why.into()),

@@ -35,26 +35,33 @@ fn parse_pressure(text: &str) -> Option<Pressure> {
     Some(Pressure { some: of("some ")?, full: of("full ").unwrap_or(0.0) })
 }
 
-/// File systems of the folders that matter, each once. One that hangs is left out after a moment.
-pub(super) fn disks(root: &File) -> Vec<DiskUse> {
+/// File systems of the folders that matter, each once, and the folders whose file system does not answer in time.
+pub(super) fn disks(root: &File) -> (Vec<DiskUse>, Vec<String>) {
+    ask_disks(root, disk)
+}
+
+fn ask_disks(
+    root: &File,
+    ask: impl Fn(&File, &str) -> Option<DiskUse> + Copy + Send + 'static,
+) -> (Vec<DiskUse>, Vec<String>) {
     let (send, receive) = mpsc::channel();
-    let mut asked = 0;
+    let mut silent: Vec<&str> = Vec::new();
     for folder in FOLDERS {
         let Ok(root) = root.try_clone() else { continue };
         let send = send.clone();
-        asked += 1;
+        silent.push(folder);
+        // One that hangs keeps its thread, and nobody waits for it.
         std::thread::spawn(move || {
-            let _ = send.send(disk(&root, folder));
+            let _ = send.send((*folder, ask(&root, folder)));
         });
     }
     let end = std::time::Instant::now() + DISK_DEADLINE;
     let mut disks: Vec<DiskUse> = Vec::new();
-    for _ in 0..asked {
-        match receive.recv_timeout(end.saturating_duration_since(std::time::Instant::now())) {
-            Ok(Some(disk)) => disks.push(disk),
-            Ok(None) => {}
-            Err(_) => break,
-        }
+    while !silent.is_empty() {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let Ok((folder, disk)) = receive.recv_timeout(left) else { break };
+        silent.retain(|other| *other != folder);
+        disks.extend(disk);
     }
     disks.sort_by(|a, b| a.path.cmp(&b.path));
     let mut seen: Vec<(u64, u64, u64)> = Vec::new();
@@ -64,7 +71,7 @@ pub(super) fn disks(root: &File) -> Vec<DiskUse> {
         seen.push(key);
         new
     });
-    disks
+    (disks, silent.into_iter().map(str::to_owned).collect())
 }
 
 fn disk(root: &File, folder: &str) -> Option<DiskUse> {
@@ -120,6 +127,19 @@ pub(super) fn clock() -> Seen<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_system_that_hangs_is_named_and_does_not_hinder_the_others() {
+        let root = File::open("/").unwrap();
+        let (disks, silent) = ask_disks(&root, |root, folder| {
+            if folder == "/var/log" {
+                std::thread::sleep(Duration::from_secs(600));
+            }
+            (folder == "/").then(|| disk(root, folder)).flatten()
+        });
+        assert_eq!(disks.iter().map(|d| d.path.as_str()).collect::<Vec<_>>(), ["/"]);
+        assert_eq!(silent, ["/var/log"]);
+    }
 
     #[test]
     fn pressure_of_a_minute() {
