@@ -8,7 +8,7 @@ const fn rule(id: &'static str, severity: Severity, meaning: &'static str, fix: 
 }
 
 pub(super) const CGROUP_DRIVER: Rule = rule(
-    "node.cgroup_driver_mismatch",
+    "node.cgroup_driver_logged",
     Critical,
     "The kubelet and the runtime manage cgroups by different drivers: pods do not start, or are killed soon after.",
     "Set cgroupDriver in the kubelet's config.yaml and SystemdCgroup (containerd) or cgroup_manager (CRI-O) to the same driver, systemd on a node with systemd; restart the runtime, then the kubelet.",
@@ -44,7 +44,7 @@ pub(super) const IPAM_DUPLICATE: Rule = rule(
     "nsprobe ipam names the reservation; recreate the pod, and remove what stays.",
 );
 pub(super) const CERTIFICATE: Rule = rule(
-    "node.certificate_expired",
+    "node.certificate_expired_logged",
     Critical,
     "A certificate that the kubelet needs has expired: it cannot speak to the API server.",
     "Look at the dates: openssl x509 -noout -dates -in /var/lib/kubelet/pki/kubelet-client-current.pem. Renew it (kubeadm: a new bootstrap token and kubeadm join, or kubeadm kubeconfig user), restart the kubelet; check the clock.",

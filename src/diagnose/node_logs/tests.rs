@@ -74,11 +74,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cri-plugin-disabled", &["node.cri_unimplemented"]),
     ("containerd-config-broken", &["node.runtime_unreachable"]),
     ("containerd-config-broken.containerd", &["node.runtime_config"]),
-    ("cgroup-driver-kubelet-cgroupfs-runtime-systemd", &["node.cgroup_driver_mismatch"]),
+    ("cgroup-driver-kubelet-cgroupfs-runtime-systemd", &["node.cgroup_driver_logged"]),
     // containerd was restarted with the other driver.
     (
         "cgroup-driver-kubelet-systemd-runtime-cgroupfs",
-        &["(node.runtime_unreachable)", "node.cgroup_driver_mismatch"],
+        &["(node.runtime_unreachable)", "node.cgroup_driver_logged"],
     ),
     ("cni-config-removed", &["node.cni_not_initialised"]),
     ("ip-range-exhausted", &["node.ipam_exhausted"]),
@@ -88,7 +88,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &[
             "(node.api_unauthorized)",
             "(node.cni_not_initialised)",
-            "node.certificate_expired",
+            "node.certificate_expired_logged",
             "node.kubelet_fails",
         ],
     ),
@@ -99,7 +99,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("config-invalid-values", &["node.kubelet_config"]),
     ("config-missing", &["node.kubelet_config"]),
     ("cgroup-v1-refused", &["node.cgroup_v1_refused"]),
-    ("swap-on", &["(node.cgroup_driver_mismatch)", "node.swap"]),
+    ("swap-on", &["(node.cgroup_driver_logged)", "node.swap"]),
     ("shutdown-grace-start", &["node.cni_not_initialised"]),
     ("container-oom.kmsg", &["node.oom_container"]),
     ("kubelet-oom-and-crash-lines", &[]),
@@ -154,7 +154,7 @@ fn lines_of_the_table_and_of_older_versions() {
     for (line, id) in [
         (
             r#"kubelet[1]: F1: misconfiguration: kubelet cgroup driver: "systemd" is different from docker cgroup driver: "cgroupfs""#,
-            "node.cgroup_driver_mismatch",
+            "node.cgroup_driver_logged",
         ),
         (
             "kubelet[1]: skipping pod synchronization - [PLEG is not healthy: pleg was last seen active 3m7s ago; threshold is 3m0s]",
