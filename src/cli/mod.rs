@@ -15,6 +15,7 @@ mod logs;
 mod manual;
 mod mtu;
 mod node;
+mod node_log;
 mod pods;
 mod rules;
 mod signals;

@@ -1,6 +1,6 @@
 //! `nsprobe node`: is this node well, and if not, why.
 
-use super::{Context, Exit, Failure, values};
+use super::{Context, Exit, Failure, node_log, values};
 use crate::diagnose::ipam::{check_ipam, settle_holders};
 use crate::diagnose::kernel::{KernelView, Looked, Role, check_kernel};
 use crate::diagnose::node::{NodeView, check_node, node_verdict};
@@ -30,6 +30,9 @@ pub(crate) struct NodeArgs {
     /// Read the kernel's counters again after so long, and tell which losses rise.
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     watch: Option<Duration>,
+    /// What kubelet, runtime and kernel logged in the last DURATION.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = values::duration)]
+    since: Duration,
 }
 
 struct Kernel {
@@ -45,12 +48,13 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
     options.timeout = options.timeout.min(RUNTIME);
     let root = context.global.host_root.clone();
     let cni = read_cni_config(&root);
-    let (times, addresses, state, kernel) = std::thread::scope(|scope| {
+    let (times, addresses, state, kernel, logged) = std::thread::scope(|scope| {
         let times = scope.spawn(|| time_runtime(&options));
         let addresses = scope.spawn(|| read_addresses(&options));
         let kernel = scope.spawn(|| read_kernel(&options, args.watch));
+        let logged = scope.spawn(|| node_log::look(&root, args.since));
         let state = read_node(&root, &cni);
-        (times.join(), addresses.join(), state, kernel.join())
+        (times.join(), addresses.join(), state, kernel.join(), logged.join())
     });
     let died = |_| Failure::stopped("a part of the work ended early");
     let times = times.map_err(died)??;
@@ -66,6 +70,9 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
     });
     add_addresses(&mut looked, addresses.map_err(died)?, now);
     add_kernel(&mut looked, &kernel.map_err(died)?);
+    let (logged, checks) = logged.map_err(died)?;
+    looked.findings.extend(logged);
+    looked.checks.extend(checks);
     looked.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     let verdict = node_verdict(&looked.findings, &looked.checks);
     let exit = Exit::of(&looked.findings);

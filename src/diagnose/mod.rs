@@ -18,6 +18,7 @@ pub mod links_routes;
 pub mod links_tunnels;
 pub mod node;
 pub mod node_logs;
+pub mod node_units;
 pub mod path;
 pub mod peers;
 pub mod pod;
@@ -89,6 +90,7 @@ pub fn rules() -> Vec<&'static Rule> {
         capture::RULES,
         config::RULES,
         node_logs::RULES,
+        node_units::RULES,
     ]
     .into_iter()
     .flatten()
