@@ -197,7 +197,9 @@ mod with_the_client {
                 "cluster.node_not_ready",
                 "cluster.unscheduled",
                 "cluster.unscheduled",
-                "cluster.restarts"
+                "cluster.restarts",
+                // No runtime is here whose addresses could be compared.
+                "cluster.not_looked_at"
             ]
         );
         let waits = &document["unscheduled"][1];
@@ -259,8 +261,8 @@ mod with_the_client {
         });
         let (_, document) = ask(&api.node("admin.conf"), &[]);
         assert_eq!(names(&document).len(), 5);
-        let missing = document["findings"].as_array().unwrap().last().unwrap();
-        assert_eq!(missing["summary"], "pods after the first 5: not looked at");
+        let told = document["findings"].as_array().unwrap();
+        let missing = told.iter().find(|f| f["summary"] == "pods after the first 5: not looked at").unwrap();
         assert!(
             missing["evidence"][0]["value"]
                 .as_str()
@@ -355,10 +357,8 @@ mod with_the_client {
             let output = run(&api.node(file), &["-o", "json", "cluster"]);
             let (_, document) = document(&output);
             assert_eq!(names(&document), ["default/web-k2"]);
-            assert_eq!(
-                ids(&document),
-                ["cluster.node_not_ready", "cluster.not_looked_at", "cluster.not_looked_at"]
-            );
+            assert_eq!(ids(&document)[0], "cluster.node_not_ready");
+            assert_eq!(ids(&document)[1..], ["cluster.not_looked_at"; 3]);
             let text = document["findings"].to_string();
             assert!(text.contains("credentials of node k2, which may list its own pods alone"), "{text}");
         }

@@ -92,9 +92,14 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit()).filter(|&end| end > 0)?;
         let (number, after) = rest.split_at_checked(end)?;
+        // Go writes 1m30s and reads 1.5m too.
+        let (fraction, after) = match after.strip_prefix('.') {
+            Some(after) => after.split_at_checked(after.find(|c: char| !c.is_ascii_digit())?)?,
+            None => ("", after),
+        };
         let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, next) = after.split_at_checked(unit_end)?;
-        let ms = match unit {
+        let ms: u64 = match unit {
             "ms" => 1,
             "s" | "sec" => 1000,
             "m" | "min" => 60_000,
@@ -102,6 +107,11 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
             _ => return None,
         };
         total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(ms)?)?;
+        // Millionths are enough: what is below a millisecond does not count.
+        let digits = fraction.get(..6).unwrap_or(fraction);
+        if let Ok(parts) = format!("{digits:0<6}").parse::<u64>() {
+            total = total.checked_add(parts.checked_mul(ms)? / 1_000_000)?;
+        }
         rest = next;
     }
     (!text.trim().is_empty()).then_some(total)
@@ -179,6 +189,11 @@ mod tests {
         assert_eq!(go_duration_ms("1m30s"), Some(90_000));
         assert_eq!(go_duration_ms("500ms"), Some(500));
         assert_eq!(go_duration_ms("0s"), Some(0));
+        assert_eq!(go_duration_ms("1.5m"), Some(90_000));
+        assert_eq!(go_duration_ms("0.25s10ms"), Some(260));
+        assert_eq!(go_duration_ms("1.0000000000000000000009s"), Some(1000));
+        assert_eq!(go_duration_ms("1.5"), None);
+        assert_eq!(go_duration_ms(".s"), None);
         assert_eq!(go_duration_ms("30"), None);
         assert_eq!(go_duration_ms(""), None);
         assert_eq!(go_duration_ms("99999999999999999999h"), None);

@@ -32,9 +32,8 @@ pub fn read_node(host_root: &Path, cni: &CniConfig) -> NodeState {
     let arguments = processes.as_ref().ok().and_then(|p: &NodeProcesses| p.kubelet.clone());
     let runtime = runtime::read(&root);
     let kubelet = config::read(&root, arguments.as_deref());
-    let folders = runtime
-        .as_ref()
-        .map_or_else(|_| vec![runtime::PLUGINS.to_owned()], |runtime| runtime.plugin_folders.clone());
+    let folders =
+        runtime.as_ref().map_or_else(|_| runtime::known_folders(), |runtime| runtime.plugin_folders.clone());
     let (disks, silent_folders) = resources::disks(&root);
     NodeState {
         kubelet,

@@ -9,7 +9,7 @@ use std::fs::File;
 use toml::{Table, Value};
 
 /// Where CNI plugins are when nobody says anything.
-pub(super) const PLUGINS: &str = "/opt/cni/bin";
+const PLUGINS: &str = "/opt/cni/bin";
 const CONTAINERD: &[&str] = &[
     "/etc/containerd/config.toml",
     "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
@@ -17,6 +17,20 @@ const CONTAINERD: &[&str] = &[
 ];
 const CRIO: &str = "/etc/crio/crio.conf";
 const MOST_IMPORTS: usize = 32;
+
+/// Where distributions put CNI plugins; k3s, k0s and microk8s have their own.
+const ELSEWHERE: &[&str] = &[
+    "/usr/lib/cni",
+    "/usr/libexec/cni",
+    "/var/lib/rancher/k3s/data/current/bin",
+    "/var/lib/rancher/k3s/data/cni",
+    "/var/snap/microk8s/current/opt/cni/bin",
+];
+
+/// Where to look when no configuration says where: a plugin is missing only when it is in none of them.
+pub(super) fn known_folders() -> Vec<String> {
+    std::iter::once(&PLUGINS).chain(ELSEWHERE).map(|folder| (*folder).to_owned()).collect()
+}
 
 /// The configuration of the runtime that has one.
 pub(super) fn read(root: &File) -> Seen<RuntimeConfig> {
