@@ -159,7 +159,7 @@ def rate(lines, markdown):
 
 
 def size(lines, binary, markdown):
-    rows = [["static binary", f"{binary / MIB:.2f} MiB", "8 MiB"]]
+    rows = [["static binary", f"{binary / MIB:.2f} MiB", "12 MiB"]]
     peak = {}
     for line in lines:
         name = "mtu" if line["row"].startswith("IPv") else line["row"]
