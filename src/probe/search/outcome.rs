@@ -13,6 +13,14 @@ pub(super) fn chance_of_loss((sent, lost): (u32, u32)) -> f64 {
     (f64::from(lost) + 0.5) / (f64::from(sent) + 1.0)
 }
 
+/// Probability that chance alone loses `count` probes in a row: that of the losses seen, over all rates of loss that
+/// explain them as well (the predictive distribution behind [`chance_of_loss`]). With few controls it is much more than
+/// a power of the estimate.
+pub(super) fn chance_of_losses((sent, lost): (u32, u32), count: u32) -> f64 {
+    let more = |i| (f64::from(lost) + 0.5 + f64::from(i)) / (f64::from(sent) + 1.0 + f64::from(i));
+    (0..count).map(more).product()
+}
+
 pub(super) fn result(search: &Search) -> PathResult {
     let records = &search.records;
     let mut verdict = search.verdict.unwrap_or(Verdict::Inconclusive);
@@ -67,9 +75,10 @@ fn contradiction(records: &Records, lo: u32) -> Option<u32> {
 
 fn confidence(search: &Search, verdict: Verdict, passes: Option<u32>, fails: Option<u32>) -> f64 {
     let (Some(lo), Some(hi)) = (passes, fails) else { return 0.9999 };
-    let loss = chance_of_loss(search.records.control_losses(lo));
     let doubt = match verdict {
-        Verdict::BlackHole => loss.powi(i32::try_from(search.records.failures(hi, lo)).unwrap_or(1)),
+        Verdict::BlackHole => {
+            chance_of_losses(search.records.control_losses(lo), search.records.failures(hi, lo).max(1))
+        }
         // The size that passes was seen; a PTB for the next was seen. A silent target is heard of only
         // through routers.
         Verdict::Narrowed if search.notes.contains(&PathNote::TargetSilent) => 0.05,

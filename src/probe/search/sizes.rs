@@ -7,9 +7,9 @@ use crate::facts::{PathNote, Verdict};
 use std::time::Duration;
 
 /// A verdict stands when chance explains it with less than this probability.
-const CHANCE: f64 = 5e-4;
+const CHANCE: f64 = 2e-4;
 /// The same on a path that has lost nothing yet, where the chance of a loss is itself a guess on the safe side.
-const CHANCE_WITHOUT_LOSS: f64 = 1e-3;
+const CHANCE_WITHOUT_LOSS: f64 = 3e-4;
 /// Silence is believed after this many losses of one size at the least.
 pub(super) const LEAST_FAILURES: u32 = 3;
 /// Flights to a target that answers nothing at all.
@@ -103,9 +103,10 @@ impl Search {
         }
         // As many losses as it will take when this flight's own controls have come back.
         let (sent, lost) = self.records.control_losses(lo);
-        let copies = |controls| enough_failures((sent + controls, lost));
+        // Each copy brings one.
+        let fits = |copies: &u32| enough_failures((sent + copies, lost)) <= *copies;
+        let all = (1..40).find(fits).unwrap_or(40);
         let width = hi - lo - 1;
-        let all = copies(width);
         if (width + 1) * all < room {
             // All of them at once, as often as it takes to be sure: this flight settles it.
             let once: Vec<u32> = (lo..hi).rev().collect();
@@ -113,12 +114,11 @@ impl Search {
         }
         // Most paths narrow where paths usually do: then one byte more, lost a few times, is all that is missing.
         // But the flight must leave no more sizes than the next one can settle.
-        let sure = copies(4);
-        let rest = room.saturating_sub(2 * sure + 3);
+        let rest = room.saturating_sub(2 * all + 3);
         let usual =
             self.flight == 1 && lo > self.plan.control && rest > 0 && (width / rest + 1) * 2 + 2 <= room;
         let (mut flight, count) = if usual {
-            ([vec![lo], [lo + 1, lo].repeat(usize::try_from(sure).unwrap_or(1))].concat(), rest + 1)
+            ([vec![lo], [lo + 1, lo].repeat(usize::try_from(all).unwrap_or(1))].concat(), rest + 1)
         } else {
             (vec![lo], room.saturating_sub(3).max(1))
         };
@@ -166,11 +166,10 @@ impl Search {
 
 /// Losses of one size that chance does not explain, where (sent, lost) were seen of sizes that pass.
 fn enough_failures(seen: (u32, u32)) -> u32 {
-    let loss = outcome::chance_of_loss(seen);
     let (least, chance) =
         if seen.1 == 0 { (LEAST_FAILURES - 1, CHANCE_WITHOUT_LOSS) } else { (LEAST_FAILURES, CHANCE) };
     let mut wanted = least;
-    while wanted < 40 && loss.powi(i32::try_from(wanted).unwrap_or(i32::MAX)) > chance {
+    while wanted < 40 && outcome::chance_of_losses(seen, wanted) > chance {
         wanted += 1;
     }
     wanted
