@@ -35,6 +35,8 @@
 //!   draw the same packet-too-big, need no port that somebody would have to name, leave nothing in the kernel's
 //!   cache, and the target's small error tells the way there from the way back. They carry the whole ladder, so that a black hole costs no
 //!   more than over IPv4; a clear path and a PTB cost the one round trip more that comes with asking them first.
+//!   Over IPv4 they are sent of one size only: the one that a router named to a target that answers no echo. Its
+//!   "protocol unreachable" confirms the size in a round trip, without a port that nobody named.
 //! - *A PTB's value is confirmed by a probe*, and by one of a byte more that must not arrive: the search for the hop
 //!   sends it anyway. A router that names too little is found out even where its first word would end the flight.
 //! - *The confirming flight is the last of the search*: it carries each size that is left as often as it takes to be

@@ -93,6 +93,26 @@ fn no_port_is_asked_that_nobody_named() {
 }
 
 #[test]
+fn where_echo_is_filtered_a_named_size_is_confirmed_without_a_port() {
+    let path = path(4, "honest", false);
+    // Neither TCP nor UDP leaves the source.
+    let rules = "add table inet t; add chain inet t o { type filter hook output priority 0; }; \
+                 add rule inet t o meta l4proto { tcp, udp } counter";
+    let source = path.source_namespace().name();
+    support::run("ip", &["netns", "exec", source, "nft", rules]);
+    let (_, document) = mtu(&path, &[]);
+    assert_eq!(seen(&document), ("narrowed", Some(1450), "icmp"), "{document:#}");
+    assert_eq!(document["signalled"], true);
+    // A small answer says nothing of the way back, and what echo is not answered with no loss.
+    assert_eq!(document["reverse"]["verdict"], "unknown");
+    assert_eq!(document["loss_ratio"], Value::Null);
+    let findings: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
+    assert!(findings.iter().all(|id| *id != "mtu.target_silent"), "{findings:?}");
+    let counted = support::run("ip", &["netns", "exec", source, "nft", "list", "table", "inet", "t"]);
+    assert!(counted.contains("counter packets 0 "), "{counted}");
+}
+
+#[test]
 fn where_echo_answers_auto_connects_to_nobody() {
     let path = path(4, "honest", true);
     let (_, document) = mtu(&path, &["--port", "8080"]);

@@ -175,7 +175,7 @@ fn starved(plan: Plan, answers_at: Duration) -> PathResult {
     loop {
         match search.poll(now) {
             Step::Done => return search.result(),
-            Step::Send(probe) => sent.push(probe.id),
+            Step::Send(probe) | Step::Scout(probe) => sent.push(probe.id),
             Step::Wait(until) if now < answers_at && until >= answers_at => {
                 now = answers_at;
                 let answer = Answer::Reply { ttl: Some(64), largest_fragment: None };
@@ -265,7 +265,7 @@ fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
             match search.poll(now) {
                 Step::Done => break search.result(),
                 Step::Wait(until) => now = waiting.last().map_or(until, |(at, _)| until.min(*at)).max(now),
-                Step::Send(probe) => {
+                Step::Send(probe) | Step::Scout(probe) => {
                     let ms = if probe.size > 1450 { 20 } else { 10 };
                     let answer = Answer::Reply { ttl: Some(64), largest_fragment: None };
                     waiting.push((now + Duration::from_millis(ms), Event { id: probe.id, answer }));

@@ -21,8 +21,10 @@ pub fn drive(
     loop {
         match search.poll(start.elapsed()) {
             Step::Done => return Ok(result(search, transport.method())),
-            Step::Send(probe) => {
-                if let Some(refused) = transport.send(probe) {
+            step @ (Step::Send(probe) | Step::Scout(probe)) => {
+                let scout = matches!(step, Step::Scout(_));
+                let refused = if scout { transport.scout(probe) } else { transport.send(probe) };
+                if let Some(refused) = refused {
                     search.on_event(refused, start.elapsed());
                 }
                 // On a short path the first answers come while the flight still leaves, and spare its rest.

@@ -80,6 +80,15 @@ impl Echo {
         Ok(true)
     }
 
+    fn transmit_scout(&mut self, probe: Probe) -> io::Result<()> {
+        let IpAddr::V4(target) = self.target.address else { return self.send_scout(probe).map(drop) };
+        let packet = wire::scout_ipv4(target, self.mark, probe)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
+        self.socket.socket().send_to(&packet, &SocketAddr::new(target.into(), 0).into())?;
+        self.remember(probe);
+        Ok(())
+    }
+
     fn transmit(&mut self, probe: Probe) -> io::Result<usize> {
         let message_length = usize::try_from(probe.size.saturating_sub(self.family.ip_header)).unwrap_or(0);
         let message = wire::echo_request(self.family, self.mark, probe.id, message_length);
@@ -135,6 +144,13 @@ impl Transport for Echo {
         }
         self.remember(probe);
         not_sent(probe.id, &self.transmit(probe).err()?)
+    }
+
+    fn scout(&mut self, probe: Probe) -> Option<Event> {
+        match self.transmit_scout(probe) {
+            Ok(()) => None,
+            Err(error) => not_sent(probe.id, &error),
+        }
     }
 
     fn receive(&mut self) -> Option<Event> {

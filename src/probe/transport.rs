@@ -46,6 +46,11 @@ pub trait Transport {
     /// Sends one probe. `Some` is the kernel's refusal as an answer; a full queue is a lost probe.
     fn send(&mut self, probe: Probe) -> Option<Event>;
 
+    /// The same as a packet of a protocol that nobody speaks, where the transport has any.
+    fn scout(&mut self, probe: Probe) -> Option<Event> {
+        self.send(probe)
+    }
+
     /// The next answer that waits; `None`: nothing waits. What is not for us is passed over.
     fn receive(&mut self) -> Option<Event>;
 

@@ -53,6 +53,8 @@ pub const V6: Family = Family {
 
 /// Code of an ICMPv4 destination unreachable that is a PTB: fragmentation needed, RFC 1191 §4.
 const FRAGMENTATION_NEEDED: u8 = 4;
+/// Code of an ICMPv4 destination unreachable: RFC 792.
+const PROTOCOL_UNREACHABLE: u8 = 2;
 /// ICMPv6 parameter problem; its code 1 is "unrecognized next header", RFC 4443 §3.4.
 const PARAMETER_PROBLEM: u8 = 4;
 /// Bytes of an echo header.
@@ -128,7 +130,8 @@ pub fn ipv4_packet(
     Some(bytes)
 }
 
-/// Protocol 253, for experiments (RFC 3692): nobody speaks it, so that a target answers with parameter problem.
+/// Protocol 253, for experiments (RFC 3692): nobody speaks it, so that a target answers with parameter problem, over
+/// IPv4 with protocol unreachable.
 const NOBODYS: IpNextHeaderProtocol = IpNextHeaderProtocols::Test1;
 
 /// A whole IPv6 packet around `payload`.
@@ -153,9 +156,19 @@ pub(super) fn ipv6_packet(
 
 /// A whole IPv6 packet of a protocol that nobody speaks, marked with the token and the probe's id.
 pub(super) fn scout(source: Ipv6Addr, target: Ipv6Addr, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
+    ipv6_packet(source, target, probe.ttl.unwrap_or(64), NOBODYS, &scout_payload(V6, mark, probe)?)
+}
+
+/// The same over IPv4, with DF; the kernel fills in the source.
+pub(super) fn scout_ipv4(target: Ipv4Addr, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
+    let payload = scout_payload(V4, mark, probe)?;
+    ipv4_packet(Ipv4Addr::UNSPECIFIED, target, probe.ttl.unwrap_or(64), NOBODYS, &payload)
+}
+
+fn scout_payload(family: Family, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
     let mut payload = [&mark.token[..], &probe.id.to_be_bytes()].concat();
-    payload.resize(usize::try_from(probe.size.checked_sub(40)?).ok()?, 0);
-    ipv6_packet(source, target, probe.ttl.unwrap_or(64), NOBODYS, &payload)
+    payload.resize(usize::try_from(probe.size.checked_sub(family.ip_header)?).ok()?, 0);
+    Some(payload)
 }
 
 /// What a received ICMP message answers, if it answers one of ours: `sizes(sequence)` tells the size of the
@@ -190,8 +203,11 @@ pub fn answer(
             && *quoted.payload.get(..TOKEN)? == mark.token
             && sizes(id)? == quoted.size;
         let answer = match answer {
-            // It arrived whole: the target does not know the protocol.
-            Answer::Refused { from, .. } if from == target => {
+            // It arrived whole: the target does not know the protocol. Over IPv4 a firewall may refuse in its name, by
+            // another code.
+            Answer::Refused { from, code }
+                if from == target && (family.version == 6 || code == PROTOCOL_UNREACHABLE) =>
+            {
                 Answer::Reply { ttl: received.ttl, largest_fragment: None }
             }
             other => other,
@@ -366,6 +382,25 @@ mod tests {
     fn a_ptb_that_quotes_our_probe_counts() {
         let event = answer(V4, MARK, TARGET.into(), &received(&too_big(&probe(), 1450), ROUTER), sizes);
         assert_eq!(event, Some(Event { id: 7, answer: Answer::TooBig { mtu: 1450, from: ROUTER } }));
+    }
+
+    #[test]
+    fn a_scout_over_ipv4_arrived_when_the_target_does_not_know_the_protocol() {
+        let probe = Probe { id: 7, size: 1500, ttl: None };
+        let packet = scout_ipv4(TARGET, MARK, probe).unwrap();
+        assert_eq!((packet.len(), packet[6] & 0x40, packet[9]), (1500, 0x40, 253));
+        let says = |code: u8, from: IpAddr| {
+            let mut message = too_big(&packet, 0);
+            message[1..4].copy_from_slice(&[code, 0, 0]);
+            let sum = icmp::checksum(&IcmpPacket::new(&message).unwrap());
+            message[2..4].copy_from_slice(&sum.to_be_bytes());
+            answer(V4, MARK, TARGET.into(), &received(&message, from), sizes).unwrap().answer
+        };
+        let target = IpAddr::V4(TARGET);
+        assert!(matches!(says(2, target), Answer::Reply { .. }));
+        // A bridge that refuses in the target's name; a router that does not relay the protocol.
+        assert_eq!(says(3, target), Answer::Refused { from: target, code: 3 });
+        assert_eq!(says(2, ROUTER), Answer::Refused { from: ROUTER, code: 2 });
     }
 
     #[test]

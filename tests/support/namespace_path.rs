@@ -173,6 +173,11 @@ impl NamespacePath {
         if !scenario.target.echo {
             rules.extend(echo.map(|e| (target, format!("{input}; add rule inet t i {e} drop"))));
         }
+        if !scenario.target.unknown_protocol {
+            let rule = "add chain inet t u { type filter hook output priority 0; }; \
+                        add rule inet t u icmp type destination-unreachable icmp code prot-unreachable drop";
+            rules.push((target, rule.to_owned()));
+        }
         if let Some((burst, rate)) = scenario.target.limit {
             rules.extend(echo.map(|e| {
                 (target, format!("{input}; add rule inet t i {e} limit rate over {rate}/second burst {burst} packets drop"))

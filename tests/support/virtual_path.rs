@@ -80,13 +80,15 @@ pub enum Ptb {
 #[serde(deny_unknown_fields, default)]
 pub struct TargetSpec {
     pub echo: bool,
+    /// Whether it says that it does not know a protocol.
+    pub unknown_protocol: bool,
     /// Token bucket of its answers: burst and answers a second.
     pub limit: Option<(f64, f64)>,
 }
 
 impl Default for TargetSpec {
     fn default() -> Self {
-        Self { echo: true, limit: None }
+        Self { echo: true, unknown_protocol: true, limit: None }
     }
 }
 
@@ -205,12 +207,12 @@ impl Scenario {
     pub fn plan(&self) -> Plan {
         match self.family {
             6 => Plan::new(100, self.interface_mtu, 1280),
-            _ => Plan::new(84, self.interface_mtu, 68),
+            _ => Plan { scouts: true, ..Plan::new(84, self.interface_mtu, 68) },
         }
     }
 
     /// What the path answers to a probe and after which share of the round trip.
-    fn answer(&self, probe: Probe, memory: &mut Memory, now: Duration) -> Option<(Answer, f64)> {
+    fn answer(&self, probe: Probe, scout: bool, memory: &mut Memory, now: Duration) -> Option<(Answer, f64)> {
         let hops = self.hop.len();
         for (at, hop) in self.hop.iter().enumerate() {
             let share = (at + 1) as f64 / (hops + 1) as f64;
@@ -234,7 +236,8 @@ impl Scenario {
                 return Some((Answer::TooBig { mtu, from }, share));
             }
         }
-        if !self.target.echo || memory.target.as_mut().is_some_and(|bucket| !bucket.take(now)) {
+        let answers = if scout { self.target.unknown_protocol } else { self.target.echo };
+        if !answers || memory.target.as_mut().is_some_and(|bucket| !bucket.take(now)) {
             return None;
         }
         let fragments = self.reverse_mtu.filter(|mtu| probe.size > *mtu);
@@ -274,14 +277,15 @@ impl Scenario {
             }
             match search.poll(now) {
                 Step::Done => return (search.result(), sent),
-                Step::Send(probe) => {
+                step @ (Step::Send(probe) | Step::Scout(probe)) => {
+                    let scout = matches!(step, Step::Scout(_));
                     sent.push((now.as_secs_f64() * 1000.0, probe));
                     assert!(sent.len() < 2000, "it never ends: {}", self.about);
                     // Loss on the way there and on the way back.
                     if chance.next() < self.loss {
                         continue;
                     }
-                    let Some((answer, share)) = self.answer(probe, &mut memory, now) else { continue };
+                    let Some((answer, share)) = self.answer(probe, scout, &mut memory, now) else { continue };
                     let jitter = rtt.mul_f64(0.05 * chance.next());
                     let late = if chance.next() < self.reorder {
                         rtt.mul_f64(0.5 * chance.next())

@@ -55,6 +55,13 @@ pub(in crate::cli) struct Planned {
     choice: Choice,
 }
 
+impl Planned {
+    /// The gateway, or the target where it is on the link.
+    fn next_hop(&self) -> IpAddr {
+        self.route.gateway.unwrap_or(self.target.address)
+    }
+}
+
 /// Finds the route to a target, and the sizes that are to be tried on it.
 ///
 /// # Errors
@@ -127,6 +134,7 @@ pub(in crate::cli) fn measure(
     let question = Question {
         netns: &source.netns,
         target: planned.target,
+        next_hop: planned.next_hop(),
         port: planned.port,
         choice: planned.choice,
         plan: &planned.plan,
@@ -228,7 +236,7 @@ pub(in crate::cli) fn measure(
 
 /// The next hop, when it was asked for its link-layer address and gave none.
 fn silent_next_hop(source: &Source, planned: &Planned) -> Option<IpAddr> {
-    let hop = planned.route.gateway.unwrap_or(planned.target.address);
+    let hop = planned.next_hop();
     let entry = read_neighbour(&source.netns, hop).ok()?;
     matches!(entry, Neighbour::Failed | Neighbour::Asking).then_some(hop)
 }

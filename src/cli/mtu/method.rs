@@ -3,9 +3,11 @@
 use crate::cli::Failure;
 use crate::facts::{Bounds, Method, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
+use crate::observe::{Neighbour, read_neighbour};
 use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
 use crate::probe::{Echo, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout};
 use clap::ValueEnum;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,8 @@ pub(super) struct Asked {
 pub(super) struct Question<'a> {
     pub(super) netns: &'a NetNs,
     pub(super) target: Target,
+    /// The gateway, or the target where it is on the link.
+    pub(super) next_hop: IpAddr,
     pub(super) port: Option<u16>,
     pub(super) choice: Choice,
     pub(super) plan: &'a Plan,
@@ -117,6 +121,8 @@ fn one(
         Method::Icmp => {
             let mut echo = Echo::open(netns, target)?;
             known = scout(&mut echo, &plan, stop)?;
+            // Over IPv6 they have been sent by now.
+            plan.scouts = target.address.is_ipv4();
             Box::new(echo)
         }
         // The kernel sends a lost SYN again after one second, and after two more.
@@ -132,9 +138,19 @@ fn one(
     };
     plan.deadline = left();
     let mut search = Search::knowing(plan, &known);
-    let path = drive(&mut search, transport.as_mut(), stop)?;
+    let mut path = drive(&mut search, transport.as_mut(), stop)?;
+    if method == Method::Icmp && path.verdict == Verdict::Unreachable && still_asked_for(question) {
+        // The kernel asks for a next hop once a second: with its first question lost nothing has left yet.
+        let again = Plan { timeout: question.plan.timeout / 2, deadline: left(), ..question.plan.clone() };
+        path = drive(&mut Search::new(again), transport.as_mut(), stop)?;
+    }
     let path = which_way(question, path, &known, left())?;
     Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, transport))
+}
+
+/// Whether the link-layer address of the next hop is not known yet.
+fn still_asked_for(question: Question<'_>) -> bool {
+    read_neighbour(question.netns, question.next_hop).is_ok_and(|entry| entry == Neighbour::Asking)
 }
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be

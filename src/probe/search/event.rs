@@ -64,6 +64,8 @@ pub struct Event {
 pub enum Step {
     /// Send this now.
     Send(Probe),
+    /// Send this now as a packet of a protocol that nobody speaks; only where [`super::Plan::scouts`] says so.
+    Scout(Probe),
     /// Nothing until an event comes or this time is reached, since the start of the search.
     Wait(Duration),
     /// The result is there.

@@ -26,6 +26,8 @@ pub(super) struct Locate {
     asked: u8,
     guess: u8,
     looks: u8,
+    /// How far the target is was told, but it answers nothing that it is asked here.
+    mute: bool,
 }
 
 /// Where the large packet got to.
@@ -48,7 +50,15 @@ impl Locate {
             let start = [64, 128, 255].into_iter().find(|s| *s >= ttl).unwrap_or(255);
             (start - ttl + 1).clamp(1, MOST_HOPS)
         });
-        Self { large, small, first_record: records.0.len(), asked: 0, guess, looks: 0 }
+        Self {
+            large,
+            small,
+            first_record: records.0.len(),
+            asked: 0,
+            guess,
+            looks: 0,
+            mute: ttl.is_some() && !records.answers_probes(),
+        }
     }
 
     /// The next flight, or nothing when it is settled or cannot be.
@@ -100,7 +110,10 @@ impl Locate {
     }
 
     fn flight(&self, from: u8, to: u8) -> Vec<(u32, Option<u8>)> {
-        (from..=to).flat_map(|ttl| [(self.large, Some(ttl)), (self.small, Some(ttl))]).collect()
+        let both = (from..=to).flat_map(|ttl| [(self.large, Some(ttl)), (self.small, Some(ttl))]);
+        // The last hop of those that were guessed is the target.
+        let silent = |size: u32, ttl: u8| self.mute && ttl == self.guess && size == self.small;
+        both.filter(|(size, ttl)| !ttl.is_some_and(|ttl| silent(*size, ttl))).collect()
     }
 
     /// The hops that were asked, as far as they answered.

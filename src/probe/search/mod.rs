@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// How far slowing down goes: pauses of 20 ms · 2ⁿ.
 const SLOWEST: u32 = 5;
+/// How long a target is waited for at the least before it is asked by scouts as well.
+const LEAST_PATIENCE: Duration = Duration::from_micros(500);
 
 #[derive(Debug)]
 enum Phase {
@@ -53,6 +55,9 @@ pub struct Search {
     news: bool,
     /// A verdict that stands unless an answer comes until then.
     hold: Option<Duration>,
+    /// The size that scouts were last sent of, and whether they are leaving.
+    scouted: Option<u32>,
+    scouting: bool,
 }
 
 impl Search {
@@ -76,6 +81,8 @@ impl Search {
             hold: None,
             news: false,
             rtt: None,
+            scouted: None,
+            scouting: false,
         }
     }
 
@@ -87,7 +94,15 @@ impl Search {
         let (max, control) = (search.plan.max, search.plan.control);
         for &(size, mtu, from) in &scouted.too_bigs {
             let fate = Fate::Answered { at: Duration::ZERO, answer: Answer::TooBig { mtu, from } };
-            let known = Record { size, ttl: None, flight: 0, rationed: false, sent_at: Duration::ZERO, fate };
+            let known = Record {
+                size,
+                ttl: None,
+                flight: 0,
+                rationed: false,
+                scout: false,
+                sent_at: Duration::ZERO,
+                fate,
+            };
             search.records.0.push(known);
         }
         let arrived = scouted.arrived.filter(|arrived| *arrived > control);
@@ -185,13 +200,21 @@ impl Search {
                     continue;
                 }
                 self.queue.pop_front();
-                return Step::Send(self.send(size, ttl, now));
+                let probe = self.send(size, ttl, now);
+                return if self.is_scout(size, ttl) { Step::Scout(probe) } else { Step::Send(probe) };
             }
             if let Some(size) = self.untried_claim() {
                 self.queue.push_back((size, None));
                 continue;
             }
+            let scouts = self.scouts();
+            if let Some((size, _)) = scouts.filter(|(_, at)| now >= *at) {
+                (self.scouted, self.scouting) = (Some(size), true);
+                self.queue.extend([(size, None), (size + 1, None), (size, None)]);
+                continue;
+            }
             if let Some(until) = self.unsettled(now).filter(|_| !settled) {
+                let until = scouts.map_or(until, |(_, at)| until.min(at));
                 return Step::Wait(until.min(self.plan.deadline));
             }
             if let Some(until) = self.hold.take().filter(|until| now < *until) {
@@ -256,11 +279,13 @@ impl Search {
     fn send(&mut self, size: u32, ttl: Option<u8>, now: Duration) -> Probe {
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
         let rationed = self.rationed();
+        let scout = self.is_scout(size, ttl);
         self.records.0.push(Record {
             size,
             ttl,
             flight: self.flight,
             rationed,
+            scout,
             sent_at: now,
             fate: Fate::InFlight,
         });
@@ -281,14 +306,15 @@ impl Search {
         self.records.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum()
     }
 
-    /// The same while the target has answered nothing. The last flight has the whole timeout; those before it need
-    /// not, because what comes late counts. Where routers answer, the target is rarely many times as far.
+    /// The same while the target has answered nothing. The last flight ends when the first has had the whole timeout:
+    /// what comes late counts. Where routers answer, the target is rarely many times as far.
     fn silent_patience(&self) -> Duration {
         let timeout = self.plan.timeout;
         match self.records.slowest_router() {
             Some(rtt) => timeout.min((rtt * 8).max(timeout / 4)),
-            None if self.flight < sizes::SILENT_FLIGHTS && self.plan.answers.is_none() => timeout / 4,
-            None => timeout,
+            None if self.plan.answers.is_some() => timeout,
+            None if self.flight < sizes::SILENT_FLIGHTS => timeout / 4,
+            None => timeout / 2,
         }
     }
 
@@ -306,11 +332,13 @@ impl Search {
         (later.min(self.plan.timeout), last.min(self.plan.timeout))
     }
 
-    /// Probes in flight, each with the time at which it is given up.
+    /// Probes in flight, each with the time at which it is given up. A target that answers others needs no scouts.
     fn in_flight(&self) -> impl Iterator<Item = (usize, Duration)> + '_ {
         let (later, last) = self.patience();
         let newest_reply = self.records.0.iter().rposition(Record::replied);
-        self.records.0.iter().enumerate().filter(|(_, r)| r.fate == Fate::InFlight).map(move |(at, r)| {
+        let answers = self.records.answers_probes();
+        let open = move |r: &Record| r.fate == Fate::InFlight && !(r.scout && answers);
+        self.records.0.iter().enumerate().filter(move |(_, r)| open(r)).map(move |(at, r)| {
             let patience = if newest_reply.is_some_and(|newest| newest > at) { later } else { last };
             (at, r.sent_at + patience)
         })
@@ -358,6 +386,20 @@ impl Search {
         (alone && self.records.sent(more) == 0).then_some(more)
     }
 
+    fn is_scout(&self, size: u32, ttl: Option<u8>) -> bool {
+        self.scouting && ttl.is_none() && self.scouted == Some(size)
+    }
+
+    /// The size that a router named and the target does not answer, and when to ask it by scouts: soon, as
+    /// routers go. A target that is only farther away answers all the same.
+    fn scouts(&self) -> Option<(u32, Duration)> {
+        let asks = self.plan.scouts && matches!(self.phase, Phase::Sizes) && self.records.passes().is_none();
+        let size = asks.then(|| self.claim(0))?.filter(|m| *m >= self.plan.control)?;
+        let asked = self.records.0.iter().find(|r| r.size == size)?.sent_at;
+        let patience = (self.records.slowest_router()? * 4).max(LEAST_PATIENCE);
+        (self.scouted != Some(size)).then_some((size, asked + patience))
+    }
+
     fn advance(&mut self, now: Duration) {
         if let Phase::Hops(locate) = &mut self.phase {
             match locate.next_flight(&self.records) {
@@ -394,6 +436,7 @@ impl Search {
 
     fn start_flight(&mut self, flight: Vec<(u32, Option<u8>)>, now: Duration) {
         self.flight = self.flight.saturating_add(1);
+        self.scouting = false;
         self.next_send = self.next_send.max(now + self.ration_pause(now));
         self.queue.extend(flight);
     }
@@ -420,9 +463,9 @@ impl Search {
 
     /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
     fn adapt_rate(&mut self) {
-        let Some(passes) = self.records.passes() else { return };
+        let Some(passes) = self.records.passes().filter(|_| self.records.answers_probes()) else { return };
         let controls =
-            self.records.0.iter().filter(|r| r.flight == self.flight && r.ttl.is_none() && r.size <= passes);
+            self.records.0.iter().filter(|r| r.flight == self.flight && r.full() && r.size <= passes);
         let lost: Vec<bool> = controls.map(Record::lost).collect();
         let count = lost.iter().filter(|lost| **lost).count();
         // Where answers run out those at the end are missing; chance takes one and leaves the next.

@@ -105,7 +105,7 @@ fn count(records: &Records) -> ProbeCounts {
 fn reverse(records: &Records) -> Reverse {
     let mut limit = None;
     let mut whole = false;
-    for record in records.0.iter().filter(|r| r.ttl.is_none()) {
+    for record in records.0.iter().filter(|r| r.ttl.is_none() && !r.scout) {
         if let Fate::Answered { answer: Answer::Reply { largest_fragment, .. }, .. } = record.fate {
             match largest_fragment {
                 Some(bytes) => limit = Some(limit.unwrap_or(0).max(bytes)),

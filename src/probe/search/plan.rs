@@ -46,6 +46,8 @@ pub struct Plan {
     pub answers: Option<AnswerLimit>,
     /// Whether to look for the narrowing hop afterwards.
     pub locate: bool,
+    /// Whether a target that is silent while routers speak may be asked by packets of a protocol that nobody speaks.
+    pub scouts: bool,
 }
 
 /// A token bucket of answers: Linux sends six port-unreachables, then one a second (`icmp_ratelimit`,
@@ -73,6 +75,7 @@ impl Plan {
             rate_pps: None,
             answers: None,
             locate: true,
+            scouts: false,
         }
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Record {
     pub(super) flight: u16,
     /// Sent where answers are few: a loss behind an answer in the same flight says nothing.
     pub(super) rationed: bool,
+    /// Sent as a packet of a protocol that nobody speaks: its silence says nothing.
+    pub(super) scout: bool,
     pub(super) sent_at: Duration,
     pub(super) fate: Fate,
 }
@@ -24,6 +26,11 @@ pub(super) enum Fate {
 }
 
 impl Record {
+    /// Whether it belongs to the search for the size: one with a TTL only locates, a scout only counts when answered.
+    pub(super) fn full(&self) -> bool {
+        self.ttl.is_none() && (!self.scout || matches!(self.fate, Fate::Answered { .. }))
+    }
+
     pub(super) fn replied(&self) -> bool {
         matches!(self.fate, Fate::Answered { answer: Answer::Reply { .. }, .. })
     }
@@ -61,7 +68,12 @@ pub(super) struct Records(pub(super) Vec<Record>);
 impl Records {
     /// Probes of the search for the size; those with a TTL only locate.
     fn full(&self) -> impl DoubleEndedIterator<Item = (usize, &Record)> {
-        self.0.iter().enumerate().filter(|(_, r)| r.ttl.is_none())
+        self.0.iter().enumerate().filter(|(_, r)| r.full())
+    }
+
+    /// Whether the target has answered a probe that was no scout.
+    pub(super) fn answers_probes(&self) -> bool {
+        self.0.iter().any(|r| r.replied() && !r.scout)
     }
 
     /// Largest size that was answered.
@@ -100,7 +112,7 @@ impl Records {
     /// there is, so that any control behind will do.
     fn vouched(&self, at: usize, lost: &Record, passes: u32) -> bool {
         let rest = self.0.iter().skip(at + 1).take_while(|r| r.flight == lost.flight);
-        let mut controls = rest.filter(|r| r.ttl.is_none() && r.size <= passes && r.fate != Fate::InFlight);
+        let mut controls = rest.filter(|r| r.full() && r.size <= passes && r.fate != Fate::InFlight);
         if lost.rationed {
             controls.any(Record::replied)
         } else {
@@ -131,6 +143,10 @@ impl Records {
 
     /// Sent and lost among the sizes that are known to pass: the loss of the path itself.
     pub(super) fn control_losses(&self, passes: u32) -> (u32, u32) {
+        if !self.answers_probes() {
+            // What the target does not answer at all tells no loss.
+            return (0, 0);
+        }
         self.full().filter(|(_, r)| r.size <= passes).fold((0, 0), |(sent, lost), (_, r)| match r.fate {
             Fate::Lost if !r.rationed => (sent + 1, lost + 1),
             Fate::Lost | Fate::InFlight => (sent, lost),

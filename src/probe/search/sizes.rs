@@ -66,7 +66,7 @@ impl Search {
         }
         let claim = self.claim(lo).filter(|m| *m >= lo);
         if claim == Some(lo) {
-            return Next::Conclude(Verdict::Narrowed);
+            return self.named(lo);
         }
         let Some(hi) = self.records.fails(lo) else {
             // Whatever was lost was lost with its control: ask again, largest first.
@@ -89,6 +89,18 @@ impl Search {
         }
         let count = (wanted - failures).clamp(1, (self.room(hi) / 2).max(1));
         Next::Flight([hi, lo].repeat(usize::try_from(count).unwrap_or(1)))
+    }
+
+    /// The size that a router named arrives. Where the target answers nothing but scouts, one byte more that arrives
+    /// would not be heard of: the router must have refused it.
+    fn named(&self, size: u32) -> Next {
+        if self.records.answers_probes() || self.records.too_bigs().any(|(sent, _, _)| sent == size + 1) {
+            Next::Conclude(Verdict::Narrowed)
+        } else if self.flight < 8 {
+            Next::Flight(vec![size + 1, size, size + 1])
+        } else {
+            Next::Conclude(Verdict::Inconclusive)
+        }
     }
 
     /// Sizes between what passes and what fails, among controls. Where answers are rationed from large to
