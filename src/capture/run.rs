@@ -137,9 +137,10 @@ pub fn run(
     }
 }
 
-/// Whether what is still in the kernel belongs to the capture, up to the moment of its end.
+/// Whether what is still in the kernel belongs to the capture, up to the moment of its end. Not where the disk has
+/// no more room for us: a kernel buffer may hold more than what was to stay free.
 fn is_drained(end: &End) -> bool {
-    matches!(end, End::Duration | End::Stopped | End::Seen(_) | End::DiskLow(_))
+    matches!(end, End::Duration | End::Stopped | End::Seen(_))
 }
 
 struct Loop<'a> {
@@ -245,7 +246,8 @@ impl Loop<'_> {
         loop {
             let over = Instant::now() >= until;
             let turn = self.look(points, output)?;
-            if self.left == 0 || (over && !turn.more) || Instant::now() >= until + TICK {
+            let done = self.left == 0 || output.low().is_some();
+            if done || (over && !turn.more) || Instant::now() >= until + TICK {
                 return Ok(());
             }
             if !turn.more {
