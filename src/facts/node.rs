@@ -111,17 +111,32 @@ pub struct DiskUse {
     pub free_inodes: u64,
 }
 
+/// What a limit is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitKind {
+    /// Threads and processes.
+    Tasks,
+    /// inotify instances or watches of one user.
+    Inotify,
+}
+
 /// Something of which there is only so much.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
+    /// What kind of thing that is.
+    pub kind: LimitKind,
     /// `threads`, `inotify instances of uid 0`.
     pub what: String,
     /// As many are used.
     pub used: u64,
+    /// Whether some could not be counted: more may be used.
+    pub at_least: bool,
     /// As many may be.
     pub limit: u64,
-    /// The sysctl that is the limit.
-    pub source: &'static str,
+    /// The sysctl or the file that is the limit: `kernel.pid_max`, `…/pids.max`.
+    pub source: String,
+    /// Where those that are used were counted.
+    pub counted: &'static str,
 }
 
 /// How long a certificate is valid.

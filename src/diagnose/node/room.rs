@@ -1,10 +1,11 @@
 //! What is left: time until work goes on, disks, limits, certificates.
 
 use super::rules::{
-    BLOCKED, CERTIFICATE_ENDS, CERTIFICATE_EXPIRED, CLOCK, DISK_FULL, DISK_SILENT, LIMIT_NEAR, PRESSURE,
+    BLOCKED, CERTIFICATE_ENDS, CERTIFICATE_EXPIRED, CLOCK, DISK_FULL, DISK_SILENT, INOTIFY_NEAR, LIMIT_NEAR,
+    PRESSURE,
 };
 use super::{Looked, NodeView};
-use crate::facts::{Evidence, Finding};
+use crate::facts::{Evidence, Finding, Limit, LimitKind};
 
 /// All work stands still for so much of a minute, percent.
 const STILL: [(&str, f64); 2] = [("io", 50.0), ("memory", 10.0)];
@@ -54,7 +55,11 @@ fn blocked(view: NodeView<'_>, looked: &mut Looked) {
         .map(|b| {
             let wchan = b.wchan.as_deref().unwrap_or("not told");
             let what = format!("{} ({}) waits in", b.name, b.pid);
-            Evidence::text(what, wchan.to_owned(), format!("/proc/{}/wchan", b.pid))
+            let value = match waits_for(wchan) {
+                Some(for_what) => format!("{wchan}: {for_what}"),
+                None => wchan.to_owned(),
+            };
+            Evidence::text(what, value, format!("/proc/{}/wchan", b.pid))
         })
         .collect();
     let finding = |evidence: Vec<Evidence>| {
@@ -66,6 +71,31 @@ fn blocked(view: NodeView<'_>, looked: &mut Looked) {
     };
     let findings: Vec<Finding> = (!evidence.is_empty()).then(|| finding(evidence)).into_iter().collect();
     looked.add("node.blocked", unread, findings, "no process stays in state D".into());
+}
+
+/// What a function of the kernel that processes wait in is about.
+fn waits_for(wchan: &str) -> Option<&'static str> {
+    const ABOUT: &[(&str, &str)] = &[
+        ("rpc_", "an NFS server"),
+        ("nfs", "an NFS server"),
+        ("cifs", "an SMB server"),
+        ("smb", "an SMB server"),
+        ("ceph", "Ceph"),
+        ("fuse", "a FUSE program"),
+        ("cgroup", "a lock on cgroups"),
+        ("jbd2", "the journal of ext4, and so a disk"),
+        ("ext4", "a disk (ext4)"),
+        ("xfs", "a disk (XFS)"),
+        ("xlog", "a disk (XFS)"),
+        ("btrfs", "a disk (Btrfs)"),
+        ("blk_", "a disk"),
+        ("io_schedule", "a disk"),
+        ("folio_wait", "a disk"),
+        ("wait_on_page", "a disk"),
+        ("submit_bio_wait", "a disk"),
+        ("wb_wait", "a disk"),
+    ];
+    ABOUT.iter().find(|(part, _)| wchan.contains(part)).map(|(_, about)| *about)
 }
 
 fn percent(part: u64, whole: u64) -> u64 {
@@ -112,18 +142,25 @@ fn limits(view: NodeView<'_>, looked: &mut Looked) {
     let near = limits.iter().filter(|l| l.limit > 0 && percent(l.used, l.limit) >= 90);
     let findings = near
         .map(|l| {
+            let (rule, unit) = match l.kind {
+                LimitKind::Tasks => (LIMIT_NEAR, "threads"),
+                LimitKind::Inotify => (INOTIFY_NEAR, "inotify"),
+            };
             let evidence = vec![
-                Evidence::new(l.what.clone(), l.used, "threads", "/proc/loadavg"),
-                Evidence::new(l.source, l.limit, "threads", "/proc/sys/kernel"),
+                Evidence::new(l.what.clone(), l.used, unit, l.counted),
+                Evidence::new("as many may be", l.limit, unit, l.source.clone()),
             ];
-            let summary = format!("{} of {} {} are used ({})", l.used, l.limit, l.what, l.source);
-            LIMIT_NEAR.finding("host", summary, evidence, LIMIT_NEAR.fix)
+            rule.finding("host", format!("{} are used", in_words(l)), evidence, rule.fix)
         })
         .collect();
     let unread = limits.is_empty().then(|| "the limits could not be read".to_owned());
-    let well: Vec<String> =
-        limits.iter().map(|l| format!("{} of {} {} ({})", l.used, l.limit, l.what, l.source)).collect();
+    let well: Vec<String> = limits.iter().map(in_words).collect();
     looked.add("node.limits", unread, findings, well.join(", "));
+}
+
+fn in_words(limit: &Limit) -> String {
+    let least = if limit.at_least { "at least " } else { "" };
+    format!("{least}{} of {} {} ({})", limit.used, limit.limit, limit.what, limit.source)
 }
 
 fn certificates(view: NodeView<'_>, looked: &mut Looked) {

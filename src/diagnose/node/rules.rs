@@ -79,8 +79,16 @@ pub const DISK_SILENT: Rule = Rule {
 pub const LIMIT_NEAR: Rule = Rule {
     id: "node.limit_near",
     severity: Severity::Warning,
-    meaning: "More than 90 % of the threads that the kernel allows exist: new processes and containers fail with 'resource temporarily unavailable'.",
-    fix: "Find who has them (ps -eLo comm | sort | uniq -c | sort -n | tail), set podPidsLimit, raise the sysctl.",
+    meaning: "More than 90 % of the threads exist that the kernel, or the cgroup of pods, kubelet or runtime, allows: new processes and containers fail with 'resource temporarily unavailable'.",
+    fix: "Find who has them (ps -eLo comm | sort | uniq -c | sort -n | tail), set podPidsLimit, raise the sysctl (or the unit's TasksMax).",
+};
+
+/// inotify is used up.
+pub const INOTIFY_NEAR: Rule = Rule {
+    id: "node.inotify_near",
+    severity: Severity::Warning,
+    meaning: "A user has more than 90 % of the inotify instances or watches that one may have: kubelet, runtime and pods that watch files fail with 'too many open files' or 'no space left on device'.",
+    fix: "sysctl -w fs.inotify.max_user_instances=8192 fs.inotify.max_user_watches=1048576; to last, in a file under /etc/sysctl.d.",
 };
 
 /// It is over.
@@ -175,6 +183,7 @@ pub const RULES: &[Rule] = &[
     DISK_FULL,
     DISK_SILENT,
     LIMIT_NEAR,
+    INOTIFY_NEAR,
     CERTIFICATE_EXPIRED,
     CERTIFICATE_ENDS,
     CLOCK,

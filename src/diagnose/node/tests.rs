@@ -1,7 +1,7 @@
 use super::prevent::{quantity, rule_of_thumb};
 use super::*;
 use crate::facts::{
-    Blocked, CertificateLife, CniFile, CniNetwork, DegradedReason, DiskUse, KubeletConfig, Limit,
+    Blocked, CertificateLife, CniFile, CniNetwork, DegradedReason, DiskUse, KubeletConfig, Limit, LimitKind,
     NodeProcesses, PluginBinary, Pressure, RuntimeConfig, Stated,
 };
 
@@ -36,7 +36,15 @@ fn well() -> NodeState {
             free_inodes: 50,
         }],
         silent_folders: Vec::new(),
-        limits: vec![Limit { what: "threads".into(), used: 1, limit: 10, source: "kernel.pid_max" }],
+        limits: vec![Limit {
+            kind: LimitKind::Tasks,
+            what: "threads".into(),
+            used: 1,
+            at_least: false,
+            limit: 10,
+            source: "kernel.pid_max".into(),
+            counted: "/proc/loadavg",
+        }],
         certificates: vec![CertificateLife { path: "c.pem".into(), client: true, life: Ok((0, 100 * DAY)) }],
         clock_synchronised: Ok(true),
         plugins: vec![PluginBinary { kind: "bridge".into(), found: Ok("/opt/cni/bin/bridge".into()) }],
@@ -168,9 +176,18 @@ fn room_that_is_gone() {
     );
     assert_eq!(ids(|c| c.state.disks[0].inodes = 0), (vec![], Health::Healthy), "btrfs has none");
     assert_eq!(ids(|c| c.state.limits[0].used = 9), (vec!["node.limit_near"], Health::Degraded));
+    let inotify = |c: &mut Case| {
+        c.state.limits[0].kind = LimitKind::Inotify;
+        (c.state.limits[0].used, c.state.limits[0].at_least) = (9, true);
+    };
+    let (found, _, looked) = case(inotify);
+    assert_eq!(found, ["node.inotify_near"]);
+    assert_eq!(looked.findings[0].summary, "at least 9 of 10 threads (kernel.pid_max) are used");
     let blocked = Blocked { pid: 7, name: "runc".into(), wchan: Some("rpc_wait_bit_killable".into()) };
     let hang = |c: &mut Case| c.state.processes.as_mut().unwrap().blocked.push(blocked);
-    assert_eq!(ids(hang), (vec!["node.blocked_process"], Health::Degraded));
+    let (found, _, looked) = case(hang);
+    assert_eq!(found, ["node.blocked_process"]);
+    assert_eq!(looked.findings[0].evidence[0].value, "rpc_wait_bit_killable: an NFS server");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod config;
+mod limits;
 mod processes;
 mod resources;
 mod runtime;
@@ -14,6 +15,7 @@ pub use runtime::{parse_containerd, parse_crio};
 use crate::facts::{CniConfig, NodeProcesses, NodeState, PluginBinary, Seen};
 use crate::netns::{open_in_root, read_in_root};
 use rustix::fs::{Dir, OFlags, fstat};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -28,7 +30,17 @@ pub fn read_node(host_root: &Path, cni: &CniConfig) -> NodeState {
         Ok(root) => root,
         Err(error) => return nothing(&format!("{}: {error}", host_root.display())),
     };
-    let processes = processes::read(&host_root.join("proc"));
+    let proc = host_root.join("proc");
+    let (found, inotify) = std::thread::scope(|scope| {
+        let inotify = scope.spawn(|| limits::inotify(&proc, &root));
+        (processes::read(&proc), inotify.join().unwrap_or_default())
+    });
+    let (processes, cgroups) = match found {
+        Ok(found) => (Ok(found.processes), found.cgroups),
+        Err(why) => (Err(why), BTreeMap::new()),
+    };
+    let mut limits = limits::tasks(&root, &cgroups);
+    limits.extend(inotify);
     let arguments = processes.as_ref().ok().and_then(|p: &NodeProcesses| p.kubelet.clone());
     let runtime = runtime::read(&root);
     let kubelet = config::read(&root, arguments.as_deref());
@@ -41,7 +53,7 @@ pub fn read_node(host_root: &Path, cni: &CniConfig) -> NodeState {
         pressure: resources::pressure(&root),
         disks,
         silent_folders,
-        limits: resources::limits(&root),
+        limits,
         certificates: certificates::read(&root),
         clock_synchronised: resources::clock(),
         plugins: plugins(&root, cni, &folders),

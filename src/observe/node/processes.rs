@@ -1,6 +1,9 @@
 //! One pass over /proc, and a second look at what hung in the first.
+//!
+//! Sources: proc_pid_stat(5), proc_pid_wchan(5), proc_pid_stack(5), proc_pid_cgroup(5).
 
 use crate::facts::{Blocked, CgroupDriver, NodeProcesses, Seen};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -13,14 +16,26 @@ const PAUSE: Duration = Duration::from_millis(150);
 /// `PF_KTHREAD` (linux/sched.h): the kernel's own threads may wait like that for good.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
+const MOST_THREADS: usize = 10_000;
+/// Whose threads are looked at one by one: they go on running while one of them hangs.
+const DAEMONS: &[&str] = &["kubelet", "containerd", "crio", "dockerd", "cri-dockerd"];
+
+/// The processes, and `/proc/PID/cgroup` of a kubelet, of runtimes and of one pod, by name.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) processes: NodeProcesses,
+    pub(super) cgroups: BTreeMap<&'static str, String>,
+}
+
 /// Who runs, and who hangs.
-pub(super) fn read(proc: &Path) -> Seen<NodeProcesses> {
+pub(super) fn read(proc: &Path) -> Seen<Found> {
     let entries = std::fs::read_dir(proc).map_err(|error| format!("{}: {error}", proc.display()))?;
     let pids = entries
         .take(MOST_PIDS)
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     let mut found = NodeProcesses::default();
+    let mut cgroups = BTreeMap::new();
     let mut hanging = Vec::new();
     let mut any = false;
     for pid in pids {
@@ -30,8 +45,14 @@ pub(super) fn read(proc: &Path) -> Seen<NodeProcesses> {
         if flags & KERNEL_THREAD != 0 {
             continue;
         }
-        if state == "D" {
-            hanging.push((pid, name.to_owned(), switches(proc, pid)));
+        let daemon = DAEMONS.iter().find(|daemon| **daemon == name);
+        match daemon {
+            None if state == "D" => hanging.push((pid, name.to_owned(), switches(proc, pid))),
+            None => {}
+            Some(daemon) => {
+                let blocked = blocked_threads(proc, pid);
+                hanging.extend(blocked.map(|thread| (thread, (*daemon).to_owned(), switches(proc, thread))));
+            }
         }
         if name == "kubelet" || name.starts_with("node-problem") {
             let arguments = arguments(proc, pid);
@@ -43,7 +64,11 @@ pub(super) fn read(proc: &Path) -> Seen<NodeProcesses> {
             }
         }
         if let Some(text) = file(proc, pid, "cgroup") {
-            note_cgroup(&mut found, &text);
+            if note_cgroup(&mut found, &text) {
+                cgroups.entry("kubepods").or_insert_with(|| text.clone());
+            } else if let Some(daemon) = daemon {
+                cgroups.insert(daemon, text);
+            }
         }
     }
     if !any {
@@ -57,10 +82,32 @@ pub(super) fn read(proc: &Path) -> Seen<NodeProcesses> {
             .is_some_and(|stat| parse_stat(&stat).is_some_and(|(_, state, _)| state == "D"));
         if still && before.is_some() && switches(proc, pid) == before {
             let wchan = file(proc, pid, "wchan").filter(|w| !w.is_empty() && w != "0");
+            let wchan = wchan.or_else(|| top_of_stack(&file(proc, pid, "stack")?));
             found.blocked.push(Blocked { pid, name, wchan });
         }
     }
-    Ok(found)
+    Ok(Found { processes: found, cgroups })
+}
+
+/// Threads of a process that are in state D, by number.
+fn blocked_threads(proc: &Path, pid: u32) -> impl Iterator<Item = u32> {
+    let threads = std::fs::read_dir(proc.join(format!("{pid}/task"))).into_iter().flatten();
+    threads
+        .take(MOST_THREADS)
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()))
+        .filter(move |thread| {
+            // /proc/TID is there for every thread, though it is not listed.
+            let stat = file(proc, *thread, "stat");
+            stat.is_some_and(|stat| parse_stat(&stat).is_some_and(|(_, state, _)| state == "D"))
+        })
+}
+
+/// The innermost function of `[<0>] rpc_wait_bit_killable+0x11/0x70`, one line a call.
+fn top_of_stack(text: &str) -> Option<String> {
+    let (_, call) = text.lines().next()?.split_once("] ")?;
+    let name = call.split('+').next()?.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 fn file(proc: &Path, pid: u32, name: &str) -> Option<String> {
@@ -91,13 +138,13 @@ fn switches(proc: &Path, pid: u32) -> Option<Vec<String>> {
     (!lines.is_empty()).then_some(lines)
 }
 
-/// What a pod's cgroup path tells of those who made it.
-fn note_cgroup(found: &mut NodeProcesses, text: &str) {
+/// What a pod's cgroup path tells of those who made it; whether it is below a folder for pods.
+fn note_cgroup(found: &mut NodeProcesses, text: &str) -> bool {
     let path = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).find(|p| p.contains("kubepods"));
-    let Some(path) = path else { return };
+    let Some(path) = path else { return false };
     if path.contains(".slice:") {
         found.torn_cgroup.get_or_insert_with(|| path.to_owned());
-        return;
+        return false;
     }
     let driver = if path.split('/').any(|part| part == "kubepods.slice" || part.ends_with("-kubepods.slice"))
     {
@@ -105,9 +152,10 @@ fn note_cgroup(found: &mut NodeProcesses, text: &str) {
     } else if path.split('/').any(|part| part == "kubepods") {
         CgroupDriver::Cgroupfs
     } else {
-        return;
+        return false;
     };
     found.pod_cgroups.entry(driver).or_insert_with(|| path.to_owned());
+    true
 }
 
 #[cfg(test)]
@@ -119,6 +167,16 @@ mod tests {
         let stat = "7 (a) b (c) D 1 2 3 4 5 4194304 0";
         assert_eq!(parse_stat(stat), Some(("a) b (c", "D", 4_194_304)));
         assert_eq!(parse_stat("7 (a"), None);
+    }
+
+    #[test]
+    fn the_innermost_call_of_a_stack() {
+        let stack = "[<0>] rpc_wait_bit_killable+0x11/0x70\n[<0>] nfs4_run_open_task+0x1/0x2\n";
+        assert_eq!(top_of_stack(stack).as_deref(), Some("rpc_wait_bit_killable"));
+        assert_eq!(top_of_stack("[<0>] 0xffffffffffffffff\n").as_deref(), Some("0xffffffffffffffff"));
+        for none in ["", "\n", "[<0>]", "[<0>] "] {
+            assert_eq!(top_of_stack(none), None, "{none:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What is left: pressure, disks, limits, memory; and whether the clock is right.
+//! What is left: pressure, disks, memory; and whether the clock is right.
 //!
-//! Sources: kernel Documentation/accounting/psi.rst; statvfs(3); proc_loadavg(5), proc_sys_kernel(5); adjtimex(2).
+//! Sources: kernel Documentation/accounting/psi.rst; statvfs(3); adjtimex(2).
 
 use super::text;
-use crate::facts::{DiskUse, Limit, Pressure, Seen};
+use crate::facts::{DiskUse, Pressure, Seen};
 use crate::netns::{handle_path, open_in_root};
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
@@ -84,24 +84,6 @@ fn disk(root: &File, folder: &str) -> Option<DiskUse> {
         inodes: told.f_files,
         free_inodes: told.f_favail,
     })
-}
-
-/// Threads against the limits of the kernel.
-pub(super) fn limits(root: &File) -> Vec<Limit> {
-    let number = |path: &str| text(root, path).ok()?.trim().parse::<u64>().ok();
-    let threads = text(root, "/proc/loadavg")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(3)?.split_once('/')?.1.parse::<u64>().ok());
-    let mut limits = Vec::new();
-    for (source, path) in [
-        ("kernel.pid_max", "/proc/sys/kernel/pid_max"),
-        ("kernel.threads-max", "/proc/sys/kernel/threads-max"),
-    ] {
-        if let Some((used, limit)) = threads.zip(number(path)) {
-            limits.push(Limit { what: "threads".into(), used, limit, source });
-        }
-    }
-    limits
 }
 
 pub(super) fn memory(root: &File) -> Option<u64> {
