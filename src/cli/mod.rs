@@ -4,6 +4,7 @@ mod capture;
 mod cluster;
 mod context;
 mod diagnose;
+mod elsewhere;
 mod exec;
 mod extcap;
 mod failure;

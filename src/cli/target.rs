@@ -1,9 +1,8 @@
 //! TARGET → an address, as SOURCE itself would see it.
 
-use super::cluster::server_address;
+use super::elsewhere::{Elsewhere, from_api};
 use super::{Context, Failure};
 use crate::observe::resolve::{self, Addresses, Family, Lookup, LookupError};
-use crate::pods::api::{ApiError, ApiOptions, find_cluster_pods};
 use crate::pods::{self, Source};
 use clap::Args;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,9 +10,6 @@ use std::time::Duration;
 
 /// For all questions to name servers together.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
-
-/// For a pod that is not on this node.
-const API_DEADLINE: Duration = Duration::from_secs(2);
 
 /// `-4` and `-6`.
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -94,8 +90,9 @@ pub fn resolve(
     source: &Source,
     text: &str,
     family: Option<Family>,
+    elsewhere: &Elsewhere,
 ) -> Result<ResolvedTarget, Failure> {
-    Ok(find(&context.pods(), source, text, family)?)
+    Ok(find(&context.pods(), source, text, family, elsewhere)?)
 }
 
 /// As [`resolve`], on any thread; a name that could not be looked up is told from other errors.
@@ -107,12 +104,13 @@ pub fn find(
     source: &Source,
     text: &str,
     family: Option<Family>,
+    elsewhere: &Elsewhere,
 ) -> Result<ResolvedTarget, TargetError> {
     if let Some(literal) = parse_literal(text) {
         return Ok(from_literal(source, text, literal, family)?);
     }
-    if let Some(selector) = text.strip_prefix("pod:") {
-        return Ok(from_pod(options, source, text, selector, family)?);
+    if text.starts_with("pod:") {
+        return Ok(from_pod(options, source, text, family, elsewhere)?);
     }
     check_name(text)?;
     from_name(options, source, text, family)
@@ -186,29 +184,30 @@ fn from_pod(
     options: &pods::Options,
     source: &Source,
     text: &str,
-    selector: &str,
     family: Option<Family>,
+    elsewhere: &Elsewhere,
 ) -> Result<ResolvedTarget, Failure> {
-    let elsewhere = |mut failure: Failure| {
+    let selector = text.strip_prefix("pod:").unwrap_or(text);
+    let of_another = |mut failure: Failure| {
         failure.message = failure.message.replace(" pod pod:", " pod ");
         failure.hint(format!(
-            "a pod of another node: give its IP (kubectl get pod -A -o wide | grep {})",
+            "a pod of another node: --kubeconfig FILE, or give its IP (kubectl get pod -A -o wide | grep {})",
             selector.rsplit('/').next().unwrap_or(selector)
         ))
     };
     let found = match pods::resolve(options, text) {
         Ok(found) => found,
         Err(pods::ResolveError::NotFound(here)) => {
-            return from_api(options, text, selector, family).map_err(|why| {
-                let mut failure = elsewhere(pods::ResolveError::NotFound(here).into());
+            return from_api(options, text, selector, family, elsewhere).map_err(|why| {
+                let mut failure = of_another(pods::ResolveError::NotFound(here).into());
                 failure.message.push_str(&format!("; {why}"));
                 failure
             });
         }
-        Err(error) => return Err(elsewhere(error.into())),
+        Err(error) => return Err(of_another(error.into())),
     };
     let Some(pod) = found.pod else {
-        return Err(elsewhere(Failure::unresolved(format!("no pod {selector} on this node"))));
+        return Err(of_another(Failure::unresolved(format!("no pod {selector} on this node"))));
     };
     if found.host_network || pod.host_network == Some(true) {
         return Err(Failure::unresolved(format!("{} uses the node's own network", pod.full_name()))
@@ -230,52 +229,6 @@ fn from_pod(
         }
     };
     Ok(with_others(text, chosen, &fitting, format!("IP of pod {} on this node", pod.full_name())))
-}
-
-/// A pod of another node, where `KUBECONFIG` or this pod's service account may ask the API server. Asked only when the
-/// pod is not on this node.
-fn from_api(
-    options: &pods::Options,
-    text: &str,
-    selector: &str,
-    family: Option<Family>,
-) -> Result<ResolvedTarget, String> {
-    let pod = selector.split(':').next().unwrap_or(selector);
-    let (namespace, name) = pod.split_once('/').map_or((None, pod), |(ns, name)| (Some(ns), name));
-    let look_up = |name: &str| server_address(&options.host_root, name);
-    let asked = ApiOptions { node: options, kubeconfig: None, deadline: API_DEADLINE, look_up: &look_up };
-    let found = find_cluster_pods(&asked, namespace, name).map_err(|e| match e {
-        ApiError::NoCredentials(_) => "other nodes were not asked for: no KUBECONFIG".to_owned(),
-        e => e.to_string(),
-    })?;
-    let live: Vec<_> = found.iter().filter(|pod| !pod.ended).collect();
-    let pod = match live.as_slice() {
-        [] => return Err("nor does the API server know one that lives".into()),
-        [pod] => pod,
-        several => {
-            let names: Vec<String> = several.iter().map(|pod| pod.full_name()).collect();
-            return Err(format!("the API server knows several: {}", names.join(", ")));
-        }
-    };
-    let node = pod.node.as_deref().unwrap_or("no node");
-    if pod.host_network {
-        return Err(format!(
-            "{} on {node} uses the node's own network: give an address of the node",
-            pod.full_name()
-        ));
-    }
-    let fitting: Vec<IpAddr> =
-        pod.ips.iter().copied().filter(|a| family.is_none_or(|f| f == Family::of(*a))).collect();
-    let Some(&first) = fitting.first() else {
-        let kind = family.map_or("IP", Family::name);
-        return Err(format!("{} on {node} has no {kind} address in the API", pod.full_name()));
-    };
-    Ok(with_others(
-        text,
-        first,
-        &fitting,
-        format!("IP of pod {} on node {node}, by the API server", pod.full_name()),
-    ))
 }
 
 fn from_name(
@@ -313,7 +266,7 @@ fn from_name(
     })
 }
 
-fn with_others(input: &str, address: IpAddr, all: &[IpAddr], mut how: String) -> ResolvedTarget {
+pub(super) fn with_others(input: &str, address: IpAddr, all: &[IpAddr], mut how: String) -> ResolvedTarget {
     let others: Vec<IpAddr> = all.iter().copied().filter(|a| *a != address).collect();
     if let Some(other) = others.iter().find(|a| a.is_ipv4() != address.is_ipv4()) {
         let flag = if other.is_ipv4() { "-4" } else { "-6" };

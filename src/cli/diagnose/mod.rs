@@ -5,6 +5,7 @@ mod crew;
 mod part;
 mod paths;
 
+use super::elsewhere::Elsewhere;
 use super::signals::Signals;
 use super::target::{self, FamilyArgs, TargetError};
 use super::{Context, Exit, Failure, values};
@@ -53,6 +54,8 @@ pub(crate) struct DiagnoseArgs {
     port: Option<u16>,
     #[command(flatten)]
     family: FamilyArgs,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
     /// For everything; what is late is told as not checked.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
     deadline: Duration,
@@ -139,13 +142,15 @@ impl Work<'_> {
             Part::Kernel(Box::new(part::read_kernel(place)))
         });
         self.start("the CNI's configuration", part::read_config);
-        let family = self.args.family.family();
+        let (family, elsewhere) = (self.args.family.family(), self.args.elsewhere.clone());
         match self.args.target.clone() {
             Some(text) => {
                 let address = None;
                 self.target = Some(DiagnoseTarget { input: text.clone(), address, port: self.args.port });
                 self.all.has_port = self.args.port.is_some();
-                self.start("the target's name", move |place| part::find_target(place, &text, family));
+                self.start("the target's name", move |place| {
+                    part::find_target(place, &text, family, &elsewhere)
+                });
             }
             None => self.names_next = Some((None, None)),
         }

@@ -1,6 +1,7 @@
 //! What a diagnosis is made of: each part is asked for on a thread of its own, and says itself when it could not look.
 
 use super::paths::{Measured, Obstacle, Path};
+use crate::cli::elsewhere::Elsewhere;
 use crate::cli::target::{self, ResolvedTarget, TargetError};
 use crate::facts::{CniConfig, Connect, ConnectOutcome, KernelState, NameLookup, NameResolution, Namespace};
 use crate::netns::NetNs;
@@ -79,9 +80,9 @@ pub(super) struct Kernel {
 }
 
 /// Looks TARGET up, and how long that took, ms.
-pub(super) fn find_target(place: &Place, text: &str, family: Option<Family>) -> Part {
+pub(super) fn find_target(place: &Place, text: &str, family: Option<Family>, elsewhere: &Elsewhere) -> Part {
     let start = Instant::now();
-    let found = target::find(&place.options, &place.source, text, family);
+    let found = target::find(&place.options, &place.source, text, family, elsewhere);
     Part::Target(found, start.elapsed().as_secs_f64() * 1000.0)
 }
 

@@ -3,6 +3,7 @@
 mod measure;
 mod method;
 
+use super::elsewhere::Elsewhere;
 use super::signals::Signals;
 use super::target::{self, FamilyArgs};
 use super::{Context, Exit, Failure, values};
@@ -34,6 +35,8 @@ pub(crate) struct MtuArgs {
     port: Option<u16>,
     #[command(flatten)]
     family: FamilyArgs,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
     /// Smallest size to try, bytes of the whole IP packet.
     #[arg(long, value_name = "BYTES")]
     min: Option<u32>,
@@ -99,7 +102,7 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
     let source = pods::resolve(&context.pods(), &args.source)?;
     let mut targets = Vec::new();
     for text in &args.target {
-        let resolved = target::resolve(context, &source, text, args.family.family())?;
+        let resolved = target::resolve(context, &source, text, args.family.family(), &args.elsewhere)?;
         targets.push((text, Target { address: resolved.address, scope_id: resolved.scope_id.unwrap_or(0) }));
     }
     let others = far_ends(args, context)?;
