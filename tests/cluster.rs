@@ -7,6 +7,8 @@
     reason = "a test fails loudly; clippy sees only #[test] functions as tests"
 )]
 
+#[cfg(feature = "cluster")]
+mod api_support;
 mod pods_support;
 mod support;
 
@@ -21,173 +23,22 @@ fn a_build_without_the_client_says_so_in_one_line() {
 
 #[cfg(feature = "cluster")]
 mod with_the_client {
+    use super::api_support::ask::{ask, document, failure, ids, names, node, run};
+    use super::api_support::{Api, Reply, empty, kubeconfig, many, ok, recorded, shop};
     use super::pods_support::Node;
     use super::pods_support::cri::serve_recorded;
     use super::support;
     use serde_json::{Value, json};
-    use std::io::{BufRead, BufReader, Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::process::{Output, Stdio};
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+    use std::process::Stdio;
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
-
-    const EMPTY: &str = r#"{"kind":"List","metadata":{},"items":[]}"#;
-
-    /// What the server does with a request.
-    enum Reply {
-        Json(u16, Vec<u8>),
-        /// Plain text, and a header.
-        Busy,
-        /// Fewer bytes than it announces.
-        Cut(Vec<u8>),
-        /// None, for as long as the client waits.
-        Hang,
-    }
-
-    struct Api {
-        port: u16,
-        asked: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Api {
-        /// `answer` is given the path with its query, and how many requests came before.
-        fn serve(answer: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let asked = Arc::new(Mutex::new(Vec::new()));
-            let (log, answer) = (asked.clone(), Arc::new(answer));
-            std::thread::spawn(move || {
-                for stream in listener.incoming() {
-                    let (log, answer) = (log.clone(), answer.clone());
-                    std::thread::spawn(move || one(&stream.unwrap(), &log, &*answer));
-                }
-            });
-            Self { port, asked }
-        }
-
-        fn asked(&self) -> Vec<String> {
-            self.asked.lock().unwrap().clone()
-        }
-
-        fn kubeconfig(&self) -> String {
-            kubeconfig(self.port)
-        }
-
-        /// A node with a kubeconfig at `file`.
-        fn node(&self, file: &str) -> Node {
-            let node = Node::empty();
-            node.put(file, &self.kubeconfig());
-            node
-        }
-    }
-
-    fn kubeconfig(port: u16) -> String {
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: k, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\nusers: [{{name: u, user: {{token: t}}}}]\n"
-        )
-    }
-
-    fn one(stream: &TcpStream, log: &Mutex<Vec<String>>, answer: &dyn Fn(&str, usize) -> Reply) {
-        let mut lines = BufReader::new(stream).lines();
-        let Some(Ok(first)) = lines.next() else { return };
-        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-        let path = first.split(' ').nth(1).unwrap().to_owned();
-        let before = {
-            let mut log = log.lock().unwrap();
-            log.push(path.clone());
-            log.len() - 1
-        };
-        let mut stream = stream;
-        let mut send = |code: u16, more: &str, length: usize, body: &[u8]| {
-            let head =
-                format!("HTTP/1.1 {code} X\r\ncontent-length: {length}\r\nconnection: close\r\n{more}\r\n");
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-        };
-        match answer(&path, before) {
-            Reply::Json(code, body) => send(code, "content-type: application/json\r\n", body.len(), &body),
-            Reply::Busy => {
-                let body = recorded("toomany-429-overload.body.txt");
-                send(429, "content-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n", body.len(), &body);
-            }
-            Reply::Cut(body) => send(200, "", body.len() * 2, &body),
-            Reply::Hang => {
-                let _ = stream.read(&mut [0; 1]);
-            }
-        }
-    }
-
-    fn recorded(name: &str) -> Vec<u8> {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/api").join(name);
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        if !name.ends_with(".gz") {
-            return bytes;
-        }
-        let mut text = Vec::new();
-        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut text).unwrap();
-        text
-    }
-
-    fn ok(name: &str) -> Reply {
-        Reply::Json(200, recorded(name))
-    }
-
-    fn empty() -> Reply {
-        Reply::Json(200, EMPTY.into())
-    }
-
-    /// The recorded lists of namespace shop.
-    fn shop(path: &str) -> Reply {
-        if path.starts_with("/api/v1/pods?") {
-            ok("pods-shop.json.gz")
-        } else if path.starts_with("/api/v1/nodes?") {
-            ok("nodes.json")
-        } else {
-            empty()
-        }
-    }
-
-    fn run(node: &Node, arguments: &[&str]) -> Output {
-        let mut command = node.command(arguments);
-        command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").output().unwrap()
-    }
-
-    /// With `--kubeconfig`, as JSON.
-    fn ask(node: &Node, more: &[&str]) -> (i32, Value) {
-        let file = node.root().join("admin.conf");
-        let mut arguments = vec!["-o", "json", "cluster", "--kubeconfig", file.to_str().unwrap()];
-        arguments.extend(more);
-        document(&run(node, &arguments))
-    }
-
-    fn document(output: &Output) -> (i32, Value) {
-        let text = support::stdout(output);
-        let json: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
-        let errors = support::schema::errors(&json);
-        assert_eq!(errors, [] as [String; 0], "{json:#}");
-        (output.status.code().unwrap(), json)
-    }
-
-    fn ids(document: &Value) -> Vec<&str> {
-        document["findings"].as_array().unwrap().iter().map(|f| f["id"].as_str().unwrap()).collect()
-    }
-
-    fn names(document: &Value) -> Vec<&str> {
-        document["pods"].as_array().unwrap().iter().map(|p| p["pod"].as_str().unwrap()).collect()
-    }
-
-    /// Code and message of an error.
-    fn failure(answer: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> (i32, String) {
-        let api = Api::serve(answer);
-        let (code, error) = ask(&api.node("admin.conf"), &["--deadline", "2s"]);
-        (code, error["message"].as_str().unwrap().to_owned())
-    }
 
     #[test]
     fn waiting_pods_broken_nodes_and_restarts_of_a_recorded_cluster() {
         let api = Api::serve(|path, _| shop(path));
-        let node = api.node("admin.conf");
+        let node = node(&api, "admin.conf");
         let (code, document) = ask(&node, &[]);
         assert_eq!(code, 1);
         assert_eq!(
@@ -207,11 +58,9 @@ mod with_the_client {
         assert!(waits["reason"].as_str().unwrap().contains("3 Insufficient cpu, 3 Insufficient memory"));
         let pods = document["pods"].as_array().unwrap();
         assert_eq!(pods.len(), 26);
-        let stock =
-            json!({"pod": "shop/stock", "ips": ["10.244.2.13"], "node": "k2", "restarts": 4, "ready": false});
+        let stock = json!({"pod": "shop/stock", "ips": ["10.244.2.13"], "node": "k2", "restarts": 4, "ready": false, "mtus": []});
         assert!(pods.contains(&stock));
-        let never =
-            json!({"pod": "shop/nevernode", "ips": [], "node": null, "restarts": null, "ready": null});
+        let never = json!({"pod": "shop/nevernode", "ips": [], "node": null, "restarts": null, "ready": null, "mtus": []});
         assert!(pods.contains(&never));
         // Of 13 restarts at most, none is over 13.
         let (_, calm) = ask(&node, &["--restarts", "13"]);
@@ -239,7 +88,7 @@ mod with_the_client {
         }
         };
         let whole = Api::serve(pages);
-        let (_, document) = ask(&whole.node("admin.conf"), &[]);
+        let (_, document) = ask(&node(&whole, "admin.conf"), &[]);
         let all = names(&document);
         assert_eq!((all.len(), whole.asked().len()), (12, 4), "{all:?} {:?}", whole.asked());
 
@@ -247,7 +96,7 @@ mod with_the_client {
             2 => Reply::Json(410, recorded("gone-410-old-resourceversion.json")),
             _ => pages(path, before),
         });
-        let (_, again) = ask(&forgets.node("admin.conf"), &[]);
+        let (_, again) = ask(&node(&forgets, "admin.conf"), &[]);
         assert_eq!(names(&again), all, "nothing twice and nothing missing");
         assert_eq!(forgets.asked()[3], "/api/v1/pods?limit=500");
     }
@@ -259,7 +108,7 @@ mod with_the_client {
             1 => Reply::Json(504, recorded("timeout-504-etcd-stopped.json")),
             _ => shop(path),
         });
-        let (_, document) = ask(&api.node("admin.conf"), &[]);
+        let (_, document) = ask(&node(&api, "admin.conf"), &[]);
         assert_eq!(names(&document).len(), 5);
         let told = document["findings"].as_array().unwrap();
         let missing = told.iter().find(|f| f["summary"] == "pods after the first 5: not looked at").unwrap();
@@ -273,13 +122,13 @@ mod with_the_client {
 
     #[test]
     fn a_busy_server_is_asked_again_when_it_says_and_not_past_the_deadline() {
-        let api = Api::serve(|path, before| if before == 0 { Reply::Busy } else { shop(path) });
+        let api = Api::serve(|path, before| if before == 0 { Reply::Busy("1") } else { shop(path) });
         let start = Instant::now();
-        let (_, document) = ask(&api.node("admin.conf"), &[]);
+        let (_, document) = ask(&node(&api, "admin.conf"), &[]);
         assert!(start.elapsed() >= Duration::from_secs(1), "retry-after was one second");
         assert_eq!((names(&document).len(), api.asked().len()), (26, 3));
 
-        let (code, said) = failure(|_, _| Reply::Busy);
+        let (code, said) = failure(|_, _| Reply::Busy("1"));
         assert_eq!(code, 5);
         assert!(said.contains("is too busy: 429: Too many requests, please try again later."), "{said}");
     }
@@ -354,7 +203,7 @@ mod with_the_client {
             _ => empty(),
         });
         for file in ["var/lib/kubelet/kubeconfig", "etc/kubernetes/kubelet.conf"] {
-            let output = run(&api.node(file), &["-o", "json", "cluster"]);
+            let output = run(&node(&api, file), &["-o", "json", "cluster"]);
             let (_, document) = document(&output);
             assert_eq!(names(&document), ["default/web-k2"]);
             assert_eq!(ids(&document)[0], "cluster.node_not_ready");
@@ -380,7 +229,7 @@ mod with_the_client {
             }
             Reply::Json(code, list.to_string().into())
         });
-        let (_, document) = ask(&api.node("admin.conf"), &[]);
+        let (_, document) = ask(&node(&api, "admin.conf"), &[]);
         let reasons = document["unscheduled"].as_array().unwrap();
         assert!(
             reasons.iter().any(|r| r["reason"].as_str().is_some_and(|r| r.contains("nodes are available"))),
@@ -449,39 +298,49 @@ mod with_the_client {
         );
         assert!(fails(&["pod:shop/once-k4"], true).contains("know one that lives"));
         let said = fails(&["pod:shop/web-6f5d-k4"], false);
-        assert!(said.contains("; other nodes were not asked for: no KUBECONFIG"), "{said}");
+        assert!(
+            said.contains("; other nodes were not asked for: no --kubeconfig and no KUBECONFIG"),
+            "{said}"
+        );
     }
 
-    /// One page of 500 pods with what real ones carry and nobody here reads.
-    fn many(path: &str) -> Reply {
-        const PODS: usize = 100_000;
-        if !path.starts_with("/api/v1/pods") {
-            return empty();
-        }
-        let from: usize = path.split_once("continue=").map_or(0, |(_, at)| at.parse().unwrap());
-        let fields = r#""f:metadata":{"f:labels":{".":{},"f:app":{}}}"#.repeat(4).replace("}\"", "},\"");
-        let item = |n: usize| {
-            format!(
-                r#"{{"metadata":{{"name":"web-6f5d8c7b9-{n:06}","namespace":"namespace-{}","uid":"6dde955c-2593-47aa-8aa2-{n:012}","managedFields":[{{"fieldsV1":{{{fields}}}}}]}},"spec":{{"nodeName":"node-{:05}"}},"status":{{"phase":"Running","podIPs":[{{"ip":"10.{}.{}.{}"}}],"conditions":[{{"type":"Ready","status":"True"}}],"containerStatuses":[{{"restartCount":0}}]}}}}"#,
-                n % 100,
-                n / 30,
-                n >> 16,
-                n >> 8 & 255,
-                n & 255
-            )
+    #[test]
+    fn a_kubeconfig_that_is_named_goes_before_the_environment_and_is_not_left_for_it() {
+        let api = Api::serve(|path, _| match path {
+            _ if path.contains("hostnet-k4") => ok("pods-shop.json.gz"),
+            _ if path.contains("busy") => Reply::Busy("60"),
+            _ => Reply::Json(403, recorded("forbidden-403-anonymous.json")),
+        });
+        let (good, bad) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        std::fs::write(good.path(), api.kubeconfig()).unwrap();
+        std::fs::write(bad.path(), "clusters: [").unwrap();
+        let source = format!("pid:{}", std::process::id());
+        let said = |command: &str, target: &str, file: &std::path::Path, environment: &std::path::Path| {
+            let mut run = support::nsprobe();
+            run.env("KUBECONFIG", environment).args([command, &source, target, "--kubeconfig"]).arg(file);
+            let output = run.output().unwrap();
+            assert_eq!(output.status.code(), Some(3), "{}", support::stderr(&output));
+            support::stderr(&output)
         };
-        let items: Vec<String> = (from..(from + 500).min(PODS)).map(item).collect();
-        let next = if from + 500 < PODS { (from + 500).to_string() } else { String::new() };
-        Reply::Json(
-            200,
-            format!(r#"{{"metadata":{{"continue":"{next}"}},"items":[{}]}}"#, items.join(",")).into(),
-        )
+        for command in ["mtu", "diagnose"] {
+            let known = said(command, "pod:shop/hostnet-k4", good.path(), bad.path());
+            assert!(known.contains("shop/hostnet-k4 on k4 uses the node's own network"), "{known}");
+            let broken = said(command, "pod:shop/hostnet-k4", bad.path(), good.path());
+            let file = format!("; --kubeconfig {}: failed to parse", bad.path().display());
+            assert!(broken.contains(&file) && broken.lines().count() == 2, "{broken}");
+            let missing = said(command, "pod:shop/hostnet-k4", "/none/at/all".as_ref(), good.path());
+            assert!(missing.contains("; --kubeconfig /none/at/all: "), "{missing}");
+            let refused = said(command, "pod:shop/other", good.path(), bad.path());
+            assert!(refused.contains("refused: 403: "), "{refused}");
+            let busy = said(command, "pod:shop/busy", good.path(), bad.path());
+            assert!(busy.contains("is too busy: 429"), "{busy}");
+        }
     }
 
     #[test]
     fn a_hundred_thousand_pods_take_less_than_200_mib() {
         let api = Api::serve(|path, _| many(path));
-        let node = api.node("admin.conf");
+        let node = node(&api, "admin.conf");
         let file = node.root().join("admin.conf");
         for form in ["json", "human"] {
             let mut command = node.command(&["-o", form, "cluster", "--deadline", "10m", "--kubeconfig"]);

@@ -2,12 +2,15 @@
 
 use super::{Context, Exit, Failure, values};
 use crate::diagnose::cluster::check_cluster;
+use crate::facts::{ClusterHere, ClusterNode, ClusterPod, ClusterState, Lack, Unseen};
 use crate::netns::NetNs;
 use crate::observe::resolve::{self, Lookup};
+use crate::observe::{ReadOptions, read_namespaces};
 use crate::pods::api::{ApiError, ApiOptions, read_cluster};
-use crate::pods::list_told;
+use crate::pods::{Options, list_told, resolve as resolve_source, resolve_all};
 use crate::report::{ClusterDocument, ClusterHead, render_cluster};
 use clap::Args;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,17 +55,67 @@ pub(super) fn run(args: &ClusterArgs, context: &mut Context) -> Result<Exit, Fai
         look_up: &look_up,
     };
     let mut state = read_cluster(&asked)?;
-    let here = list_told(&options);
-    if here.is_empty() {
-        let what = "addresses of this node's pods against those that the API gives".to_owned();
-        state.not_looked_at.push((what, "no container runtime with pods answers here".to_owned()));
-    }
+    let here = read_here(&options, &mut state);
     let findings = check_cluster(&state, &here, args.restarts);
     let exit = Exit::of(&findings);
     let head = ClusterHead::new(&state);
-    let document = ClusterDocument::new(state.pods, findings);
+    let document = ClusterDocument::new(state.pods, state.nodes, findings);
     context.report("nsprobe.cluster/v1", &document, |out| render_cluster(&document, &head, out))?;
     Ok(exit)
+}
+
+/// This node's pods, and its interfaces where the API tells the MTU of one.
+fn read_here(options: &Options, state: &mut ClusterState) -> ClusterHere {
+    let pods = list_told(options);
+    if pods.is_empty() {
+        let what = "addresses of this node's pods against those that the API gives".to_owned();
+        let why = "no container runtime with pods answers here".to_owned();
+        state.not_looked_at.push(Unseen { what, why, lack: Lack::Here });
+    }
+    let node = state.node_of(&pods).map(str::to_owned);
+    let mut here = ClusterHere { node, pods, interfaces: Vec::new() };
+    let own = |node: Option<&str>| node.is_some() && node == here.node.as_deref();
+    let of_node = |n: &ClusterNode| own(Some(&n.name)) && n.mtus.iter().any(|mtu| mtu.interface.is_some());
+    let of_pods: HashSet<String> = state
+        .pods
+        .iter()
+        .filter(|p| own(p.node.as_deref()) && p.mtus.iter().any(|mtu| mtu.interface.is_some()))
+        .map(ClusterPod::full_name)
+        .collect();
+    let mut unread = None;
+    if state.nodes.iter().flatten().any(of_node) {
+        match resolve_source(options, "host").map_err(|e| e.to_string()).and_then(|s| links(&s.netns, None)) {
+            Ok(links) => here.interfaces.extend(links),
+            Err(why) => unread = Some(why),
+        }
+    }
+    if !of_pods.is_empty() {
+        match resolve_all(options, |_| ()) {
+            Ok(all) => {
+                for (name, source) in all.sources.into_iter().filter(|(name, _)| of_pods.contains(name)) {
+                    let opened = source.map_err(|e| e.to_string());
+                    match opened.and_then(|(netns, ())| links(&netns, Some(&name))) {
+                        Ok(links) => here.interfaces.extend(links),
+                        Err(why) => unread = Some(format!("{name}: {why}")),
+                    }
+                }
+            }
+            Err(error) => unread = Some(error.to_string()),
+        }
+    }
+    if let Some(why) = unread {
+        let what = "interfaces of this node and its pods against the MTUs that the API gives".to_owned();
+        state.not_looked_at.push(Unseen { what, why, lack: Lack::Here });
+    }
+    here
+}
+
+/// The interfaces in a namespace and their MTUs, each as one of `pod` or of the node.
+fn links(netns: &NetNs, pod: Option<&str>) -> Result<Vec<(Option<String>, String, u32)>, String> {
+    let read = read_namespaces(&[(pod.unwrap_or("host"), netns)], ReadOptions::default());
+    let (_, namespace) = read.into_iter().next().ok_or("nothing was read")?;
+    let links = namespace.map_err(|e| e.to_string())?.links;
+    Ok(links.into_iter().map(|link| (pod.map(str::to_owned), link.name, link.mtu_bytes)).collect())
 }
 
 /// The API server's name, asked for as this node does: its hosts file, its name servers.
@@ -86,6 +139,8 @@ impl From<ApiError> for Failure {
             ApiError::Unusable(_) => Self::stopped(message).hint("give another file: --kubeconfig FILE"),
             ApiError::Refused { .. } => Self::privilege(message)
                 .hint("401: the certificate or token has expired or is not of this cluster; 403: give credentials that may list pods, --kubeconfig FILE"),
+            ApiError::Failed { why, .. } if why.contains("certificate") => Self::stopped(message)
+                .hint("is it this cluster's kubeconfig? openssl s_client -connect SERVER:6443 </dev/null | openssl x509 -noout -issuer -dates"),
             ApiError::Failed { .. } => Self::stopped(message)
                 .hint("is the way there free? nsprobe mtu host SERVER --port 6443; a slow server: --deadline 2m"),
         }

@@ -1,31 +1,40 @@
 //! Rules on the cluster: pods without a node, on broken nodes, restarting, with addresses that cannot be right.
 
+use super::cluster_mtu::check_mtus;
 use super::cluster_rules::{
-    DUPLICATE_IP, IP_DISAGREES, MTU_DIFFERS, NODE_NOT_READY, NOT_LOOKED_AT, RESTARTS, UNSCHEDULED,
+    DUPLICATE_IP, IP_DISAGREES, NODE_NOT_READY, NOT_LOOKED_AT, RESTARTS, UNSCHEDULED,
 };
-use crate::facts::{ClusterNode, ClusterPod, ClusterState, Evidence, Finding, Pod};
+use crate::facts::{ClusterHere, ClusterNode, ClusterPod, ClusterState, Evidence, Finding, Lack, Pod};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Evidence of one finding; the summary tells the whole number.
-const MOST_EVIDENCE: usize = 10;
+pub(super) const MOST_EVIDENCE: usize = 10;
 /// Findings of one rule about single pods or addresses; the last tells how many more.
-const MOST_FINDINGS: usize = 20;
+pub(super) const MOST_FINDINGS: usize = 20;
 
-/// What is wrong in the cluster. `here`: the pods that run on this node, as its runtime tells them.
-pub fn check_cluster(state: &ClusterState, here: &[Pod], restarts_over: u32) -> Vec<Finding> {
+/// What is wrong in the cluster, and what the API tells otherwise than this node is.
+pub fn check_cluster(state: &ClusterState, here: &ClusterHere, restarts_over: u32) -> Vec<Finding> {
     let mut findings = check_nodes(state);
-    findings.extend(check_addresses(state, here));
+    findings.extend(check_addresses(state, &here.pods));
     findings.extend(check_duplicates(state));
     findings.extend(check_unscheduled(state));
     findings.extend(check_restarts(state, restarts_over));
-    findings.extend(check_mtus(state));
-    for (what, why) in &state.not_looked_at {
+    findings.extend(check_mtus(state, here));
+    for unseen in &state.not_looked_at {
+        let (source, fix) = match unseen.lack {
+            Lack::Rights => (source(state), NOT_LOOKED_AT.fix),
+            Lack::Answer => (source(state), "Ask again; a server that is only slow may need --deadline 2m."),
+            Lack::Here => (
+                "this node".to_owned(),
+                "On a worker: does its runtime answer (nsprobe pods)? Run it as root.",
+            ),
+        };
         findings.push(NOT_LOOKED_AT.finding(
             "cluster",
-            format!("{what}: not looked at"),
-            vec![Evidence::text("why", why.clone(), source(state))],
-            NOT_LOOKED_AT.fix,
+            format!("{}: not looked at", unseen.what),
+            vec![Evidence::text("why", unseen.why.clone(), source)],
+            fix,
         ));
     }
     findings
@@ -166,42 +175,11 @@ fn check_restarts(state: &ClusterState, over: u32) -> Option<Finding> {
     ))
 }
 
-fn check_mtus(state: &ClusterState) -> Vec<Finding> {
-    // Network → MTU → the first who says so.
-    let mut told: BTreeMap<&str, BTreeMap<u32, String>> = BTreeMap::new();
-    for node in state.nodes.iter().flatten() {
-        for (key, mtu) in &node.mtus {
-            told.entry(key).or_default().entry(*mtu).or_insert_with(|| format!("node {}", node.name));
-        }
-    }
-    for pod in state.pods.iter().filter(|pod| !pod.ended) {
-        for (network, mtu) in &pod.mtus {
-            let who = || format!("{} on {}", pod.full_name(), pod.node.as_deref().unwrap_or("no node"));
-            told.entry(network).or_default().entry(*mtu).or_insert_with(who);
-        }
-    }
-    let differ = told.into_iter().filter(|(_, mtus)| mtus.len() > 1).take(MOST_FINDINGS);
-    differ
-        .map(|(network, mtus)| {
-            let values: Vec<String> = mtus.keys().take(MOST_EVIDENCE).map(u32::to_string).collect();
-            let say = |(mtu, who): (&u32, &String)| {
-                Evidence::new(format!("MTU of {network}, {who}"), *mtu, "bytes", "annotation in the API")
-            };
-            MTU_DIFFERS.finding(
-                network,
-                format!("the MTU of {network} differs: {}", values.join(", ")),
-                mtus.iter().take(MOST_EVIDENCE).map(say).collect(),
-                MTU_DIFFERS.fix,
-            )
-        })
-        .collect()
-}
-
 fn addresses(ips: &[IpAddr]) -> String {
     ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn count(n: usize, one: &str) -> String {
+pub(super) fn count(n: usize, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 

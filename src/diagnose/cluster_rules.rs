@@ -51,6 +51,22 @@ pub const MTU_DIFFERS: Rule = Rule {
     fix: "Give the network one MTU, the smallest that all nodes carry; nsprobe mtu measures a path.",
 };
 
+/// The API and the interface tell different MTUs.
+pub const MTU_DISAGREES: Rule = Rule {
+    id: "cluster.mtu_disagrees",
+    severity: Severity::Warning,
+    meaning: "The MTU that a CNI publishes for an interface of this node, or of a pod on it, is not the one that the interface has: it was changed after the CNI made it, or the CNI's word is old.",
+    fix: "Which one fits the path: nsprobe mtu. Then set the CNI's MTU and recreate the pod, or restart the CNI's agent, which publishes it anew.",
+};
+
+/// OVN-Kubernetes without `gateway_mtu`.
+pub const GATEWAY_MTU_OFF: Rule = Rule {
+    id: "cluster.gateway_mtu_off",
+    severity: Severity::Info,
+    meaning: "On these nodes OVN-Kubernetes' gateway routers do not answer packets that are too large for the overlay (hardware offload, or disable-pkt-mtu-check): large packets from outside may be lost without a word.",
+    fix: "If large packets from outside hang: nsprobe mtu from a pod there to the outside shows both ways; keep what comes in within the overlay's MTU, or enable the check again.",
+};
+
 /// What is not known.
 pub const NOT_LOOKED_AT: Rule = Rule {
     id: "cluster.not_looked_at",
@@ -60,5 +76,14 @@ pub const NOT_LOOKED_AT: Rule = Rule {
 };
 
 /// All of this family.
-pub const RULES: &[Rule] =
-    &[UNSCHEDULED, RESTARTS, NODE_NOT_READY, IP_DISAGREES, DUPLICATE_IP, MTU_DIFFERS, NOT_LOOKED_AT];
+pub const RULES: &[Rule] = &[
+    UNSCHEDULED,
+    RESTARTS,
+    NODE_NOT_READY,
+    IP_DISAGREES,
+    DUPLICATE_IP,
+    MTU_DIFFERS,
+    MTU_DISAGREES,
+    GATEWAY_MTU_OFF,
+    NOT_LOOKED_AT,
+];

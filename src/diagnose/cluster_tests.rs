@@ -1,5 +1,5 @@
 use super::*;
-use crate::facts::{PodState, Unscheduled};
+use crate::facts::{PodState, PublishedMtu, Unscheduled, Unseen};
 
 fn pod(name: &str, node: Option<&str>, ip: &str) -> ClusterPod {
     ClusterPod {
@@ -31,7 +31,8 @@ fn runs(name: &str, ip: &str) -> Pod {
 }
 
 fn ids(state: &ClusterState, here: &[Pod]) -> Vec<&'static str> {
-    check_cluster(state, here, 5).into_iter().map(|f| f.id).collect()
+    let here = ClusterHere { pods: here.to_vec(), ..ClusterHere::default() };
+    check_cluster(state, &here, 5).into_iter().map(|f| f.id).collect()
 }
 
 fn of(pods: Vec<ClusterPod>) -> ClusterState {
@@ -78,7 +79,8 @@ fn pods_that_wait_for_the_same_reason_are_one_finding() {
         pods: state.pods.into_iter().map(|p| ClusterPod { ips: Vec::new(), ..p }).collect(),
         ..ClusterState::default()
     };
-    let summaries: Vec<String> = check_cluster(&state, &[], 5).into_iter().map(|f| f.summary).collect();
+    let summaries: Vec<String> =
+        check_cluster(&state, &ClusterHere::default(), 5).into_iter().map(|f| f.summary).collect();
     assert_eq!(
         summaries,
         [
@@ -88,20 +90,88 @@ fn pods_that_wait_for_the_same_reason_are_one_finding() {
     );
 }
 
+const NET1: &str = "net1.provider-network.kubernetes.io/mtu";
+
+fn tells(network: &str, interface: &str, mtu_bytes: u32) -> Vec<PublishedMtu> {
+    vec![PublishedMtu { network: network.into(), interface: Some(interface.into()), mtu_bytes }]
+}
+
+fn node(name: &str, mtus: Vec<PublishedMtu>) -> ClusterNode {
+    ClusterNode { name: name.into(), ready: Some(true), mtus, ..ClusterNode::default() }
+}
+
 #[test]
 fn networks_are_compared_by_name_and_only_where_an_mtu_is_told() {
-    let node = |name: &str, mtu| ClusterNode {
-        name: name.into(),
-        ready: Some(true),
-        mtus: vec![("net1.provider-network.kubernetes.io/mtu".into(), mtu)],
-        ..ClusterNode::default()
-    };
     let with = |second| ClusterState {
-        nodes: Some(vec![node("k1", 1500), node("k2", second)]),
+        nodes: Some(vec![
+            node("k1", tells(NET1, "eth1", 1500)),
+            node("k2", second),
+            node("k3", Vec::new()),
+            node("k4", tells("net2", "eth1", 9000)),
+        ]),
         ..ClusterState::default()
     };
-    assert_eq!(ids(&with(1500), &[]), [] as [&str; 0]);
-    assert_eq!(ids(&with(1400), &[]), ["cluster.mtu_differs"]);
+    assert_eq!(ids(&with(tells(NET1, "eth7", 1500)), &[]), [] as [&str; 0]);
+    assert_eq!(ids(&with(tells(NET1, "eth1", 1400)), &[]), ["cluster.mtu_differs"]);
+}
+
+#[test]
+fn pods_of_one_network_are_compared_and_ended_ones_are_not() {
+    let told = |name: &str, mtu| ClusterPod {
+        mtus: tells("default/macvlan", "net1", mtu),
+        ..pod(name, Some("k1"), &format!("10.0.0.{}", name.len()))
+    };
+    let mut state = of(vec![told("a", 1500), told("bb", 1500), told("ccc", 1400)]);
+    let found = check_cluster(&state, &ClusterHere::default(), 5);
+    assert_eq!(found[0].summary, "the MTU of default/macvlan differs: 1400, 1500");
+    assert_eq!(found[0].evidence[1].what, "MTU of default/macvlan, shop/a on k1 and 1 more");
+    state.pods[2].ended = true;
+    assert_eq!(ids(&state, &[]), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_told_of_this_node_is_held_against_its_interfaces_and_theirs_alone() {
+    let told =
+        ClusterPod { mtus: tells("default/macvlan", "net1", 1500), ..pod("a", Some("k1"), "10.0.0.2") };
+    let state = ClusterState { nodes: Some(vec![node("k1", tells(NET1, "eth1", 1500))]), ..of(vec![told]) };
+    let found = |node: Option<&str>, eth1, net1| {
+        let of_pod = Some("shop/a".to_owned());
+        let interfaces = vec![
+            (None, "net1".into(), 1),
+            (None, "eth1".into(), eth1),
+            (of_pod.clone(), "net1".into(), net1),
+            (of_pod, "eth1".into(), 1),
+        ];
+        let here = ClusterHere { node: node.map(Into::into), pods: Vec::new(), interfaces };
+        check_cluster(&state, &here, 5).into_iter().map(|f| (f.id, f.summary)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Some("k1"), 1500, 1500), []);
+    let said = |text: &str| ("cluster.mtu_disagrees", text.to_owned());
+    assert_eq!(
+        found(Some("k1"), 1400, 1450),
+        [
+            said("eth1 of node k1 has MTU 1400, and the API says 1500"),
+            said("net1 of shop/a has MTU 1450, and the API says 1500")
+        ]
+    );
+    assert_eq!(found(Some("k2"), 1400, 1450), []);
+    assert_eq!(found(None, 1400, 1450), []);
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_large_packets_is_told_and_is_no_fault() {
+    let mut state = ClusterState { nodes: Some(vec![node("k1", Vec::new())]), ..ClusterState::default() };
+    assert_eq!(ids(&state, &[]), [] as [&str; 0]);
+    state.nodes.as_mut().unwrap()[0].no_gateway_mtu = true;
+    let found = check_cluster(&state, &ClusterHere::default(), 5);
+    assert_eq!((found[0].id, found[0].severity), ("cluster.gateway_mtu_off", crate::facts::Severity::Info));
+}
+
+#[test]
+fn the_node_is_the_one_whose_pods_run_here() {
+    let state = of(vec![pod("a", Some("k1"), "10.0.0.2"), pod("b", Some("k2"), "10.0.0.3")]);
+    assert_eq!(state.node_of(&[runs("other", "10.0.0.4"), runs("b", "10.0.0.3")]), Some("k2"));
+    assert_eq!(state.node_of(&[runs("other", "10.0.0.4")]), None);
 }
 
 #[test]
@@ -111,9 +181,14 @@ fn a_silent_node_is_not_ready_and_what_was_not_seen_is_said() {
     let state = ClusterState {
         nodes: Some(vec![silent]),
         pods: vec![pod("a", Some("k2"), "10.0.0.2")],
-        not_looked_at: vec![("events".into(), "403".into())],
+        not_looked_at: [Lack::Rights, Lack::Answer, Lack::Here]
+            .map(|lack| Unseen { what: "events".into(), why: "403".into(), lack })
+            .into(),
         ..ClusterState::default()
     };
-    assert_eq!(ids(&state, &[]), ["cluster.node_not_ready", "cluster.not_looked_at"]);
-    assert_eq!(check_cluster(&state, &[], 5)[0].summary, "node k2 is not ready, with 1 pod on it");
+    let found = check_cluster(&state, &ClusterHere::default(), 5);
+    assert_eq!(found[0].id, "cluster.node_not_ready");
+    assert_eq!(found[0].summary, "node k2 is not ready, with 1 pod on it");
+    let fixes: Vec<&str> = found[1..].iter().map(|f| f.fix.split([' ', ';']).next().unwrap()).collect();
+    assert_eq!(fixes, ["Give", "Ask", "On"], "each lack has a way out of its own");
 }

@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod chain;
 pub mod cluster;
+mod cluster_mtu;
 pub mod cluster_rules;
 pub mod config;
 mod config_fixes;

@@ -1,5 +1,8 @@
 //! What the API server says of pods and nodes.
 
+use super::Pod;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::net::IpAddr;
 
 /// Everything that it was asked for, and what it did not tell.
@@ -15,8 +18,68 @@ pub struct ClusterState {
     pub pods: Vec<ClusterPod>,
     /// Nodes, as listed; `None` when none could be asked for.
     pub nodes: Option<Vec<ClusterNode>>,
-    /// What could not be looked at, and why.
-    pub not_looked_at: Vec<(String, String)>,
+    /// What could not be looked at.
+    pub not_looked_at: Vec<Unseen>,
+}
+
+/// Something that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen {
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What was lacking.
+    pub lack: Lack,
+}
+
+/// What was lacking to look at something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Permissions in the cluster.
+    Rights,
+    /// An answer of the API server.
+    Answer,
+    /// A word of this node's own runtime, or the way into its namespaces.
+    Here,
+}
+
+impl ClusterState {
+    /// The name that the API has for the node with these pods; `None` while it knows none of them.
+    pub fn node_of(&self, here: &[Pod]) -> Option<&str> {
+        let told = |pod: &&ClusterPod| here.iter().any(|own| own.uid == pod.uid);
+        self.only_node.as_deref().or_else(|| self.pods.iter().find(told)?.node.as_deref())
+    }
+}
+
+/// This node as it is, for comparison.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterHere {
+    /// Its name in the API.
+    pub node: Option<String>,
+    /// Pods that run here, as the runtime tells them.
+    pub pods: Vec<Pod>,
+    /// Interfaces of the node and of pods on it: `None` or the pod's `namespace/name`, the interface, its link MTU in
+    /// bytes.
+    pub interfaces: Vec<(Option<String>, String, u32)>,
+}
+
+/// An MTU that a CNI publishes.
+///
+/// Only two do so where pods and nodes are read (looked up in their sources, 2026): Multus per interface of a pod, in
+/// the annotation `k8s.v1.cni.cncf.io/network-status` (`NetworkStatus.Mtu` of network-attachment-definition-client,
+/// since 1.7), and Kube-OVN per provider network of a node, in the labels `NAME.provider-network.kubernetes.io/mtu` and
+/// `…/interface` (`pkg/util/const.go`). Flannel's `backend-data` has VNI and MAC only, Calico, Cilium and Antrea publish
+/// addresses and keys but no MTU, OVN-Kubernetes only [`ClusterNode::no_gateway_mtu`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedMtu {
+    /// The network: a pod's by its name, a node's by the key of the label or annotation.
+    pub network: String,
+    /// The interface that it is the MTU of; null when that is not told.
+    pub interface: Option<String>,
+    /// Bytes.
+    pub mtu_bytes: u32,
 }
 
 /// One pod.
@@ -42,8 +105,8 @@ pub struct ClusterPod {
     pub ended: bool,
     /// Why it has no node; set when it has none.
     pub unscheduled: Option<Unscheduled>,
-    /// `network: bytes` of the networks that Multus attached, where it tells their MTU.
-    pub mtus: Vec<(String, u32)>,
+    /// Of the networks that Multus attached, where it tells their MTU.
+    pub mtus: Vec<PublishedMtu>,
 }
 
 impl ClusterPod {
@@ -75,6 +138,10 @@ pub struct ClusterNode {
     pub ready: Option<bool>,
     /// Reason and message of that condition.
     pub why: String,
-    /// Annotations and labels that name an MTU: key, bytes.
-    pub mtus: Vec<(String, u32)>,
+    /// Of annotations and labels whose key names an MTU.
+    pub mtus: Vec<PublishedMtu>,
+    /// OVN-Kubernetes set `k8s.ovn.org/gateway-mtu-support` to `false` (`SetGatewayMTUSupport` in its
+    /// `pkg/util/node_annotations.go`): its gateway routers have no `gateway_mtu`, by which they would answer a packet
+    /// that is too large for the overlay.
+    pub no_gateway_mtu: bool,
 }

@@ -25,7 +25,9 @@ mod why;
 
 pub use capture::{CapturePoint, PointKind};
 pub use check::{Check, Health, Outcome};
-pub use cluster::{ClusterNode, ClusterPod, ClusterState, Unscheduled};
+pub use cluster::{
+    ClusterHere, ClusterNode, ClusterPod, ClusterState, Lack, PublishedMtu, Unscheduled, Unseen,
+};
 pub use cni::{CniConfig, CniFile, CniNetwork, CniPlugin, MtuFile, NewPods};
 pub use connect::{Connect, ConnectOutcome};
 pub use finding::{Evidence, Finding, Severity};

@@ -1,7 +1,7 @@
 //! `nsprobe cluster`: the document, what is wrong, and which pod is where.
 
 use super::{Out, Paint, findings, sanitize};
-use crate::facts::{ClusterPod, ClusterState, Finding, Severity};
+use crate::facts::{ClusterNode, ClusterPod, ClusterState, Finding, PublishedMtu, Severity};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write;
@@ -15,6 +15,8 @@ pub struct ClusterDocument {
     pub unscheduled: Vec<UnscheduledEntry>,
     /// Every pod that was listed.
     pub pods: Vec<ClusterPodEntry>,
+    /// Every node that was listed; null when none could be.
+    pub nodes: Option<Vec<ClusterNodeEntry>>,
     /// What is wrong, and what could not be looked at.
     pub findings: Vec<Finding>,
 }
@@ -45,11 +47,25 @@ pub struct ClusterPodEntry {
     pub restarts: Option<u32>,
     /// Its condition Ready; null when that is not known.
     pub ready: Option<bool>,
+    /// MTUs of its networks, where a CNI publishes them.
+    pub mtus: Vec<PublishedMtu>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterNodeEntry {
+    /// Its name.
+    pub node: String,
+    /// Its condition Ready; null when the control plane does not know.
+    pub ready: Option<bool>,
+    /// MTUs of its networks, where a CNI publishes them.
+    pub mtus: Vec<PublishedMtu>,
 }
 
 impl ClusterDocument {
     /// The document of what was listed and found.
-    pub fn new(pods: Vec<ClusterPod>, findings: Vec<Finding>) -> Self {
+    pub fn new(pods: Vec<ClusterPod>, nodes: Option<Vec<ClusterNode>>, findings: Vec<Finding>) -> Self {
         let waits = |pod: &ClusterPod| {
             let u = pod.unscheduled.as_ref()?;
             Some(UnscheduledEntry { pod: pod.full_name(), reason: u.message.clone(), since: u.since.clone() })
@@ -61,8 +77,11 @@ impl ClusterDocument {
             node: pod.node,
             restarts: pod.restarts,
             ready: pod.ready,
+            mtus: pod.mtus,
         };
-        Self { unscheduled, pods: pods.into_iter().map(entry).collect(), findings }
+        let of_node = |n: ClusterNode| ClusterNodeEntry { node: n.name, ready: n.ready, mtus: n.mtus };
+        let nodes = nodes.map(|nodes| nodes.into_iter().map(of_node).collect());
+        Self { unscheduled, pods: pods.into_iter().map(entry).collect(), nodes, findings }
     }
 }
 
@@ -117,6 +136,7 @@ fn render(document: &ClusterDocument, head: &ClusterHead, paint: Paint, width: O
         text.push('\n');
         table(&mut text, &document.pods, paint);
     }
+    node_mtus(&mut text, document.nodes.as_deref().unwrap_or_default(), paint);
     if !mild.is_empty() {
         let _ = write!(text, "\n{}", findings(paint, width, &mild));
     }
@@ -127,36 +147,77 @@ const UNKNOWN: &str = "-";
 
 fn table(text: &mut String, pods: &[ClusterPodEntry], paint: Paint) {
     // Two passes over cells that are made twice: 100,000 rows are not kept beside the pods.
-    let heads = ["POD", "NODE", "IP", "READY"];
+    let heads = ["POD", "NODE", "IP", "READY", "RESTARTS"];
     let mut widths = heads.map(str::len);
+    let mut mtus = false;
     for pod in pods {
         widths
             .iter_mut()
             .zip(cells(pod))
             .for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+        mtus |= !pod.mtus.is_empty();
     }
-    let mut line = |cells: [&str; 4], last: &str, bold: bool| {
+    let mut line = |cells: [&str; 5], last: &str, bold: bool| {
         let mut row = String::new();
         cells.iter().zip(widths).for_each(|(cell, width)| {
             let _ = write!(row, "{cell:<width$}  ");
         });
         row.push_str(last);
-        let _ = writeln!(text, "{}", if bold { paint.bold(&row) } else { row });
+        let row = row.trim_end();
+        let _ = writeln!(text, "{}", if bold { paint.bold(row) } else { row.to_owned() });
     };
-    line(heads, "RESTARTS", true);
+    line(heads, if mtus { "MTU" } else { "" }, true);
     for pod in pods {
-        let [a, b, c, d] = cells(pod);
-        line([&a, &b, &c, &d], &pod.restarts.map_or_else(|| UNKNOWN.into(), |n| n.to_string()), false);
+        let [a, b, c, d, e] = cells(pod);
+        line([&a, &b, &c, &d, &e], &if mtus { published(&pod.mtus) } else { String::new() }, false);
     }
 }
 
-fn cells(pod: &ClusterPodEntry) -> [String; 4] {
+fn cells(pod: &ClusterPodEntry) -> [String; 5] {
     let ips: Vec<String> = pod.ips.iter().map(ToString::to_string).collect();
-    let ready = pod.ready.map_or(UNKNOWN, |ready| if ready { "yes" } else { "no" });
     [
         sanitize(&pod.pod).into_owned(),
         sanitize(pod.node.as_deref().unwrap_or(UNKNOWN)).into_owned(),
         if ips.is_empty() { UNKNOWN.into() } else { ips.join(",") },
-        ready.to_owned(),
+        ready(pod.ready).to_owned(),
+        pod.restarts.map_or_else(|| UNKNOWN.into(), |n| n.to_string()),
     ]
+}
+
+fn ready(ready: Option<bool>) -> &'static str {
+    ready.map_or(UNKNOWN, |ready| if ready { "yes" } else { "no" })
+}
+
+/// `net1 1500, eth0 1450`: the interface, else the network.
+fn published(mtus: &[PublishedMtu]) -> String {
+    let of = |mtu: &PublishedMtu| {
+        let name = mtu.interface.as_deref().unwrap_or(&mtu.network);
+        format!("{} {}", sanitize(name), mtu.mtu_bytes)
+    };
+    if mtus.is_empty() { UNKNOWN.into() } else { mtus.iter().map(of).collect::<Vec<_>>().join(", ") }
+}
+
+/// One line for each node and network.
+fn node_mtus(text: &mut String, nodes: &[ClusterNodeEntry], paint: Paint) {
+    let rows: Vec<[String; 4]> = nodes
+        .iter()
+        .flat_map(|node| node.mtus.iter().map(move |mtu| (node, mtu)))
+        .map(|(node, mtu)| {
+            let interface = sanitize(mtu.interface.as_deref().unwrap_or(UNKNOWN)).into_owned();
+            let name = sanitize(&node.node).into_owned();
+            [name, interface, mtu.mtu_bytes.to_string(), sanitize(&mtu.network).into_owned()]
+        })
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    let heads = ["NODE", "INTERFACE", "MTU", "NETWORK"].map(str::to_owned);
+    let width =
+        |at: usize| rows.iter().chain([&heads]).filter_map(|r| r.get(at)).map(|c| c.chars().count()).max();
+    let [a, b, c, _] = [0, 1, 2, 3].map(|at| width(at).unwrap_or(0));
+    text.push('\n');
+    for (at, [node, interface, mtu, network]) in [&heads].into_iter().chain(&rows).enumerate() {
+        let row = format!("{node:<a$}  {interface:<b$}  {mtu:<c$}  {network}");
+        let _ = writeln!(text, "{}", if at == 0 { paint.bold(&row) } else { row });
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::ApiError;
 use super::objects::{Page, Status};
+use crate::facts::{Lack, Unseen};
 use http::header::{HOST, HeaderValue, RETRY_AFTER};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -17,7 +18,7 @@ const MOST_BYTES: usize = 64 << 20;
 const MOST_ITEMS: usize = 500_000;
 /// How often a list that the server has forgotten meanwhile (410) is begun again.
 const MOST_RESTARTS: u32 = 3;
-/// Pause after a 429 that names none.
+/// Pause after a 429 that names none, or too short a one.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why one question has no answer.
@@ -32,10 +33,13 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn words(&self) -> &str {
-        match self {
-            Self::Denied(why) | Self::Gone(why) | Self::Other(why) => why,
-        }
+    /// That something could not be looked at, for this reason.
+    pub(super) fn of(&self, what: String) -> Unseen {
+        let (why, lack) = match self {
+            Self::Denied(why) => (format!("the API server refused: {why}"), Lack::Rights),
+            Self::Gone(why) | Self::Other(why) => (format!("the API server {why}"), Lack::Answer),
+        };
+        Unseen { what, why, lack }
     }
 }
 
@@ -132,8 +136,12 @@ impl Api {
             let Some(page_items) = page.items else {
                 return (items, Some(Refusal::Other("answered with something that is no list".into())));
             };
-            items.extend(page_items.into_iter().map(&facts));
+            let before = next;
             next = page.metadata.next.filter(|token| !token.is_empty());
+            if next.is_some() && next == before {
+                return (items, Some(Refusal::Other("gives the same page again and again".into())));
+            }
+            items.extend(page_items.into_iter().map(&facts));
             if next.is_none() {
                 return (items, None);
             }
@@ -154,8 +162,8 @@ impl Api {
                 }
                 let words = words(&body, status);
                 if status == http::StatusCode::TOO_MANY_REQUESTS {
-                    let pause = pause.unwrap_or(PAUSE);
-                    if Instant::now() + pause >= self.deadline {
+                    let pause = pause.unwrap_or(PAUSE).max(PAUSE);
+                    if pause >= self.deadline.saturating_duration_since(Instant::now()) {
                         return Err(Refusal::Other(format!("is too busy: {words}")));
                     }
                     tokio::time::sleep(pause).await;

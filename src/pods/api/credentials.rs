@@ -99,8 +99,9 @@ fn build(kubeconfig: Kubeconfig) -> Result<Config, String> {
     tokio.block_on(Config::from_custom_kubeconfig(kubeconfig, &options)).map_err(|e| words(&e))
 }
 
+/// Without the picture of the place that a parser draws.
 fn words(error: &dyn std::error::Error) -> String {
-    error.to_string().chars().take(400).collect()
+    error.to_string().lines().next().unwrap_or_default().chars().take(400).collect()
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -1,11 +1,15 @@
 //! The few fields of lists that are read; all else is skipped while parsing.
 
-use crate::facts::{ClusterNode, ClusterPod, Unscheduled};
+use crate::facts::{ClusterNode, ClusterPod, PublishedMtu, Unscheduled};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// Longest message of a condition that is kept, characters.
 const MOST_MESSAGE: usize = 1000;
+/// MTUs of one pod or node that are kept; a pod with more networks was not met.
+const MOST_MTUS: usize = 32;
+/// Of OVN-Kubernetes.
+const GATEWAY_MTU: &str = "k8s.ovn.org/gateway-mtu-support";
 
 /// One page.
 #[derive(Deserialize)]
@@ -141,6 +145,7 @@ struct Involved {
 #[derive(Deserialize)]
 struct Network {
     name: Option<String>,
+    interface: Option<String>,
     mtu: Option<u32>,
 }
 
@@ -198,12 +203,21 @@ impl Node {
             Some(message) if !message.is_empty() => why = short(format!("{why}: {message}")),
             _ => {}
         }
-        let all = self.metadata.annotations.into_iter().chain(self.metadata.labels).flatten();
+        let labels = self.metadata.labels.unwrap_or_default();
+        let annotations = self.metadata.annotations.unwrap_or_default();
+        let all = annotations.iter().chain(&labels);
+        let published = all.filter(|(key, _)| is_mtu_key(key)).filter_map(|(key, value)| {
+            let mtu_bytes = mtu(value)?;
+            // Kube-OVN names the interface beside it.
+            let interface = key.strip_suffix("/mtu").and_then(|of| labels.get(&format!("{of}/interface")));
+            Some(PublishedMtu { network: key.clone(), interface: interface.cloned(), mtu_bytes })
+        });
         ClusterNode {
             name: self.metadata.name,
             ready: condition.as_ref().and_then(known),
             why,
-            mtus: all.filter_map(|(key, value)| Some((mtu_key(key)?, mtu(&value)?))).collect(),
+            mtus: published.take(MOST_MTUS).collect(),
+            no_gateway_mtu: annotations.get(GATEWAY_MTU).is_some_and(|value| value == "false"),
         }
     }
 }
@@ -229,9 +243,9 @@ fn short(text: String) -> String {
 }
 
 /// `NAME.provider-network.kubernetes.io/mtu` of Kube-OVN and the like: `mtu` is a word of the key's name.
-fn mtu_key(key: String) -> Option<String> {
-    let name = key.rsplit('/').next()?.to_ascii_lowercase();
-    name.split(['-', '_', '.']).any(|word| word == "mtu").then_some(key)
+fn is_mtu_key(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or(key).to_ascii_lowercase();
+    name.split(['-', '_', '.']).any(|word| word == "mtu")
 }
 
 fn mtu(value: &str) -> Option<u32> {
@@ -239,9 +253,13 @@ fn mtu(value: &str) -> Option<u32> {
 }
 
 /// Networks with an MTU in the annotation `k8s.v1.cni.cncf.io/network-status`.
-fn networks_of(text: &str) -> Vec<(String, u32)> {
+fn networks_of(text: &str) -> Vec<PublishedMtu> {
     let networks: Vec<Network> = serde_json::from_str(text).unwrap_or_default();
-    networks.into_iter().filter_map(|n| Some((n.name?, n.mtu.filter(|&mtu| mtu >= 68)?))).collect()
+    let told = |n: Network| {
+        let mtu_bytes = n.mtu.filter(|&mtu| mtu >= 68)?;
+        Some(PublishedMtu { network: short(n.name?), interface: n.interface.map(short), mtu_bytes })
+    };
+    networks.into_iter().filter_map(told).take(MOST_MTUS).collect()
 }
 
 #[cfg(test)]
@@ -251,10 +269,10 @@ mod tests {
     #[test]
     fn only_a_word_mtu_in_a_key_names_one() {
         for key in ["vlan.provider-network.kubernetes.io/mtu", "x.io/node-mtu", "x.io/MTU", "mtu"] {
-            assert!(mtu_key(key.to_owned()).is_some(), "{key}");
+            assert!(is_mtu_key(key), "{key}");
         }
         for key in ["mtu.io/name", "x.io/mtus", "x.io/smtu", ""] {
-            assert!(mtu_key(key.to_owned()).is_none(), "{key}");
+            assert!(!is_mtu_key(key), "{key}");
         }
         assert_eq!(
             [mtu("1450"), mtu("0"), mtu("9000000"), mtu("x"), mtu("-1")],
@@ -264,9 +282,14 @@ mod tests {
 
     #[test]
     fn the_networks_of_multus_are_read_and_rubbish_is_none() {
-        let text =
-            r#"[{"name":"cbr0","interface":"eth0","default":true},{"name":"default/macvlan","mtu":1500}]"#;
-        assert_eq!(networks_of(text), [("default/macvlan".to_owned(), 1500)]);
+        let text = r#"[{"name":"cbr0","interface":"eth0","ips":["10.244.1.9"],"default":true,"dns":{}},
+            {"name":"default/macvlan","interface":"net1","mac":"02:00:00:00:00:01","mtu":1500,"dns":{}}]"#;
+        let net1 = PublishedMtu {
+            network: "default/macvlan".into(),
+            interface: Some("net1".into()),
+            mtu_bytes: 1500,
+        };
+        assert_eq!(networks_of(text), [net1]);
         for text in ["", "{", "null", r#"[{"mtu":-1,"name":"x"}]"#] {
             assert_eq!(networks_of(text), [], "{text}");
         }
@@ -278,5 +301,24 @@ mod tests {
         let pod = pod.facts();
         assert_eq!((pod.restarts, pod.ready, pod.ended), (None, None, false));
         assert_eq!(pod.unscheduled.unwrap().message, None);
+    }
+
+    #[test]
+    fn a_node_tells_the_interface_beside_its_mtu_and_whether_its_gateway_answers() {
+        let node = |metadata: &str| {
+            let text = format!(r#"{{"metadata":{{"name":"k1",{metadata}}}}}"#);
+            serde_json::from_str::<Node>(&text).unwrap().facts()
+        };
+        let ovn = node(
+            r#""labels":{"net1.provider-network.kubernetes.io/mtu":"1500",
+            "net1.provider-network.kubernetes.io/interface":"eth1","net1.provider-network.kubernetes.io/ready":"true"}"#,
+        );
+        let network = "net1.provider-network.kubernetes.io/mtu".to_owned();
+        assert_eq!(ovn.mtus, [PublishedMtu { network, interface: Some("eth1".into()), mtu_bytes: 1500 }]);
+        assert!(!ovn.no_gateway_mtu);
+        for (value, no) in [("false", true), ("true", false)] {
+            let annotated = node(&format!(r#""annotations":{{"{GATEWAY_MTU}":"{value}"}}"#));
+            assert_eq!((annotated.no_gateway_mtu, annotated.mtus), (no, Vec::new()), "{value}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::client::{Api, Refusal, encode};
 use super::credentials::{self, Credentials};
 use super::objects::{Event, Node, Pod};
 use super::{ApiError, ApiOptions};
-use crate::facts::{ClusterPod, ClusterState};
+use crate::facts::{ClusterPod, ClusterState, Lack, Unseen};
 use std::collections::HashMap;
 
 const PODS: &str = "/api/v1/pods";
@@ -82,14 +82,14 @@ fn read(api: &Api) -> Result<ClusterState, ApiError> {
         let node = node.to_owned();
         (pods, refusal) = api.list(PODS, Some(&format!("spec.nodeName={node}")), Pod::facts);
         let why = format!("these are the credentials of node {node}, which may list its own pods alone");
-        state.not_looked_at.push(("pods of other nodes and pods without a node".into(), why));
+        state.not_looked_at.push(no_rights("pods of other nodes and pods without a node".into(), why));
         state.only_node = Some(node);
     }
     match refusal {
         Some(refusal) if pods.is_empty() => return Err(api.error(refusal)),
         Some(refusal) => {
             let what = format!("pods after the first {}", pods.len());
-            state.not_looked_at.push((what, format!("the API server {}", refusal.words())));
+            state.not_looked_at.push(refusal.of(what));
         }
         None => {}
     }
@@ -99,18 +99,25 @@ fn read(api: &Api) -> Result<ClusterState, ApiError> {
     Ok(state)
 }
 
+fn no_rights(what: String, why: String) -> Unseen {
+    Unseen { what, why, lack: Lack::Rights }
+}
+
 fn read_nodes(api: &Api, state: &mut ClusterState) {
     if let Some(node) = &state.only_node {
         match api.object::<Node>(&format!("{NODES}/{}", encode(node))) {
             Ok(own) => state.nodes = Some(vec![own.facts()]),
-            Err(refusal) => state.not_looked_at.push((format!("node {node}"), refusal.words().to_owned())),
+            Err(refusal) => state.not_looked_at.push(refusal.of(format!("node {node}"))),
         }
-        state.not_looked_at.push(("other nodes".into(), format!("node {node} may read itself alone")));
+        let why = format!("node {node} may read itself alone");
+        state.not_looked_at.push(no_rights("other nodes".into(), why));
         return;
     }
     let (nodes, refusal) = api.list(NODES, None, Node::facts);
     if let Some(refusal) = &refusal {
-        state.not_looked_at.push(("nodes".into(), refusal.words().to_owned()));
+        let what =
+            if nodes.is_empty() { "nodes".into() } else { format!("nodes after the first {}", nodes.len()) };
+        state.not_looked_at.push(refusal.of(what));
     }
     // Some of them are better than none, and the report says that they are not all.
     state.nodes = (refusal.is_none() || !nodes.is_empty()).then_some(nodes);
@@ -124,7 +131,7 @@ fn read_events(api: &Api, state: &mut ClusterState) {
     }
     let (events, refusal) = api.list(EVENTS, Some("reason=FailedScheduling"), Event::word);
     if let Some(refusal) = refusal {
-        state.not_looked_at.push(("events of the scheduler".into(), refusal.words().to_owned()));
+        state.not_looked_at.push(refusal.of("events of the scheduler".into()));
     }
     let mut last: HashMap<String, (String, Option<String>)> = HashMap::new();
     for (uid, message, at) in events {
