@@ -14,7 +14,8 @@ mod support;
 
 use nsprobe::report::{
     CaptureReport, ClusterDocument, DiagnoseReport, ErrorDocument, IpamDocument, LinksDocument,
-    MtuComparison, MtuReport, NodeDocument, PodsDocument, RulesDocument, SocketsDocument, WhyDocument,
+    MtuComparison, MtuReport, NodeDocument, NodeEvent, PodsDocument, RulesDocument, SocketsDocument,
+    WhyDocument,
 };
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -72,6 +73,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("why", generated::<WhyDocument>("why")),
         ("cluster", generated::<ClusterDocument>("cluster")),
         ("node", generated::<NodeDocument>("node")),
+        ("node_event", generated::<NodeEvent>("node_event")),
         ("capture", generated::<CaptureReport>("capture")),
     ]
 }

@@ -1,34 +1,36 @@
 //! `nsprobe logs`: what a pod's containers wrote, from disk alone.
 
 use super::signals::Signals;
-use super::{Context, Exit, Failure, values};
+use super::since::{self, Since};
+use super::{Context, Exit, Failure};
 use crate::facts::LogPiece;
 use crate::observe::logs::{ContainerLog, LogError, LogQuery, PodLogFolder};
 use crate::pods::{LogFolder, find_log_folder, is_running};
 use crate::report::{LogPrinter, LogView};
 use clap::Args;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Write};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How often a log that is followed is looked at; the same for the folder it is in.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 The kubelet's own files are read (/var/log/pods, rotated and packed ones too), with no API server and no runtime: a name, \
 a pod UID and a container id are found on disk. Lines that the runtime cut into parts are joined.
 
 Several containers: all of them in the order of time, each line behind [pod/NAME/CONTAINER], as kubectl logs \
 --all-containers --prefix shows them; name one with pod:container or -c. --tail counts for each container.
 --previous is the newest attempt of a container that has ended.
-Into a pipe or file everything goes as the container wrote it. On a terminal control characters are shown (\\u{1b}) and \
+Into a pipe or file everything goes as the container wrote it. On a terminal control characters are shown (\\u{{1b}}) and \
 not sent; for the colours of a log that you trust: nsprobe logs POD | cat
 
+{}
+
 Exit codes: 0 read (also when -f is ended), 3 no such pod, container or attempt, 4 not allowed, 5 a file cannot be read or \
-a packed one is damaged: the rest is printed.")]
+a packed one is damaged: the rest is printed.", since::HELP))]
 pub(crate) struct LogsArgs {
     /// Whose: [namespace/]pod[:container], an id prefix, a pod IP, pid:N
     #[arg(value_name = "POD")]
@@ -42,9 +44,9 @@ pub(crate) struct LogsArgs {
     /// Go on as more is written, across rotation and restart, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// Only what was written in the last DURATION
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
-    since: Option<Duration>,
+    /// Only what was written since TIME: 10m, 14:03, yesterday, "2026-11-25 14:03"
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = since::since)]
+    since: Option<Since>,
     /// Only the last N lines
     #[arg(short = 'n', long, value_name = "N")]
     tail: Option<u64>,
@@ -76,6 +78,9 @@ pub(super) fn run(args: &LogsArgs, context: &mut Context) -> Result<Exit, Failur
             folder.uid,
             folder.former.join(", id:")
         ));
+    }
+    if let Some(since) = args.since {
+        since.note(context);
     }
     let pod = Rc::new(PodLogFolder::open(&context.global.host_root, &folder.folder())?);
     // Also so that a signal that comes now is not lost.
@@ -115,10 +120,8 @@ pub(super) fn run(args: &LogsArgs, context: &mut Context) -> Result<Exit, Failur
 }
 
 fn query(args: &LogsArgs) -> LogQuery {
-    let now = SystemTime::now();
-    let moment = args.since.and_then(|since| now.checked_sub(since)?.duration_since(UNIX_EPOCH).ok());
     LogQuery {
-        since_ns: moment.and_then(|moment| i64::try_from(moment.as_nanos()).ok()),
+        since_ns: args.since.and_then(|since| i64::try_from(since.us).ok()?.checked_mul(1000)),
         tail: args.tail,
         follow: args.follow,
     }
@@ -255,7 +258,7 @@ fn follow<W: Write>(
     signals: &Signals,
 ) -> Result<(), Failure> {
     let named = args.container.as_ref().or(folder.container.as_ref());
-    while !ended(signals) {
+    while !signals.wait_for_reader(LOOK) {
         // First: what was written before the pod was removed is still read.
         let removed = logs.pod.is_removed();
         for log in &mut logs.logs {
@@ -276,13 +279,4 @@ fn follow<W: Write>(
         }
     }
     Ok(())
-}
-
-/// Waits a moment; true when a signal has come or the reader has gone.
-fn ended(signals: &Signals) -> bool {
-    let stdout = io::stdout();
-    // Of a pipe that nobody reads any more the error is told unasked.
-    let mut fds = [PollFd::new(signals, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
-    let time = Timespec { tv_sec: 0, tv_nsec: i64::from(LOOK.subsec_nanos()) };
-    poll(&mut fds, Some(&time)).is_ok_and(|ready| ready > 0)
 }

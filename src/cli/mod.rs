@@ -20,6 +20,7 @@ mod node_log;
 mod pods;
 mod rules;
 mod signals;
+mod since;
 mod sockets;
 pub mod target;
 mod values;

@@ -1,5 +1,7 @@
 //! `nsprobe node`: is this node well, and if not, why.
 
+use super::signals::Signals;
+use super::since::{self, Since};
 use super::{Context, Exit, Failure, node_log, values};
 use crate::diagnose::ipam::{check_ipam, settle_holders};
 use crate::diagnose::kernel::{KernelView, Looked, Role, check_kernel};
@@ -19,20 +21,29 @@ const RUNTIME: Duration = Duration::from_millis(500);
 
 /// Arguments of `node`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Looked at are the kubelet and its configuration, the runtime and how long it takes to answer, the cgroup drivers of both, \
 CNI configuration and programs, addresses for pods, pressure, blocked processes, disks, limits, certificates, clock, the \
 kernel's settings and tables, and what prevents the next incident. Nothing is written or changed.
 
 The verdict: broken with a critical finding, degraded with a warning; unknown when nothing wrong was found but kubelet, \
-runtime, CNI or forwarding could not be looked at; else healthy. The runtime gets 500 ms, or --runtime-timeout if that is less.")]
+runtime, CNI or forwarding could not be looked at; else healthy. The runtime gets 500 ms, or --runtime-timeout if that is less.
+
+--follow reads journal files as they grow and are rotated, also those of a journald that is being restarted; without a \
+journal the files of syslog; the kernel's lines from /dev/kmsg. Each line: when, who, the cause's id (nsprobe rules explains \
+it), what was logged. Ended by SIGINT or SIGTERM the exit code is 0.
+
+{}", since::HELP))]
 pub(crate) struct NodeArgs {
     /// Read the kernel's counters again after so long, and tell which losses rise.
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     watch: Option<Duration>,
-    /// What kubelet, runtime and kernel logged in the last DURATION.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = values::duration)]
-    since: Duration,
+    /// What kubelet, runtime and kernel logged since TIME: 6h, 14:03, yesterday, "2026-11-25 14:03"
+    #[arg(long, value_name = "TIME", default_value = "1h", allow_hyphen_values = true, value_parser = since::since)]
+    since: Since,
+    /// After the report go on: each new line of kubelet, runtime and kernel that speaks of a cause, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
 }
 
 struct Kernel {
@@ -44,6 +55,11 @@ struct Kernel {
 /// `nsprobe node`.
 pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failure> {
     let start = Instant::now();
+    args.since.note(context);
+    let signals = args.follow.then(Signals::end).transpose();
+    let signals = signals.map_err(|error| Failure::stopped(format!("cannot watch for signals: {error}")))?;
+    // Before the log is read: a line that comes meanwhile is told twice, and not never.
+    let follower = args.follow.then(|| node_log::begin(&context.global.host_root)).transpose()?;
     let mut options = context.pods();
     options.timeout = options.timeout.min(RUNTIME);
     let root = context.global.host_root.clone();
@@ -51,8 +67,8 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
     let (times, addresses, state, kernel, logged) = std::thread::scope(|scope| {
         let times = scope.spawn(|| time_runtime(&options));
         let addresses = scope.spawn(|| read_addresses(&options));
-        let kernel = scope.spawn(|| read_kernel(&options, args.watch));
-        let logged = scope.spawn(|| node_log::look(&root, args.since));
+        let kernel = scope.spawn(|| read_kernel(&options, args.watch, signals.as_ref()));
+        let logged = scope.spawn(|| node_log::look(&root, args.since.us));
         let state = read_node(&root, &cni);
         (times.join(), addresses.join(), state, kernel.join(), logged.join())
     });
@@ -78,8 +94,13 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
     let exit = Exit::of(&looked.findings);
     let document = NodeDocument { verdict, checks: looked.checks, findings: looked.findings };
     let (elapsed, verbose) = (crate::facts::milliseconds(start.elapsed()), context.global.verbose);
-    context.report("nsprobe.node/v1", &document, |out| render_node(&document, elapsed, verbose, out))?;
-    Ok(exit)
+    context.report_line("nsprobe.node/v1", &document, args.follow, |out| {
+        render_node(&document, elapsed, verbose, out)
+    })?;
+    let Some((follower, signals)) = follower.zip(signals) else { return Ok(exit) };
+    node_log::follow(follower, &signals, context)?;
+    // As of every command that is meant to be ended by a signal.
+    Ok(Exit::Clean)
 }
 
 /// First the reservations, so that a sandbox that is made meanwhile is in the list and not taken for none.
@@ -90,7 +111,7 @@ fn read_addresses(options: &pods::Options) -> Seen<(IpamState, Holders)> {
     Ok((state, holding.holders))
 }
 
-fn read_kernel(options: &pods::Options, watch: Option<Duration>) -> Seen<Kernel> {
+fn read_kernel(options: &pods::Options, watch: Option<Duration>, signals: Option<&Signals>) -> Seen<Kernel> {
     let netns: NetNs = pods::resolve(options, "host").map_err(|error| error.to_string())?.netns;
     let read = || read_kernel_state("host", &netns).map_err(|error| error.to_string());
     let first = read();
@@ -98,7 +119,10 @@ fn read_kernel(options: &pods::Options, watch: Option<Duration>) -> Seen<Kernel>
     let namespace = read_namespaces(&open, ReadOptions { all_addresses: true, ..ReadOptions::default() });
     let namespace = namespace.into_iter().find_map(|(_, answer)| answer.ok());
     let Some(watch) = watch else { return Ok(Kernel { before: None, now: first, namespace }) };
-    std::thread::sleep(watch);
+    match signals {
+        Some(signals) => drop(signals.wait(watch)),
+        None => std::thread::sleep(watch),
+    }
     Ok(Kernel { before: first.ok(), now: read(), namespace })
 }
 

@@ -2,7 +2,18 @@
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// Whether one of them was ready within `time`.
+fn any(fds: &mut [PollFd<'_>], time: Duration) -> bool {
+    let time = Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    };
+    poll(fds, Some(&time)).is_ok_and(|ready| ready > 0)
+}
 
 /// Signals that end a command in an orderly way. Readable once one has come; rooms poll it and never read.
 #[derive(Debug)]
@@ -25,14 +36,15 @@ impl Signals {
     }
 
     /// Waits for `time`; true as soon as a signal has come.
-    pub(super) fn wait(&self, time: std::time::Duration) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
-        let time = Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(time.subsec_nanos()),
-        };
-        poll(&mut fds, Some(&time)).is_ok_and(|ready| ready > 0)
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        any(&mut [PollFd::new(&self.fd, PollFlags::IN)], time)
+    }
+
+    /// The same; also true once nobody reads standard output any more.
+    pub(super) fn wait_for_reader(&self, time: Duration) -> bool {
+        let stdout = std::io::stdout();
+        // Of a pipe that nobody reads any more the error is told unasked.
+        any(&mut [PollFd::new(&self.fd, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())], time)
     }
 
     /// The number of the signal that came, if one did.

@@ -57,6 +57,29 @@ pub fn unix_seconds(text: &str) -> Option<i64> {
     Some(days * 86_400 + hour * 3600 + minute * 60 + second - offset)
 }
 
+/// Seconds since 1970 of a local time: year, month and day from 1; hour, minute, second. `None` for one that does not
+/// exist.
+pub fn local_seconds(date: (i32, i32, i32), clock: (i32, i32, i32)) -> Option<i64> {
+    let month = date.1.checked_sub(1)?;
+    // SAFETY: tm is plain numbers (and a pointer that mktime ignores); all zero is a valid one.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    (tm.tm_year, tm.tm_mon, tm.tm_mday) = (date.0.checked_sub(1900)?, month, date.2);
+    (tm.tm_hour, tm.tm_min, tm.tm_sec, tm.tm_isdst) = (clock.0, clock.1, clock.2, -1);
+    // SAFETY: tm lives across the call, which writes only to it.
+    let seconds = unsafe { libc::mktime(&raw mut tm) };
+    // It makes March of the 30th of February.
+    (seconds != -1 && (tm.tm_mon, tm.tm_mday) == (month, date.2)).then_some(seconds)
+}
+
+/// Year, month and day, from 1, of the local time at that moment (seconds since 1970).
+pub fn local_date(unix_seconds: i64) -> Option<(i32, i32, i32)> {
+    // SAFETY: as in [`local_seconds`].
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both live across the call, which reads the one and writes to the other.
+    let done = unsafe { libc::localtime_r(&raw const unix_seconds, &raw mut tm) };
+    (!done.is_null()).then(|| (tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +102,16 @@ mod tests {
             assert_eq!(unix_seconds(text), Some(seconds));
         }
         assert_eq!(unix_seconds("2026-11-23T17:05:38.612877488Z"), unix_seconds("2026-11-23T18:05:38+01:00"));
+    }
+
+    #[test]
+    fn local_times_go_both_ways() {
+        let noon = local_seconds((2026, 11, 25), (12, 0, 0)).unwrap();
+        assert_eq!(local_date(noon), Some((2026, 11, 25)));
+        assert!((noon - unix_seconds("2026-11-25T12:00:00Z").unwrap()).abs() <= 14 * 3600);
+        for date in [(2026, 2, 30), (2026, 13, 1), (2026, 0, 1), (2026, 1, 0), (i32::MIN, 1, 1)] {
+            assert_eq!(local_seconds(date, (12, 0, 0)), None, "{date:?}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use json::{Document, ErrorDocument, document};
 pub use links::{LinksDocument, LinksView, render_links};
 pub use logs::{LogPrinter, LogView};
 pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_change, render_comparison, render_mtu};
-pub use node::{NodeDocument, render_node};
+pub use node::{NodeDocument, NodeEvent, render_node, render_node_event};
 pub use out::{Out, Paint, is_closed_pipe};
 pub use pods::{PodsDocument, PodsView, render_pods};
 pub use rules::{RulesDocument, render_rules};

@@ -18,6 +18,39 @@ pub struct NodeDocument {
     pub findings: Vec<Finding>,
 }
 
+/// Body of `nsprobe.node_event/v1`: a line that was logged while the node's log is followed.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeEvent {
+    /// When it was logged, RFC 3339, UTC.
+    pub time: String,
+    /// Who logged it: a unit, else the program's name, `kernel` for the kernel.
+    pub unit: Option<String>,
+    /// The id of the cause that it speaks of, as in the findings of `nsprobe.node/v1`.
+    pub cause: &'static str,
+    /// How bad that cause is.
+    pub severity: Severity,
+    /// The line.
+    pub line: String,
+    /// The file that it was read from.
+    pub source: String,
+}
+
+/// An event on one line.
+pub fn render_node_event(event: &NodeEvent, out: &Out) -> String {
+    render_event(event, out.paint)
+}
+
+fn render_event(event: &NodeEvent, paint: Paint) -> String {
+    let cause = match event.severity {
+        Severity::Critical => paint.red(event.cause),
+        Severity::Warning => paint.yellow(event.cause),
+        Severity::Info => paint.dim(event.cause),
+    };
+    let unit = sanitize(event.unit.as_deref().unwrap_or("?"));
+    format!("{}  {unit}  {cause}  {}\n", event.time, sanitize(&event.line))
+}
+
 /// The whole text.
 pub fn render_node(document: &NodeDocument, elapsed_ms: f64, verbose: bool, out: &Out) -> String {
     render(document, elapsed_ms, verbose, out.paint, out.width)
@@ -79,6 +112,21 @@ fn render(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_was_logged() {
+        let event = NodeEvent {
+            time: "2026-11-25T14:03:00Z".into(),
+            unit: None,
+            cause: "node.swap",
+            severity: Severity::Critical,
+            line: "a\nb\x1b[2J".into(),
+            source: "/dev/kmsg".into(),
+        };
+        let text = render_event(&event, Paint::new(false));
+        assert!(text.starts_with("2026-11-25T14:03:00Z  ?  node.swap  a"), "{text}");
+        assert!(text.lines().count() == 1 && text.ends_with('\n') && !text.contains('\x1b'), "{text:?}");
+    }
 
     #[test]
     fn the_verdict_comes_first_and_what_was_not_looked_at_is_told() {

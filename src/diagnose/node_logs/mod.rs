@@ -40,6 +40,11 @@ pub fn concerns(entry: &NodeLogEntry) -> bool {
     is_start(entry) || table::fitting(entry).is_some()
 }
 
+/// The cause that a line by itself speaks of. Of some causes a healthy node logs a line or two: [`find_causes`] counts.
+pub fn recognise(entry: &NodeLogEntry) -> Option<&'static Rule> {
+    table::fitting(entry).map(|(_, pattern)| pattern.rule)
+}
+
 /// `Started kubelet.service - …`, of systemd.
 fn is_start(entry: &NodeLogEntry) -> bool {
     entry.identifier.as_deref() == Some("systemd") && entry.message.starts_with("Started ")

@@ -83,6 +83,7 @@ impl Decoder {
         let by_unit = line.unit.as_deref().is_some_and(|unit| is_node_unit(unit.as_bytes()));
         if !by_unit && !line.is_kernel() {
             // Anybody may log about a unit; systemd is process 1.
+            let about = about.filter(|unit: &Arc<str>| is_node_unit(unit.as_bytes()));
             if about.is_none() || line.pid != Some(1) {
                 return Ok(None);
             }

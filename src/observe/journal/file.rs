@@ -29,6 +29,8 @@ const ENTRY_ARRAY: u8 = 6;
 /// Features without which a file cannot be read: XZ 1, LZ4 2, keyed hash 4, ZSTD 8, compact 16.
 const KNOWN_FEATURES: u32 = 31;
 const COMPACT: u32 = 16;
+/// State of a file that was rotated away.
+const ARCHIVED: u8 = 2;
 
 /// An open journal file.
 #[derive(Debug)]
@@ -40,6 +42,12 @@ pub(super) struct JournalFile {
     fields: (u64, u64),
     /// Of the newest entry, microseconds since 1970.
     pub(super) newest_us: u64,
+    /// How many entries there are.
+    pub(super) entries: u64,
+    /// Whether it is never written to again.
+    pub(super) archived: bool,
+    /// The first list of all entries.
+    first_list: u64,
     blocks: BTreeMap<u64, (u64, Vec<u8>)>,
 }
 
@@ -68,6 +76,16 @@ impl Data {
     pub(super) fn is_shared(&self) -> bool {
         self.value.count > 1
     }
+}
+
+/// A place in the list of all entries.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Position {
+    /// The part of the list, 0 before the first; and in it the next entry.
+    list: u64,
+    item: u64,
+    /// Entries before it.
+    passed: u64,
 }
 
 /// An entry without its fields.
@@ -107,17 +125,30 @@ impl JournalFile {
     /// # Errors
     /// The kernel's; `InvalidData` for what is no journal, or one of a newer kind.
     pub(super) fn open(file: File) -> io::Result<Self> {
-        let len = file.metadata()?.len();
         let mut this = Self {
             file,
-            len,
+            len: 0,
             compact: false,
             header_size: 0,
             fields: (0, 0),
             newest_us: 0,
+            entries: 0,
+            archived: false,
+            first_list: 0,
             blocks: BTreeMap::new(),
         };
-        let header = this.read(0, 208).map_err(|_| odd("it is shorter than a journal's header"))?;
+        this.refresh()?;
+        Ok(this)
+    }
+
+    /// Reads the header again, and forgets the blocks that are held: others may have written to the file.
+    ///
+    /// # Errors
+    /// As [`JournalFile::open`].
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        self.blocks.clear();
+        self.len = self.file.metadata()?.len();
+        let header = self.read(0, 208).map_err(|_| odd("it is shorter than a journal's header"))?;
         if header.get(..8) != Some(b"LPKSHHRH") {
             return Err(odd("it is no journal file"));
         }
@@ -125,14 +156,59 @@ impl JournalFile {
         if features & !KNOWN_FEATURES != 0 {
             return Err(odd("it needs a feature that is not known here"));
         }
-        this.compact = features & COMPACT != 0;
-        this.header_size = number(&header, 88)?;
-        this.fields = (number(&header, 120)?, number(&header, 128)?);
-        this.newest_us = number(&header, 192)?;
-        if this.header_size < 208 || this.header_size > len {
+        self.compact = features & COMPACT != 0;
+        self.archived = header.get(16) == Some(&ARCHIVED);
+        self.header_size = number(&header, 88)?;
+        self.fields = (number(&header, 120)?, number(&header, 128)?);
+        self.entries = number(&header, 152)?;
+        self.first_list = number(&header, 176)?;
+        self.newest_us = number(&header, 192)?;
+        if self.header_size < 208 || self.header_size > self.len {
             return Err(odd("its header is damaged"));
         }
-        Ok(this)
+        Ok(())
+    }
+
+    /// The place of the entry behind `position` in the list of all, which is brought forward; `None` at its end.
+    ///
+    /// # Errors
+    /// The kernel's; `InvalidData` where the list is damaged: the position stays.
+    pub(super) fn next(&mut self, position: &mut Position) -> io::Result<Option<u64>> {
+        if position.passed >= self.entries {
+            return Ok(None);
+        }
+        let width = if self.compact { 4 } else { 8 };
+        let mut at = if position.list == 0 { self.first_list } else { position.list };
+        loop {
+            let (bytes, size) = self.object(at, ENTRY_ARRAY, 24)?;
+            let holds = (size - 24) / width;
+            if position.item < holds {
+                let place = self.item(at + 24 + position.item * width)?;
+                position.list = at;
+                position.item += 1;
+                position.passed += 1;
+                return Ok(Some(place));
+            }
+            let after = number(&bytes, 16)?;
+            if after <= at {
+                return Err(odd("the list of entries ends early"));
+            }
+            position.item -= holds;
+            at = after;
+            position.list = at;
+        }
+    }
+
+    /// The position behind the newest entry.
+    ///
+    /// # Errors
+    /// As [`JournalFile::next`].
+    pub(super) fn end(&mut self) -> io::Result<Position> {
+        // One before the end, so that a damaged list shows now.
+        let Some(last) = self.entries.checked_sub(1) else { return Ok(Position::default()) };
+        let mut position = Position { list: 0, item: last, passed: last };
+        self.next(&mut position)?;
+        Ok(position)
     }
 
     /// Exactly `count` bytes.

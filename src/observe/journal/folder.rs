@@ -16,55 +16,92 @@ const FOLDERS: &[&str] = &["/var/log/journal", "/run/log/journal"];
 /// Whether a value is looked for.
 type Wanted<'a> = &'a dyn Fn(&[u8]) -> bool;
 
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 /// Most files that are opened; journald keeps 100.
 const MOST_FILES: usize = 2000;
 
 /// Reads all journals that may hold something of the time; archived (`@`) and unclean (`~`) ones too.
 pub(super) fn read_journals(root: &File, query: &NodeLogQuery<'_>, log: &mut NodeLog) {
+    let unread = each_file(root, &mut |found| read_file(&found.path, found.open()?, query, log));
+    log.unread.extend(unread);
+}
+
+/// A journal file by its name.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    /// As seen from the node.
+    pub(super) path: String,
+    /// Its number in its file system; a name that is given to another file gets another.
+    pub(super) inode: u64,
+    folder: &'a OwnedFd,
+    name: &'a str,
+}
+
+impl Found<'_> {
+    /// Opens it, unless it is a link.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn open(&self) -> io::Result<File> {
+        let file = File::from(openat(self.folder, self.name, FLAGS, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(file)
+    }
+}
+
+/// Calls `visit` for every journal file in the order of their names; returns what could not be read, and why.
+pub(super) fn each_file(
+    root: &File,
+    visit: &mut dyn FnMut(&Found<'_>) -> io::Result<()>,
+) -> Vec<(String, String)> {
+    let mut unread = Vec::new();
     for folder in FOLDERS {
         let opened = open_in_root(root.as_fd(), Path::new(folder), OFlags::RDONLY | OFlags::DIRECTORY);
-        if let Err(error) = opened.and_then(|fd| read_folder(folder, &fd, true, query, log))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log.unread.push(((*folder).to_owned(), error.to_string()));
-        }
+        let result = opened.and_then(|fd| each_in(folder, &fd, true, visit, &mut unread));
+        note(&mut unread, folder, result);
+    }
+    unread
+}
+
+/// Not there: rotated away since the names were read.
+fn note(unread: &mut Vec<(String, String)>, path: &str, result: io::Result<()>) {
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        unread.push((path.to_owned(), error.to_string()));
     }
 }
 
 /// The files of a folder, and of the folders in it (one for each machine id). Links are not followed.
-fn read_folder(
+fn each_in(
     path: &str,
     folder: &OwnedFd,
     deeper: bool,
-    query: &NodeLogQuery<'_>,
-    log: &mut NodeLog,
+    visit: &mut dyn FnMut(&Found<'_>) -> io::Result<()>,
+    unread: &mut Vec<(String, String)>,
 ) -> io::Result<()> {
-    let mut names: Vec<(String, FileType)> = Dir::read_from(folder)?
+    let mut names: Vec<(String, FileType, u64)> = Dir::read_from(folder)?
         .filter_map(Result::ok)
-        .filter_map(|entry| Some((entry.file_name().to_str().ok()?.to_owned(), entry.file_type())))
-        .filter(|(name, _)| !name.starts_with('.'))
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str().ok()?.to_owned(), entry.file_type(), entry.ino()))
+        })
+        .filter(|(name, ..)| !name.starts_with('.'))
         .take(MOST_FILES)
         .collect();
     names.sort_by(|a, b| a.0.cmp(&b.0));
-    for (name, kind) in names {
+    for (name, kind, inode) in &names {
         let here = format!("{path}/{name}");
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let result = if is_journal(&name) && kind != FileType::Directory {
-            openat(folder, &name, flags, Mode::empty())
-                .map_err(io::Error::from)
-                .and_then(|fd| read_file(&here, File::from(fd), query, log))
+        if is_journal(name) && *kind != FileType::Directory {
+            let found = Found { path: here.clone(), inode: *inode, folder, name };
+            let result = visit(&found);
+            note(unread, &here, result);
         } else if deeper && matches!(kind, FileType::Directory | FileType::Unknown) {
-            openat(folder, &name, flags | OFlags::DIRECTORY, Mode::empty())
+            let result = openat(folder, name, FLAGS | OFlags::DIRECTORY, Mode::empty())
                 .map_err(io::Error::from)
-                .and_then(|fd| read_folder(&here, &fd, false, query, log))
-        } else {
-            Ok(())
-        };
-        // Not there: rotated away since the names were read.
-        if let Err(error) = result
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log.unread.push((here, error.to_string()));
+                .and_then(|fd| each_in(&here, &fd, false, visit, unread));
+            note(unread, &here, result);
         }
     }
     Ok(())
@@ -81,9 +118,6 @@ pub(super) fn read_file(
     query: &NodeLogQuery<'_>,
     log: &mut NodeLog,
 ) -> io::Result<()> {
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
     let mut journal = JournalFile::open(file)?;
     log.sources.push(path.to_owned());
     // 0: nothing was written yet, or the header was not brought up to date.

@@ -9,19 +9,22 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-const PATH: &str = "/dev/kmsg";
+pub(super) const PATH: &str = "/dev/kmsg";
 /// Most records that are read; a buffer holds a few thousand.
 const MOST_RECORDS: usize = 1 << 20;
 
+pub(super) fn open(root: &File) -> io::Result<OwnedFd> {
+    open_in_root(root.as_fd(), Path::new(PATH), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+}
+
 /// Reads what the kernel still holds.
 pub(super) fn read_kmsg(root: &File, query: &NodeLogQuery<'_>, log: &mut NodeLog) {
-    let opened =
-        open_in_root(root.as_fd(), Path::new(PATH), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
-    let fd = match opened {
+    let fd = match open(root) {
         Ok(fd) => fd,
         Err(error) => {
             log.unread.push((PATH.to_owned(), error.to_string()));
@@ -53,7 +56,7 @@ pub(super) fn read_kmsg(root: &File, query: &NodeLogQuery<'_>, log: &mut NodeLog
 
 /// When the kernel's clock of messages began, microseconds since 1970. As dmesg -T: a suspended machine is off by
 /// the time it slept.
-fn booted_us() -> u64 {
+pub(super) fn booted_us() -> u64 {
     let us = |clock| {
         let time = clock_gettime(clock);
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1000

@@ -8,14 +8,19 @@
 mod decode;
 mod file;
 mod folder;
+mod follow;
+#[cfg(test)]
+mod follow_tests;
 mod kmsg;
 mod merge;
 #[cfg(test)]
 mod tests;
 mod text;
+mod text_tail;
 mod unpack;
 
 use crate::facts::{NodeLog, NodeLogEntry};
+pub use follow::{LogFollower, NewLines};
 use std::path::Path;
 
 /// Most lines that are held when nothing else is said.

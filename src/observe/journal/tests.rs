@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::PathBuf;
 
-fn fixture(name: &str) -> Vec<u8> {
+pub(super) fn fixture(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal").join(name);
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 /// A node with these journal files.
-fn node(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+pub(super) fn node(files: &[(&str, &[u8])]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (path, bytes) in files {
         let path = dir.path().join(path);
@@ -28,7 +28,7 @@ fn all(root: &Path, since_us: u64, most: usize) -> NodeLog {
     read_node_log(root, &NodeLogQuery { since_us, units: true, kernel: true, keep: &|_| true, most })
 }
 
-const SYSTEM: &str = "var/log/journal/5e209c9894a34848b0808318dc03b40a/system.journal";
+pub(super) const SYSTEM: &str = "var/log/journal/5e209c9894a34848b0808318dc03b40a/system.journal";
 
 #[test]
 fn every_layout_gives_the_lines_that_journalctl_gives() {

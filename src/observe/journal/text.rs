@@ -1,18 +1,19 @@
 //! Text files of syslog, where there is no journal.
 
 use super::{NodeLogQuery, merge};
-use crate::facts::{NodeLog, NodeLogEntry, unix_seconds};
+use crate::facts::{NodeLog, NodeLogEntry, local_seconds, unix_seconds};
 use crate::netns::open_in_root;
 use rustix::fs::OFlags;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-const FILES: &[&str] = &["/var/log/messages", "/var/log/syslog", "/var/log/kern.log", "/var/log/kubelet.log"];
+pub(super) const FILES: &[&str] =
+    &["/var/log/messages", "/var/log/syslog", "/var/log/kern.log", "/var/log/kubelet.log"];
 /// Bytes that are read of each, from the end.
 const MOST_BYTES: u64 = 16 << 20;
 /// Programs whose lines are wanted.
@@ -35,13 +36,19 @@ pub(super) fn read_texts(root: &File, query: &NodeLogQuery<'_>, log: &mut NodeLo
     });
 }
 
-fn read(root: &File, path: &str, query: &NodeLogQuery<'_>, log: &mut NodeLog) -> io::Result<()> {
+/// A regular file under the root.
+pub(super) fn open(root: &File, path: &str) -> io::Result<(File, Metadata)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(open_in_root(root.as_fd(), Path::new(path), flags)?);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
+    Ok((file, metadata))
+}
+
+fn read(root: &File, path: &str, query: &NodeLogQuery<'_>, log: &mut NodeLog) -> io::Result<()> {
+    let (file, metadata) = open(root, path)?;
     let start = metadata.len().saturating_sub(MOST_BYTES);
     let mut bytes = vec![0; usize::try_from(metadata.len() - start).unwrap_or(0)];
     let mut filled = 0;
@@ -71,7 +78,7 @@ fn read(root: &File, path: &str, query: &NodeLogQuery<'_>, log: &mut NodeLog) ->
     Ok(())
 }
 
-fn now_seconds() -> i64 {
+pub(super) fn now_seconds() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
@@ -137,15 +144,10 @@ fn klog_time(line: &str, now: i64) -> Option<i64> {
 fn local(month: i32, day: i32, clock: &str, now: i64) -> Option<i64> {
     let mut parts = clock.split(':').map(|part| part.parse::<i32>().ok());
     let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
-    let this_year = i32::try_from(now / 31_556_952).ok()? + 70;
+    let this_year = i32::try_from(now / 31_556_952).ok()? + 1970;
     [this_year + 1, this_year, this_year - 1].into_iter().find_map(|year| {
-        // SAFETY: tm is plain numbers (and a pointer that mktime ignores); all zero is a valid one.
-        let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-        (tm.tm_year, tm.tm_mon, tm.tm_mday) = (year, month, day);
-        (tm.tm_hour, tm.tm_min, tm.tm_sec, tm.tm_isdst) = (hour, minute, second, -1);
-        // SAFETY: tm lives across the call, which writes only to it.
-        let seconds = unsafe { libc::mktime(&raw mut tm) };
+        let seconds = local_seconds((year, month + 1, day), (hour, minute, second))?;
         // A day of grace for clocks and zones.
-        (seconds != -1 && seconds <= now + 86_400).then_some(seconds)
+        (seconds <= now + 86_400).then_some(seconds)
     })
 }
