@@ -95,6 +95,12 @@ fn is_down(unit: &UnitState, source: &str) -> Finding {
     let since =
         unit.since_us.filter(|us| *us > 0).map(|us| format!(" since {}", time(us))).unwrap_or_default();
     let name = &unit.name;
+    if unit.load_state.as_deref() == Some("masked") {
+        let summary = format!("{name} is masked, and {state} ({sub}){since}: systemd does not start it");
+        let fix =
+            format!("systemctl unmask {name}; systemctl start {name}. See first why somebody masked it.");
+        return DOWN.finding("host", summary, evidence(unit, source), fix);
+    }
     let summary = match ended(unit) {
         Some(end) => format!("{name} is {state} ({sub}){since}: {end}"),
         None => format!("{name} is {state} ({sub}){since}"),
@@ -208,6 +214,21 @@ mod tests {
         let units = vec![unit("kubelet", "failed", 0), unit("containerd", "active", 1)];
         let wanted = vec![("node.unit_down", Severity::Critical), ("node.unit_restarts", Severity::Info)];
         assert_eq!(check(units), (wanted, Outcome::Failed));
+    }
+
+    #[test]
+    fn what_is_masked_is_said_to_be() {
+        let masked = UnitState {
+            load_state: Some("masked".into()),
+            sub_state: Some("dead".into()),
+            ..unit("kubelet", "inactive", 0)
+        };
+        let (findings, _) = check_node_units(&NodeUnits::Systemd(vec![masked], "x".into()));
+        assert_eq!(
+            findings[0].summary,
+            "kubelet.service is masked, and inactive (dead): systemd does not start it"
+        );
+        assert!(findings[0].fix.starts_with("systemctl unmask kubelet.service"));
     }
 
     #[test]
