@@ -3,7 +3,7 @@
 use super::signals::Signals;
 use super::{Context, Failure};
 use crate::diagnose::node_logs::{check_node_log, concerns, find_causes, log_check, recognise};
-use crate::diagnose::node_units::check_node_units;
+use crate::diagnose::node_units::{add_ends, check_node_units};
 use crate::facts::{Check, Finding, NodeLog, NodeLogEntry, rfc3339};
 use crate::observe::journal::{LogFollower, NodeLogQuery, read_node_log};
 use crate::observe::read_node_units;
@@ -73,8 +73,10 @@ fn event(entry: &NodeLogEntry) -> Option<NodeEvent> {
 /// What units and log since that time (microseconds since 1970) tell.
 pub(super) fn look(host_root: &Path, since_us: u64) -> (Vec<Finding>, Vec<Check>) {
     let now = now_us();
-    let (mut findings, units) = check_node_units(&read_node_units(host_root));
+    let mut units = read_node_units(host_root);
     let log = read(host_root, since_us);
+    add_ends(&mut units, &log);
+    let (mut findings, units) = check_node_units(&units);
     let logged = check_node_log(&log, now);
     let over = find_causes(&log, now).iter().filter(|cause| !cause.over).count();
     findings.extend(logged);

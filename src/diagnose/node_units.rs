@@ -1,7 +1,9 @@
 //! The units of the kubelet and the runtime: down, in a loop of restarts, or well.
 
 use super::Rule;
-use crate::facts::{Check, Evidence, Finding, NodeUnits, Severity, UnitState, rfc3339};
+use crate::facts::{
+    Check, Evidence, Finding, NodeLog, NodeLogEntry, NodeUnits, Severity, UnitState, rfc3339,
+};
 use std::collections::BTreeSet;
 
 /// A unit that should run and does not.
@@ -22,6 +24,41 @@ pub const RESTARTS: Rule = Rule {
 
 /// All of this family.
 pub const RULES: &[Rule] = &[DOWN, RESTARTS];
+
+/// What systemd says of the end of a unit's main process.
+const END: &str = ": Main process exited, code=";
+
+/// Whether a line tells how a unit's main process ended.
+pub fn tells_end(entry: &NodeLogEntry) -> bool {
+    entry.identifier.as_deref() == Some("systemd") && entry.message.contains(END)
+}
+
+/// Of a process that runs again systemd no longer knows how the one before ended: what it logged then.
+pub fn add_ends(units: &mut NodeUnits, log: &NodeLog) {
+    let NodeUnits::Systemd(units, _) = units else { return };
+    for unit in units.iter_mut().filter(|unit| unit.exit_code == Some(0)) {
+        let of_unit = |entry: &&NodeLogEntry| tells_end(entry) && entry.unit.as_deref() == Some(&unit.name);
+        let last = log.entries.iter().rev().find(of_unit);
+        if let Some(((code, status), entry)) =
+            last.and_then(|entry| Some((parse_end(&entry.message)?, entry)))
+        {
+            (unit.exit_code, unit.exit_status) = (Some(code), Some(status));
+            unit.exit_us = Some(entry.realtime_us);
+        }
+    }
+}
+
+/// `kubelet.service: Main process exited, code=killed, status=9/KILL`.
+fn parse_end(message: &str) -> Option<(i32, i32)> {
+    let (code, status) = message.split_once(END)?.1.split_once(", status=")?;
+    let code = match code {
+        "exited" => 1,
+        "killed" => 2,
+        "dumped" => 3,
+        _ => return None,
+    };
+    Some((code, status.split('/').next()?.parse().ok()?))
+}
 
 const ID: &str = "node.units";
 const RUNTIMES: &[&str] =
@@ -214,6 +251,46 @@ mod tests {
         let units = vec![unit("kubelet", "failed", 0), unit("containerd", "active", 1)];
         let wanted = vec![("node.unit_down", Severity::Critical), ("node.unit_restarts", Severity::Info)];
         assert_eq!(check(units), (wanted, Outcome::Failed));
+    }
+
+    #[test]
+    fn how_the_process_before_ended_is_in_the_log() {
+        let line = |unit: &str, message: &str, realtime_us| NodeLogEntry {
+            realtime_us,
+            unit: Some(unit.into()),
+            identifier: Some("systemd".into()),
+            transport: Some("journal".into()),
+            pid: Some(1),
+            priority: None,
+            message: message.into(),
+            boot_id: None,
+            source: "x".into(),
+        };
+        let killed = "kubelet.service: Main process exited, code=killed, status=9/KILL";
+        let log = NodeLog {
+            entries: vec![
+                line("kubelet.service", &killed.replace("9/KILL", "15/TERM"), 1),
+                line("kubelet.service", killed, 1_795_455_716_000_000),
+                line("containerd.service", "containerd.service: Main process exited, code=é", 3),
+                line("kubelet.service", "Started kubelet.service", 4),
+            ],
+            ..NodeLog::default()
+        };
+        let running = |name| UnitState {
+            exit_code: Some(0),
+            exit_status: Some(0),
+            exit_us: Some(0),
+            ..unit(name, "active", 3)
+        };
+        let mut units = NodeUnits::Systemd(vec![running("kubelet"), running("containerd")], "x".into());
+        add_ends(&mut units, &log);
+        let (findings, _) = check_node_units(&units);
+        let summaries: Vec<&str> = findings.iter().map(|f| f.summary.as_str()).collect();
+        let wanted = [
+            "kubelet.service was restarted 3 times by systemd, and runs now; it was killed by signal 9 at 2026-11-23T17:41:56Z",
+            "containerd.service was restarted 3 times by systemd, and runs now",
+        ];
+        assert_eq!(summaries, wanted);
     }
 
     #[test]

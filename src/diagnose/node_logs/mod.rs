@@ -8,6 +8,7 @@ mod tests;
 pub use rules::RULES;
 
 use super::Rule;
+use super::node_units::tells_end;
 use crate::facts::{Check, Evidence, Finding, NodeLog, NodeLogEntry, Severity, rfc3339};
 use std::collections::BTreeMap;
 
@@ -35,9 +36,9 @@ pub struct LogCause {
     pub over: bool,
 }
 
-/// Whether a line has anything to do with causes: all that has to be held.
+/// Whether a line has anything to do with causes, or with the end of a unit: all that has to be held.
 pub fn concerns(entry: &NodeLogEntry) -> bool {
-    is_start(entry) || table::fitting(entry).is_some()
+    is_start(entry) || tells_end(entry) || table::fitting(entry).is_some()
 }
 
 /// The cause that a line by itself speaks of. Of some causes a healthy node logs a line or two: [`find_causes`] counts.
