@@ -11,7 +11,7 @@ node_start() {
         # setsid: Ctrl-C in the terminal that brought the lab up must not end it later.
         exec setsid env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
             unshare --pid --fork --kill-child --mount --net --uts --ipc --cgroup --propagation private \
-            "$here/lab.d/node-init" "$folder" "nsprobe-lab:$name:node$1" "node$1"
+            "$here/lab.d/node-init" "$folder" "nsprobe-lab:$name:node$1" "node$1" "$systemd"
     ) </dev/null >"$folder/log" 2>&1 &
     # Not this shell's job any more: its end is not news.
     disown
@@ -63,8 +63,24 @@ TOML
 }
 
 node_runtime_start() {
+    if [[ $systemd == on ]]; then
+        node_systemd_ready "$1"
+        node_run "$1" systemctl restart containerd.service
+        return
+    fi
     node_run "$1" sh -c 'setsid containerd </dev/null >>/var/log/containerd.log 2>&1 &
         echo $! >/run/containerd.pid'
+}
+
+# Until systemd takes orders.
+node_systemd_ready() {
+    local tries
+    for ((tries = 0; tries < 500; tries++)); do
+        ! node_run "$1" systemctl is-active --quiet lab.target 2>/dev/null || return 0
+        sleep 0.02
+    done
+    node_run "$1" systemctl list-jobs >&2 || true
+    die "node $1: systemd does not reach lab.target"
 }
 
 # By the PID that the node knows, in the node: nothing outside can be hit.

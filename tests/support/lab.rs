@@ -23,6 +23,11 @@ impl Lab {
         lab
     }
 
+    /// As `--name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// `lab COMMAND…` of this lab.
     #[track_caller]
     pub fn script(&self, arguments: &[&str]) -> String {
