@@ -120,6 +120,9 @@ def claim(parser, text):
     if parser == "mtu":
         mtu = document.get("path_mtu_bytes")
         return f"{document.get('verdict')} {mtu}" if mtu else document.get("verdict")
+    if parser == "pleg":
+        found = [f["evidence"] for f in document["findings"] if f["id"] == "node.pleg_unhealthy"]
+        return str(next((e["value"] for e in sum(found, []) if e["what"] == "lines"), 0))
     if parser == "sockets":
         return str(sum(len(namespace["sockets"]) for namespace in document.get("namespaces", [])))
     return str(len(document.get(parser, [])))
