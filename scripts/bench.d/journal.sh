@@ -3,8 +3,8 @@
 
 journal_remote=${JOURNAL_REMOTE:-/lib/systemd/systemd-journal-remote}
 journal_files=8
-# Entries of a file of 128 MiB.
-journal_entries=190000
+# Entries of an hour: 131 MiB.
+journal_entries=225000
 
 bench_journal() {
     local root=$scratch/journal folder hour=3600000000 now file jobs=()

@@ -1,6 +1,7 @@
 //! The node's log → causes: counted, with the first and last time and the last line.
 
 mod rules;
+mod sieve;
 mod table;
 #[cfg(test)]
 mod tests;

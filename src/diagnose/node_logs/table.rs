@@ -5,6 +5,7 @@
 //! net/core/neighbour.c, kernel/hung_task.c.
 
 use super::rules::*;
+use super::sieve;
 use crate::diagnose::Rule;
 use crate::facts::NodeLogEntry;
 
@@ -25,7 +26,7 @@ pub(super) struct Pattern {
     pub(super) rule: &'static Rule,
     who: Who,
     /// All of these are in it.
-    has: &'static [&'static str],
+    pub(super) has: &'static [&'static str],
     /// How many make a cause: fewer happen on healthy nodes.
     pub(super) least: u64,
     /// Whether the program says it again and again while it lasts: silence then means that it is over.
@@ -112,6 +113,9 @@ pub(super) static PATTERNS: &[Pattern] = &[
 
 /// The first pattern that fits, and its place in the table.
 pub(super) fn fitting(entry: &NodeLogEntry) -> Option<(usize, &'static Pattern)> {
+    if !sieve::may_fit(&entry.message) {
+        return None;
+    }
     let who = if entry.is_kernel() {
         Who::Kernel
     } else if entry.identifier.as_deref() == Some("systemd") {
