@@ -209,6 +209,31 @@ pub(super) fn check_backlog(view: KernelView<'_>) -> Vec<Finding> {
     rise.map(finding).into_iter().collect()
 }
 
+/// Losses of links that did not rise, those with most first.
+fn links_before(view: KernelView<'_>) -> Vec<Evidence> {
+    let before = view.before.and_then(|b| b.counters.links.as_ref().ok());
+    let mut rows: Vec<(u64, String)> = Vec::new();
+    for (name, now) in view.now.counters.links.iter().flatten() {
+        let then = match before.map(|links| links.get(name)) {
+            // It came while it was watched.
+            Some(None) => continue,
+            Some(Some(then)) => Some(losses(view, name, then)),
+            None => None,
+        };
+        for (at, (what, now)) in losses(view, name, now).into_iter().enumerate() {
+            let then = then.and_then(|losses| losses.get(at).map(|(_, value)| *value));
+            if now > 0 && then.is_none_or(|then| now <= then) {
+                rows.push((now, format!("{what} of {name}")));
+            }
+        }
+    }
+    rows.sort_by_key(|(value, _)| std::cmp::Reverse(*value));
+    rows.into_iter()
+        .take(ROWS)
+        .map(|(n, what)| Evidence::new(what, n, "packets", "netlink RTM_GETLINK"))
+        .collect()
+}
+
 /// What was counted before and did not rise.
 pub(super) fn check_before(view: KernelView<'_>) -> Option<Finding> {
     let mut evidence: Vec<Evidence> = LOSSES
@@ -234,6 +259,7 @@ pub(super) fn check_before(view: KernelView<'_>) -> Option<Finding> {
         let what = "dropped from a processor's backlog";
         evidence.push(Evidence::new(what, *dropped, "packets", "/proc/net/softnet_stat"));
     }
+    evidence.extend(links_before(view));
     (!evidence.is_empty()).then(|| {
         let subject = view.now.subject.as_str();
         let names: Vec<&str> = evidence.iter().take(3).map(|e| e.what.as_ref()).collect();

@@ -66,6 +66,17 @@ fn drops_of_a_link_count_while_it_is_watched() {
 }
 
 #[test]
+fn what_a_link_lost_before_is_told_without_alarm() {
+    let (namespace, mut now) = node();
+    now.counters.links.as_mut().unwrap().get_mut("eth0").unwrap().rx_errors = 4;
+    for before in [None, Some(&now)] {
+        let found = look(&namespace, before, &now, Role::Node).findings;
+        assert_eq!(found.iter().map(|f| f.id).collect::<Vec<_>>(), ["net.counted_before"]);
+        assert_eq!(found[0].evidence[0].what, "rx_errors of eth0");
+    }
+}
+
+#[test]
 fn a_full_backlog_is_the_nodes() {
     let (namespace, before) = node();
     let mut now = before.clone();

@@ -121,6 +121,9 @@ pub(super) fn conntrack() -> Seen<Conntrack> {
 /// Neighbours of the whole node. Only the node's own namespace has these files.
 pub(super) fn arp_usage() -> Seen<TableUsage> {
     const LIMIT: &str = "/proc/sys/net/ipv4/neigh/default/gc_thresh3";
+    if !std::path::Path::new(LIMIT).exists() {
+        return Err("the kernel tells the limit in the machine's first network namespace only".into());
+    }
     let limit = text(LIMIT)?.trim().parse().map_err(|_| format!("{LIMIT} holds no number"))?;
     let stat = own("stat/arp_cache")?;
     let entries = column(&stat, "entries").ok_or("stat/arp_cache has no entries")?;
