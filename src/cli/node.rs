@@ -9,7 +9,7 @@ use crate::diagnose::node::{NodeView, check_node, node_verdict};
 use crate::facts::{Check, Finding, Holders, IpamState, KernelState, Namespace, Outcome, Seen, Severity};
 use crate::netns::NetNs;
 use crate::observe::ipam::{read_ipam, read_max_pods};
-use crate::observe::node::read_node;
+use crate::observe::node::{Asked, read_node, read_node_runtime};
 use crate::observe::{ReadOptions, read_cni_config, read_kernel_state, read_namespaces};
 use crate::pods::{self, find_holders, time_runtime};
 use crate::report::{NodeDocument, render_node};
@@ -69,11 +69,14 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
         let addresses = scope.spawn(|| read_addresses(&options));
         let kernel = scope.spawn(|| read_kernel(&options, args.watch, signals.as_ref()));
         let logged = scope.spawn(|| node_log::look(&root, args.since.us));
-        let state = read_node(&root, &cni);
+        let state = read_node(&root);
         (times.join(), addresses.join(), state, kernel.join(), logged.join())
     });
     let died = |_| Failure::stopped("a part of the work ended early");
     let times = times.map_err(died)??;
+    let mut state = state;
+    let asked = Asked { endpoint: times.endpoint.as_deref(), word: times.word.as_ref() };
+    read_node_runtime(&root, &cni, asked, &mut state);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let mut looked = check_node(NodeView {

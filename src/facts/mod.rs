@@ -40,8 +40,8 @@ pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offload
 pub use log::{LogPiece, LogStream};
 pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};
 pub use node::{
-    Blocked, CallTime, CertificateLife, CgroupDriver, DiskUse, KubeletConfig, Limit, LimitKind,
-    NodeProcesses, NodeState, PluginBinary, Pressure, RuntimeConfig, Stated,
+    Blocked, CallTime, CertificateLife, CgroupDriver, DiskIo, DiskUse, KubeletConfig, Limit, LimitKind,
+    NodeProcesses, NodeState, PluginBinary, Pressure, RuntimeConfig, RuntimeWord, Stated,
 };
 pub use node_log::{NodeLog, NodeLogEntry};
 pub use path::{

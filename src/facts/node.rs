@@ -44,7 +44,13 @@ pub struct KubeletConfig {
     pub system_reserved: BTreeMap<String, String>,
     /// `evictionHard`; `None` when the defaults apply.
     pub eviction_hard: Option<BTreeMap<String, String>>,
-    /// `shutdownGracePeriod`, milliseconds; 0 is off.
+    /// `mergeDefaultEvictionSettings`: what `evictionHard` leaves out has its default, and is not off.
+    pub merge_eviction_defaults: bool,
+    /// `reservedSystemCPUs`, a list of processors that takes the place of reserved CPU.
+    pub reserved_cpus: Option<String>,
+    /// `maxPods`.
+    pub max_pods: Option<u64>,
+    /// `shutdownGracePeriod`, or the sum of `shutdownGracePeriodByPodPriority`, milliseconds; 0 is off.
     pub shutdown_grace_ms: Option<u64>,
 }
 
@@ -55,10 +61,24 @@ pub struct RuntimeConfig {
     pub runtime: &'static str,
     /// Its cgroup driver.
     pub driver: Stated<CgroupDriver>,
-    /// Whether it tells the kubelet its driver (containerd 2): a kubelet of 1.31 and later then ignores its own.
-    pub hands_driver: bool,
+    /// Whether it tells the kubelet its driver (containerd 2, CRI-O 1.28): a kubelet of 1.31 and later then ignores
+    /// its own. `None` when neither the runtime nor its files tell.
+    pub hands_driver: Option<bool>,
     /// Folders of CNI plugins.
     pub plugin_folders: Vec<String>,
+    /// Whether it calls the CNI plugin `loopback` for every pod: containerd, unless `use_internal_loopback` is on.
+    pub calls_loopback: bool,
+}
+
+/// What a runtime says of itself over CRI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeWord {
+    /// `containerd`, `cri-o`, `docker`.
+    pub name: String,
+    /// Its version as it writes it: `v2.1.0`, `1.7.24~ds1`.
+    pub version: String,
+    /// The cgroup driver that it tells the kubelet; `None` when it does not know that question.
+    pub driver: Option<CgroupDriver>,
 }
 
 /// A process that waits in the kernel and cannot be killed.
@@ -77,6 +97,8 @@ pub struct Blocked {
 pub struct NodeProcesses {
     /// Arguments of the running kubelet.
     pub kubelet: Option<Vec<String>>,
+    /// Arguments of each containerd and CRI-O that runs.
+    pub runtimes: Vec<Vec<String>>,
     /// Whether node-problem-detector runs.
     pub problem_detector: bool,
     /// User processes that did not run between two looks, and were in state D at both.
@@ -101,6 +123,8 @@ pub struct Pressure {
 pub struct DiskUse {
     /// Where it was asked.
     pub path: String,
+    /// All folders of kubelet, runtime and logs that are on it.
+    pub folders: Vec<String>,
     /// Bytes that it has.
     pub size_bytes: u64,
     /// Bytes that are left.
@@ -109,6 +133,25 @@ pub struct DiskUse {
     pub inodes: u64,
     /// Inodes that are left.
     pub free_inodes: u64,
+}
+
+/// What a block device did between two looks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskIo {
+    /// `vda`, `dm-0`.
+    pub device: String,
+    /// The folders of kubelet, runtime and logs that are on it.
+    pub folders: Vec<String>,
+    /// Between the looks, milliseconds.
+    pub interval_ms: f64,
+    /// Reads, writes and flushes that were completed meanwhile.
+    pub completed: u64,
+    /// What one of these took on average, milliseconds; `None` when there was none.
+    pub wait_ms: Option<f64>,
+    /// At least so many were under way at both looks.
+    pub stuck: u64,
+    /// What one took on average since boot, milliseconds.
+    pub since_boot_ms: Option<f64>,
 }
 
 /// What a limit is on.
@@ -174,16 +217,20 @@ pub struct NodeState {
     pub disks: Vec<DiskUse>,
     /// Folders whose file system did not answer in time.
     pub silent_folders: Vec<String>,
+    /// I/O of the block devices below these.
+    pub disk_io: Seen<Vec<DiskIo>>,
     /// Limits that are known.
     pub limits: Vec<Limit>,
     /// Certificates of the kubelet that are there.
     pub certificates: Vec<CertificateLife>,
     /// Whether the kernel calls its clock synchronised.
     pub clock_synchronised: Seen<bool>,
-    /// Programs of the CNI configuration that counts, and loopback.
+    /// Programs of the CNI configuration that counts, and loopback where the runtime calls it.
     pub plugins: Vec<PluginBinary>,
     /// Memory of the node, bytes.
     pub memory_bytes: Option<u64>,
+    /// Processors of the node.
+    pub cpus: Option<u64>,
     /// `InhibitDelayMaxSec` of logind, milliseconds.
     pub inhibit_delay_ms: Option<u64>,
     /// Whether the kubelet holds an inhibitor lock; `None` when logind's are not to be seen.

@@ -2,7 +2,7 @@
 
 use super::survey::Survey;
 use super::{ListError, Options};
-use crate::facts::{CallTime, Degraded};
+use crate::facts::{CallTime, Degraded, RuntimeWord};
 
 /// What was measured.
 #[derive(Debug)]
@@ -11,11 +11,13 @@ pub struct RuntimeTimes {
     pub calls: Vec<CallTime>,
     /// The runtime endpoint that was used or tried.
     pub endpoint: Option<String>,
+    /// What it says of itself; `None` when it does not answer.
+    pub word: Option<RuntimeWord>,
     /// Set when it does not answer.
     pub degraded: Option<Degraded>,
 }
 
-/// Asks for all sandboxes and containers and the status of one, each once.
+/// Asks for all sandboxes and containers and the status of one, each once, and who answers.
 ///
 /// # Errors
 /// [`ListError`].
@@ -23,5 +25,6 @@ pub fn time_runtime(options: &Options) -> Result<RuntimeTimes, ListError> {
     let fs = options.open()?;
     let mut survey = Survey::start(&fs, options)?;
     let calls = survey.time_calls();
-    Ok(RuntimeTimes { calls, endpoint: survey.endpoint, degraded: survey.degraded })
+    let word = survey.word();
+    Ok(RuntimeTimes { calls, word, endpoint: survey.endpoint, degraded: survey.degraded })
 }

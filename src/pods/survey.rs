@@ -9,7 +9,7 @@ use super::proc::{Expected, Proc, Scan};
 use super::{ListError, Options, assemble};
 use crate::facts::{
     CallTime, Container, ContainerState, Degraded, ListSource, PidSource, Pod, PodList, PodState,
-    milliseconds,
+    RuntimeWord, milliseconds,
 };
 use crate::netns::{NetNs, Process, ProcessError};
 use rustix::fs::{OFlags, fstat, fstatfs};
@@ -195,6 +195,11 @@ impl<'a> Survey<'a> {
             }
         }
         calls
+    }
+
+    /// What the runtime says of itself.
+    pub(super) fn word(&self) -> Option<RuntimeWord> {
+        self.runtime.as_ref()?.word()
     }
 
     /// A shim whose sandbox no file told of: its bundles are somewhere else.

@@ -1,7 +1,9 @@
 //! Rules on a node: kubelet, runtime, CNI, what is left of everything, and what prevents the next incident.
 //! What could not be read is a check that was *not* made.
 
+mod disks;
 mod prevent;
+mod quantity;
 mod room;
 mod rules;
 #[cfg(test)]
@@ -167,7 +169,16 @@ fn check_drivers(view: NodeView<'_>, looked: &mut Looked) {
     let theirs = runtime.driver.value;
     let pods: Vec<CgroupDriver> = processes.into_iter().flat_map(|p| p.pod_cgroups.keys().copied()).collect();
     let agreed = own == theirs.name();
-    let gave_way = runtime.hands_driver || pods == [theirs];
+    let gave_way = runtime.hands_driver == Some(true) || pods == [theirs];
+    if !agreed && !gave_way && runtime.hands_driver.is_none() && pods.is_empty() {
+        let why = format!(
+            "the kubelet is set to {own}, {} to {}: whether the kubelet follows is not known while that does not answer",
+            runtime.runtime,
+            theirs.name()
+        );
+        looked.add(ID, Some(why), findings, String::new());
+        return;
+    }
     if !agreed && !gave_way {
         let summary = format!("the kubelet is set to {own}, {} to {}", runtime.runtime, theirs.name());
         findings.push(CGROUP_DIFFERS.finding("host", summary, evidence, CGROUP_DIFFERS.fix));
@@ -212,10 +223,6 @@ fn check_cni(view: NodeView<'_>, looked: &mut Looked) {
     let mut findings = Vec::new();
     for plugin in &view.state.plugins {
         if let Err(why) = &plugin.found {
-            // Runtimes since containerd 2 set up loopback themselves.
-            if plugin.kind == "loopback" {
-                continue;
-            }
             let summary = format!("the CNI plugin {} cannot be run: {why}", plugin.kind);
             let evidence = vec![Evidence::text("program", why.clone(), "the runtime's plugin folders")];
             findings.push(PLUGIN_MISSING.finding("host", summary, evidence, PLUGIN_MISSING.fix));

@@ -1,10 +1,10 @@
-//! What is left: time until work goes on, disks, limits, certificates.
+//! What is left: time until work goes on, limits, certificates.
 
+use super::disks::percent;
 use super::rules::{
-    BLOCKED, CERTIFICATE_ENDS, CERTIFICATE_EXPIRED, CLOCK, DISK_FULL, DISK_SILENT, INOTIFY_NEAR, LIMIT_NEAR,
-    PRESSURE,
+    BLOCKED, CERTIFICATE_ENDS, CERTIFICATE_EXPIRED, CLOCK, INOTIFY_NEAR, LIMIT_NEAR, PRESSURE,
 };
-use super::{Looked, NodeView};
+use super::{Looked, NodeView, disks};
 use crate::facts::{Evidence, Finding, Limit, LimitKind};
 
 /// All work stands still for so much of a minute, percent.
@@ -14,7 +14,8 @@ const DAY_S: i64 = 86_400;
 pub(super) fn check(view: NodeView<'_>, looked: &mut Looked) {
     pressure(view, looked);
     blocked(view, looked);
-    disks(view, looked);
+    disks::fullness(view, looked);
+    disks::latency(view, looked);
     limits(view, looked);
     certificates(view, looked);
     clock(view, looked);
@@ -96,45 +97,6 @@ fn waits_for(wchan: &str) -> Option<&'static str> {
         ("wb_wait", "a disk"),
     ];
     ABOUT.iter().find(|(part, _)| wchan.contains(part)).map(|(_, about)| *about)
-}
-
-fn percent(part: u64, whole: u64) -> u64 {
-    u64::try_from(u128::from(part) * 100 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
-}
-
-fn disks(view: NodeView<'_>, looked: &mut Looked) {
-    let disks = &view.state.disks;
-    let silent = |folder: &String| {
-        let evidence = vec![Evidence::text("no answer within", "300 ms", format!("statvfs {folder}"))];
-        let summary = format!("the file system of {folder} does not answer");
-        let fix = format!(
-            "findmnt -T {folder} shows what is mounted there, dmesg why it hangs; umount -l takes a lost network mount out of the way"
-        );
-        DISK_SILENT.finding(folder.clone(), summary, evidence, fix)
-    };
-    let mut findings: Vec<Finding> = view.state.silent_folders.iter().map(silent).collect();
-    for disk in disks {
-        let bytes = percent(disk.free_bytes, disk.size_bytes);
-        let inodes = percent(disk.free_inodes, disk.inodes);
-        if disk.size_bytes > 0 && bytes < 10 {
-            let evidence = vec![
-                Evidence::new("free", disk.free_bytes, "bytes", format!("statvfs {}", disk.path)),
-                Evidence::new("size", disk.size_bytes, "bytes", format!("statvfs {}", disk.path)),
-            ];
-            let summary = format!("{} has {bytes} % of its bytes left", disk.path);
-            findings.push(DISK_FULL.finding(disk.path.clone(), summary, evidence, DISK_FULL.fix));
-        }
-        if disk.inodes > 0 && inodes < 5 {
-            let source = format!("statvfs {}", disk.path);
-            let evidence = vec![Evidence::new("free inodes", disk.free_inodes, "inodes", source)];
-            let summary = format!("{} has {inodes} % of its inodes left", disk.path);
-            findings.push(DISK_FULL.finding(disk.path.clone(), summary, evidence, DISK_FULL.fix));
-        }
-    }
-    let unread = disks.is_empty().then(|| "no file system answered".to_owned());
-    let well: Vec<String> =
-        disks.iter().map(|d| format!("{} {} % free", d.path, percent(d.free_bytes, d.size_bytes))).collect();
-    looked.add("node.disks", unread, findings, well.join(", "));
 }
 
 fn limits(view: NodeView<'_>, looked: &mut Looked) {

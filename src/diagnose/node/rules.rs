@@ -63,8 +63,16 @@ pub const PRESSURE: Rule = Rule {
 pub const DISK_FULL: Rule = Rule {
     id: "node.disk_full",
     severity: Severity::Warning,
-    meaning: "A file system of kubelet, runtime or logs is nearly full, in bytes or inodes: by default the kubelet evicts pods below 10 % of bytes or 5 % of inodes.",
+    meaning: "A file system of kubelet, runtime or logs is nearly full, in bytes or inodes: below its thresholds (by default 10 % of its own disk's bytes, 15 % of the runtime's, 5 % of inodes) the kubelet evicts pods.",
     fix: "crictl rmi --prune removes unused images; journalctl --vacuum-size=500M the old journal; du -xhd1 PATH shows the rest.",
+};
+
+/// It answers late.
+pub const DISK_SLOW: Rule = Rule {
+    id: "node.disk_slow",
+    severity: Severity::Warning,
+    meaning: "I/O on a disk of kubelet, runtime or logs takes 100 ms or more on average, or none is completed at all: etcd, the runtime and with it the kubelet (PLEG) wait for it.",
+    fix: "Find who (iotop, pidstat -d, io.stat of the pods' cgroups); in a cloud compare with the volume's IOPS and throughput limits; dmesg tells of a disk that fails.",
 };
 
 /// It hangs.
@@ -151,16 +159,16 @@ pub const NO_DETECTOR: Rule = Rule {
 pub const RESERVED: Rule = Rule {
     id: "node.reserved_too_little",
     severity: Severity::Info,
-    meaning: "kubeReserved and systemReserved keep less memory from pods than a node of this size needs by GKE's rule of thumb (25 % of the first 4 GiB, 20 % of the next 4, 10 % of the next 8, 6 % of the next 112, 2 % of the rest): pods can take it from kubelet and runtime.",
-    fix: "Set kubeReserved.memory in the kubelet's configuration.",
+    meaning: "kubeReserved and systemReserved keep less memory or CPU from pods than GKE, AKS and EKS do on a node of this size (memory: GKE 25 % of the first 4 GiB, 20 % of the next 4, 10 % of the next 8, 6 % of the next 112, 2 % of the rest; AKS 20 MB a pod and 50 MB; EKS 11 MiB a pod and 255 MiB. CPU: 6 % of the first, 1 % of the second, 0.5 % of the next two, 0.25 % of the rest): pods can take it from kubelet and runtime.",
+    fix: "Set kubeReserved (memory, cpu) in the kubelet's configuration.",
 };
 
 /// A threshold is off.
 pub const EVICTION: Rule = Rule {
     id: "node.eviction_off",
     severity: Severity::Info,
-    meaning: "evictionHard is set without memory.available: that threshold is then off, and the kernel kills instead of the kubelet evicting.",
-    fix: "Add memory.available: 100Mi or more to evictionHard.",
+    meaning: "evictionHard leaves out a threshold, which is then off: for want of memory the kernel kills, for want of disk everything fails, where the kubelet would evict.",
+    fix: "Add what is missing to evictionHard: memory.available, nodefs.available, nodefs.inodesFree; or set mergeDefaultEvictionSettings.",
 };
 
 /// logind does not wait so long.
@@ -169,6 +177,22 @@ pub const SHUTDOWN: Rule = Rule {
     severity: Severity::Warning,
     meaning: "shutdownGracePeriod is longer than logind waits: a shutdown of the node kills pods early.",
     fix: "Set InhibitDelayMaxSec in /etc/systemd/logind.conf.d to at least shutdownGracePeriod, then systemctl restart systemd-logind.",
+};
+
+/// The kubelet does not hold it up.
+pub const SHUTDOWN_NO_LOCK: Rule = Rule {
+    id: "node.shutdown_no_lock",
+    severity: Severity::Warning,
+    meaning: "shutdownGracePeriod is set and the kubelet holds no inhibitor lock of logind: a shutdown of the node does not wait for it.",
+    fix: "Read what it said at its start (journalctl -u kubelet | grep -i shutdown), see that systemd-logind runs, restart the kubelet; systemd-inhibit --list shows its lock.",
+};
+
+/// It is off.
+pub const SHUTDOWN_OFF: Rule = Rule {
+    id: "node.shutdown_off",
+    severity: Severity::Info,
+    meaning: "Graceful node shutdown is off: at a reboot pods are killed with the node, without their grace period and without leaving Services first.",
+    fix: "Set shutdownGracePeriod and shutdownGracePeriodCriticalPods in the kubelet's configuration, or drain the node before each reboot.",
 };
 
 /// All of this family.
@@ -181,6 +205,7 @@ pub const RULES: &[Rule] = &[
     BLOCKED,
     PRESSURE,
     DISK_FULL,
+    DISK_SLOW,
     DISK_SILENT,
     LIMIT_NEAR,
     INOTIFY_NEAR,
@@ -194,4 +219,6 @@ pub const RULES: &[Rule] = &[
     RESERVED,
     EVICTION,
     SHUTDOWN,
+    SHUTDOWN_NO_LOCK,
+    SHUTDOWN_OFF,
 ];

@@ -1,8 +1,8 @@
-use super::prevent::{quantity, rule_of_thumb};
+use super::prevent::{cpu_kept_by_providers, memory_kept_by_providers};
 use super::*;
 use crate::facts::{
-    Blocked, CertificateLife, CniFile, CniNetwork, DegradedReason, DiskUse, KubeletConfig, Limit, LimitKind,
-    NodeProcesses, PluginBinary, Pressure, RuntimeConfig, Stated,
+    Blocked, CertificateLife, CniFile, CniNetwork, DegradedReason, DiskIo, DiskUse, KubeletConfig, Limit,
+    LimitKind, NodeProcesses, PluginBinary, Pressure, RuntimeConfig, Stated,
 };
 
 const DAY: i64 = 86_400;
@@ -18,24 +18,37 @@ fn well() -> NodeState {
         kubelet: Ok(KubeletConfig {
             files: vec!["config.yaml".into()],
             cgroup_driver: Some(stated("systemd")),
-            kube_reserved: [("memory".to_owned(), "2Gi".to_owned())].into(),
+            kube_reserved: [("memory".to_owned(), "2Gi".to_owned()), ("cpu".to_owned(), "70m".to_owned())]
+                .into(),
+            shutdown_grace_ms: Some(4000),
             ..KubeletConfig::default()
         }),
         runtime: Ok(RuntimeConfig {
             runtime: "containerd",
             driver: Stated { value: CgroupDriver::Systemd, source: "config.toml".into() },
-            hands_driver: false,
+            hands_driver: Some(false),
             plugin_folders: vec![],
+            calls_loopback: true,
         }),
         pressure: ["cpu", "io", "memory"].map(|n| (n, Ok(Pressure { some: 1.0, full: 0.0 }))).into(),
         disks: vec![DiskUse {
             path: "/".into(),
+            folders: vec!["/".into(), "/var/lib/kubelet".into()],
             size_bytes: 100,
             free_bytes: 50,
             inodes: 100,
             free_inodes: 50,
         }],
         silent_folders: Vec::new(),
+        disk_io: Ok(vec![DiskIo {
+            device: "vda".into(),
+            folders: vec!["/".into()],
+            interval_ms: 200.0,
+            completed: 10,
+            wait_ms: Some(1.0),
+            stuck: 0,
+            since_boot_ms: Some(2.0),
+        }]),
         limits: vec![Limit {
             kind: LimitKind::Tasks,
             what: "threads".into(),
@@ -49,6 +62,7 @@ fn well() -> NodeState {
         clock_synchronised: Ok(true),
         plugins: vec![PluginBinary { kind: "bridge".into(), found: Ok("/opt/cni/bin/bridge".into()) }],
         memory_bytes: Some(4 * GIB),
+        cpus: Some(2),
         inhibit_delay_ms: Some(5000),
         kubelet_inhibits: Some(true),
     }
@@ -88,6 +102,10 @@ fn case(change: impl FnOnce(&mut Case)) -> (Vec<&'static str>, Health, Looked) {
 fn ids(change: impl FnOnce(&mut Case)) -> (Vec<&'static str>, Health) {
     let (ids, verdict, _) = case(change);
     (ids, verdict)
+}
+
+fn check<'a>(looked: &'a Looked, id: &str) -> &'a Check {
+    looked.checks.iter().find(|c| c.id == id).unwrap()
 }
 
 #[test]
@@ -135,9 +153,39 @@ fn drivers_that_differ_are_told_unless_the_kubelet_gave_way() {
     assert_eq!(ids(differ), (vec!["node.cgroup_driver_differs"], Health::Degraded));
     let handed = |c: &mut Case| {
         differ(c);
-        c.state.runtime.as_mut().unwrap().hands_driver = true;
+        c.state.runtime.as_mut().unwrap().hands_driver = Some(true);
     };
     assert_eq!(ids(handed), (vec![], Health::Healthy));
+    let gave_way = |c: &mut Case| {
+        c.state.kubelet.as_mut().unwrap().cgroup_driver.as_mut().unwrap().value = "cgroupfs".into();
+    };
+    let (found, _, looked) = case(gave_way);
+    assert!(found.is_empty(), "the pods' cgroups are the runtime's: {found:?}");
+    assert_eq!(check(&looked, "node.cgroup_driver").outcome, Outcome::Passed);
+    let unset = |c: &mut Case| {
+        differ(c);
+        c.state.kubelet.as_mut().unwrap().cgroup_driver = None;
+    };
+    assert_eq!(ids(unset), (vec![], Health::Healthy), "the kubelet's default is cgroupfs");
+    // Whether the kubelet follows nobody says, and no pod shows.
+    let silent = |c: &mut Case| {
+        differ(c);
+        c.state.runtime.as_mut().unwrap().hands_driver = None;
+        c.state.processes.as_mut().unwrap().pod_cgroups.clear();
+    };
+    let (found, _, looked) = case(silent);
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(check(&looked, "node.cgroup_driver").outcome, Outcome::NotChecked);
+    let old = |c: &mut Case| {
+        silent(c);
+        c.state.runtime.as_mut().unwrap().hands_driver = Some(false);
+    };
+    assert_eq!(ids(old), (vec!["node.cgroup_driver_differs"], Health::Degraded));
+    let pods_show = |c: &mut Case| {
+        differ(c);
+        c.state.runtime.as_mut().unwrap().hands_driver = None;
+    };
+    assert_eq!(ids(pods_show), (vec!["node.cgroup_driver_differs"], Health::Degraded));
     let torn = |c: &mut Case| {
         differ(c);
         c.state.processes.as_mut().unwrap().torn_cgroup = Some("/a.slice:cri-containerd:1".into());
@@ -166,8 +214,6 @@ fn room_that_is_gone() {
         c.state.pressure.insert("io", Ok(Pressure { some: 90.0, full: 60.0 }));
     };
     assert_eq!(ids(still), (vec!["node.pressure"], Health::Degraded));
-    assert_eq!(ids(|c| c.state.disks[0].free_bytes = 9), (vec!["node.disk_full"], Health::Degraded));
-    assert_eq!(ids(|c| c.state.disks[0].free_inodes = 4), (vec!["node.disk_full"], Health::Degraded));
     let silent = |c: &mut Case| c.state.silent_folders.push("/var/lib/kubelet".into());
     assert_eq!(
         ids(silent),
@@ -199,20 +245,178 @@ fn certificates_by_their_days() {
     let early = |c: &mut Case| c.state.certificates[0].life = Ok((51 * DAY, 99 * DAY));
     assert_eq!(ids(early), (vec!["node.certificate_expired"], Health::Broken));
     let (_, _, looked) = case(|c| c.state.certificates[0].life = Err("no certificate".into()));
-    let check = looked.checks.iter().find(|c| c.id == "node.certificates").unwrap();
-    assert_eq!(check.outcome, Outcome::NotChecked);
+    assert_eq!(check(&looked, "node.certificates").outcome, Outcome::NotChecked);
+}
+
+#[test]
+fn a_disk_is_full_below_the_kubelets_thresholds() {
+    let full = (vec!["node.disk_full"], Health::Degraded);
+    let well = (vec![], Health::Healthy);
+    let free = |bytes, inodes| {
+        move |c: &mut Case| (c.state.disks[0].free_bytes, c.state.disks[0].free_inodes) = (bytes, inodes)
+    };
+    assert_eq!(ids(free(10, 5)), well);
+    assert_eq!(ids(free(9, 5)), full);
+    assert_eq!(ids(free(10, 4)), full);
+    // The runtime's disk has 15 % by default, also where it is the kubelet's.
+    let images = |bytes: u64| {
+        move |c: &mut Case| {
+            free(bytes, 5)(c);
+            c.state.disks[0].folders.push("/var/lib/containerd".into());
+        }
+    };
+    assert_eq!((ids(images(15)), ids(images(14))), (well.clone(), full.clone()));
+    let hard = |pairs: &[(&str, &str)], bytes: u64| {
+        let map = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        move |c: &mut Case| {
+            images(bytes)(c);
+            c.state.kubelet.as_mut().unwrap().eviction_hard = Some(map);
+        }
+    };
+    let all = [
+        ("memory.available", "100Mi"),
+        ("nodefs.available", "3%"),
+        ("nodefs.inodesFree", "1%"),
+        ("imagefs.available", "20"),
+    ];
+    assert_eq!((ids(hard(&all, 20)), ids(hard(&all, 19))), (well.clone(), full.clone()));
+    let (_, _, looked) = case(hard(&all, 19));
+    assert_eq!(
+        looked.findings[0].summary,
+        "/ has 19 % of its bytes left: below 20 the kubelet evicts pods (imagefs.available)"
+    );
+    // Left out is off, and 10 % are little whatever the kubelet does.
+    assert_eq!((ids(hard(&all[..3], 3)), ids(hard(&all[..3], 2))), (well.clone(), full.clone()));
+    let mut off = all;
+    (off[1].1, off[3].1) = ("0%", "100%");
+    let (found, _, looked) = case(hard(&off, 9));
+    assert_eq!(found, ["node.disk_full", "node.eviction_off"]);
+    assert_eq!(looked.findings[0].summary, "/ has 9 % of its bytes left");
+    let merged = |c: &mut Case| {
+        hard(&all[..1], 14)(c);
+        c.state.kubelet.as_mut().unwrap().merge_eviction_defaults = true;
+    };
+    assert_eq!(ids(merged), full);
+    let no_kubelet = |c: &mut Case| {
+        images(9)(c);
+        c.state.kubelet = Err("config.yaml: not found".into());
+    };
+    let (found, _, looked) = case(no_kubelet);
+    assert_eq!(found, ["node.disk_full"]);
+    assert_eq!(looked.findings[0].summary, "/ has 9 % of its bytes left");
+}
+
+#[test]
+fn a_disk_that_is_slow_or_stands_still() {
+    let slow = (vec!["node.disk_slow"], Health::Degraded);
+    let well = (vec![], Health::Healthy);
+    let io = |completed, wait_ms, stuck, interval_ms| {
+        move |c: &mut Case| {
+            let io = &mut c.state.disk_io.as_mut().unwrap()[0];
+            (io.completed, io.wait_ms, io.stuck, io.interval_ms) = (completed, wait_ms, stuck, interval_ms);
+        }
+    };
+    assert_eq!(ids(io(5, Some(100.0), 0, 200.0)), slow);
+    assert_eq!(ids(io(5, Some(99.0), 9, 200.0)), well);
+    assert_eq!(ids(io(4, Some(500.0), 0, 200.0)), well, "too few for a mean");
+    assert_eq!(ids(io(0, None, 1, 200.0)), slow);
+    assert_eq!(ids(io(0, None, 1, 9.0)), well, "too short to tell");
+    assert_eq!(ids(io(0, None, 0, 200.0)), well);
+    let (_, _, looked) = case(|c| c.state.disk_io = Ok(vec![]));
+    assert_eq!(check(&looked, "node.disk_latency").outcome, Outcome::NotChecked);
+    let (_, _, looked) = case(|c| c.state.disk_io = Err("/proc/diskstats: gone".into()));
+    assert_eq!(check(&looked, "node.disk_latency").why, "/proc/diskstats: gone");
 }
 
 #[test]
 fn what_prevents() {
-    let grace = |c: &mut Case| c.state.kubelet.as_mut().unwrap().shutdown_grace_ms = Some(30_000);
-    assert_eq!(ids(grace), (vec!["node.shutdown_cut_short"], Health::Degraded));
-    let little = |c: &mut Case| c.state.kubelet.as_mut().unwrap().kube_reserved.clear();
-    assert_eq!(ids(little), (vec!["node.reserved_too_little"], Health::Healthy));
-    let off = |c: &mut Case| c.state.kubelet.as_mut().unwrap().eviction_hard = Some([].into());
-    assert_eq!(ids(off), (vec!["node.eviction_off"], Health::Healthy));
     let unwatched = |c: &mut Case| c.state.processes.as_mut().unwrap().problem_detector = false;
     assert_eq!(ids(unwatched), (vec!["node.no_problem_detector"], Health::Healthy));
-    assert_eq!(rule_of_thumb(8 * GIB) >> 20, 1843, "1 GiB and 0.8 GiB");
-    assert_eq!((quantity("1Gi"), quantity("5M"), quantity("x")), (Some(GIB), Some(5_000_000), None));
+    let hard = |map: &'static [(&str, &str)]| {
+        move |c: &mut Case| {
+            let map = map.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            c.state.kubelet.as_mut().unwrap().eviction_hard = Some(map);
+        }
+    };
+    let off = (vec!["node.eviction_off"], Health::Healthy);
+    assert_eq!(ids(hard(&[])), off);
+    let all: &[_] =
+        &[("nodefs.available", "10%"), ("nodefs.inodesFree", "5%"), ("memory.available", "300Mi")];
+    assert_eq!(ids(hard(all)), (vec![], Health::Healthy));
+    assert_eq!(ids(hard(&all[..2])), off);
+    assert_eq!(ids(hard(&all[1..])), off);
+    let (_, _, looked) = case(hard(&[("memory.available", "0%"), ("nodefs.available", "10%")]));
+    assert_eq!(looked.findings[0].summary, "no pod is evicted for want of memory or inodes");
+    let merged = |c: &mut Case| {
+        hard(&[])(c);
+        c.state.kubelet.as_mut().unwrap().merge_eviction_defaults = true;
+    };
+    assert_eq!(ids(merged), (vec![], Health::Healthy));
+}
+
+#[test]
+fn enough_is_kept_for_a_node_of_this_size() {
+    let little = (vec!["node.reserved_too_little"], Health::Healthy);
+    let well = (vec![], Health::Healthy);
+    let keep = |what: &'static str, value: &'static str| {
+        move |c: &mut Case| {
+            c.state.kubelet.as_mut().unwrap().kube_reserved.insert(what.into(), value.into());
+        }
+    };
+    // 4 GiB: GKE and AKS keep 1 GiB, EKS more.
+    assert_eq!(
+        (ids(keep("memory", "1024Mi")), ids(keep("memory", "1000Mi"))),
+        (well.clone(), little.clone())
+    );
+    let both = |c: &mut Case| {
+        keep("memory", "1000Mi")(c);
+        c.state.kubelet.as_mut().unwrap().system_reserved.insert("memory".into(), "24Mi".into());
+    };
+    assert_eq!(ids(both), well);
+    let few_pods = |c: &mut Case| {
+        keep("memory", "300Mi")(c);
+        c.state.kubelet.as_mut().unwrap().max_pods = Some(8);
+    };
+    assert_eq!((ids(keep("memory", "300Mi")), ids(few_pods)), (little.clone(), well.clone()));
+    assert_eq!((ids(keep("cpu", "0.07")), ids(keep("cpu", "69m"))), (well.clone(), little.clone()));
+    let pinned = |c: &mut Case| {
+        keep("cpu", "0")(c);
+        c.state.kubelet.as_mut().unwrap().reserved_cpus = Some("0".into());
+    };
+    assert_eq!(ids(pinned), well);
+    for odd in [keep("memory", "much"), keep("cpu", "much")] {
+        let (found, _, looked) = case(odd);
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!(check(&looked, "node.reserved").outcome, Outcome::NotChecked);
+    }
+    for unknown in [|c: &mut Case| c.state.memory_bytes = None, |c: &mut Case| c.state.cpus = None] {
+        let (_, _, looked) = case(unknown);
+        assert_eq!(check(&looked, "node.reserved").outcome, Outcome::NotChecked);
+    }
+    let mib = |memory, pods| memory_kept_by_providers(memory, pods).map(|(_, bytes)| bytes >> 20);
+    assert_eq!(mib(8 * GIB, 30), [1843, 619, 585], "AKS: its documentation's own example, 650 MB");
+    assert_eq!(mib(4 * GIB, 70)[1], 1024, "a quarter");
+    assert_eq!(mib(GIB / 2, 8)[0], 255);
+    assert_eq!(mib(192 * GIB, 110)[0], 10_854, "1024 + 819.2 + 819.2 + 6881.3 + 1310.7");
+    for (cpus, millicores) in [(0, 0), (1, 60), (2, 70), (4, 80), (8, 90), (96, 310)] {
+        assert_eq!(cpu_kept_by_providers(cpus), millicores, "{cpus}");
+    }
+}
+
+#[test]
+fn a_shutdown_that_waits_for_pods() {
+    let grace = |ms: u64| move |c: &mut Case| c.state.kubelet.as_mut().unwrap().shutdown_grace_ms = Some(ms);
+    assert_eq!(ids(grace(5000)), (vec![], Health::Healthy));
+    assert_eq!(ids(grace(5001)), (vec!["node.shutdown_cut_short"], Health::Degraded));
+    assert_eq!(ids(grace(0)), (vec!["node.shutdown_off"], Health::Healthy));
+    let unlocked = |c: &mut Case| c.state.kubelet_inhibits = Some(false);
+    assert_eq!(ids(unlocked), (vec!["node.shutdown_no_lock"], Health::Degraded));
+    assert_eq!(ids(|c| c.state.kubelet_inhibits = None), (vec![], Health::Healthy), "not to be seen");
+    let down = |c: &mut Case| {
+        unlocked(c);
+        c.state.processes.as_mut().unwrap().kubelet = None;
+    };
+    assert_eq!(ids(down).0, ["node.kubelet_down"], "who does not run holds nothing");
+    let (_, _, looked) = case(|c| c.state.inhibit_delay_ms = None);
+    assert_eq!(check(&looked, "node.shutdown").outcome, Outcome::NotChecked);
 }

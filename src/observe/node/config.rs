@@ -1,6 +1,6 @@
-//! The kubelet's configuration (its file, its drop-ins, its flags) and logind's.
+//! The kubelet's configuration: its file, its drop-ins, its flags.
 //!
-//! Sources: kubelet.config.k8s.io/v1beta1; `kubelet --config-dir` (names end in .conf, sorted, later ones win); logind.conf(5).
+//! Sources: kubelet.config.k8s.io/v1beta1; `kubelet --config-dir` (names end in .conf, sorted, later ones win).
 
 use super::{names, text};
 use crate::facts::{KubeletConfig, Seen, Stated};
@@ -38,6 +38,14 @@ pub(super) fn read(root: &File, arguments: Option<&[String]>) -> Seen<KubeletCon
         let pairs = flag(arguments, name).unwrap_or_default();
         map.extend(pairs.split(',').filter_map(|p| p.split_once('=')).map(|(k, v)| (k.into(), v.into())));
     }
+    // A flag takes the place of the whole map.
+    if let Some(pairs) = flag(arguments, "eviction-hard") {
+        let pairs = pairs.split(',').filter_map(|p| p.split_once('<')).map(|(k, v)| (k.into(), v.into()));
+        config.eviction_hard = Some(pairs.collect());
+    }
+    config.reserved_cpus =
+        flag(arguments, "reserved-cpus").filter(|list| !list.is_empty()).or(config.reserved_cpus);
+    config.max_pods = flag(arguments, "max-pods").and_then(|pods| pods.parse().ok()).or(config.max_pods);
     Ok(config)
 }
 
@@ -63,6 +71,23 @@ pub fn merge_kubelet_config(config: &mut KubeletConfig, path: &str, text: &str) 
         let ms = go_duration_ms(grace);
         config.shutdown_grace_ms =
             Some(ms.ok_or_else(|| format!("{path}: shutdownGracePeriod is no duration"))?);
+    }
+    if let Some(classes) = value.get("shutdownGracePeriodByPodPriority").and_then(Value::as_sequence)
+        && !classes.is_empty()
+    {
+        let seconds = classes.iter().filter_map(|c| c.get("shutdownGracePeriodSeconds")?.as_u64());
+        let sum = seconds.fold(0u64, u64::saturating_add);
+        config.shutdown_grace_ms = Some(sum.saturating_mul(1000));
+    }
+    if let Some(merge) = value.get("mergeDefaultEvictionSettings").and_then(Value::as_bool) {
+        config.merge_eviction_defaults = merge;
+    }
+    if let Some(list) = word("reservedSystemCPUs") {
+        config.reserved_cpus = Some(list.to_owned());
+    }
+    // 0 is the same as unset.
+    if let Some(pods) = value.get("maxPods").and_then(Value::as_u64).filter(|&pods| pods > 0) {
+        config.max_pods = Some(pods);
     }
     config.files.push(path.to_owned());
     Ok(())
@@ -101,8 +126,8 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
         let (unit, next) = after.split_at_checked(unit_end)?;
         let ms: u64 = match unit {
             "ms" => 1,
-            "s" | "sec" => 1000,
-            "m" | "min" => 60_000,
+            "s" => 1000,
+            "m" => 60_000,
             "h" => 3_600_000,
             _ => return None,
         };
@@ -115,46 +140,6 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
         rest = next;
     }
     (!text.trim().is_empty()).then_some(total)
-}
-
-/// What systemd takes when nobody says anything.
-const INHIBIT_DEFAULT_MS: u64 = 5000;
-
-/// `InhibitDelayMaxSec`; `None` on a node without logind's configuration.
-pub(super) fn inhibit_delay(root: &File) -> Option<u64> {
-    let mut files = vec!["/etc/systemd/logind.conf".to_owned()];
-    for folder in
-        ["/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"]
-    {
-        files.extend(names(root, folder, ".conf").into_iter().map(|name| format!("{folder}/{name}")));
-    }
-    let mut found = None;
-    for path in files {
-        let Ok(text) = text(root, &path) else { continue };
-        found.get_or_insert(INHIBIT_DEFAULT_MS);
-        for value in text.lines().filter_map(|l| l.trim().strip_prefix("InhibitDelayMaxSec")) {
-            let value = value.trim_start().strip_prefix('=').unwrap_or_default().trim();
-            let plain = value.parse::<u64>().ok().and_then(|s| s.checked_mul(1000));
-            found = plain.or_else(|| go_duration_ms(value)).or(found);
-        }
-    }
-    found
-}
-
-/// Whether one of logind's inhibitor files is the kubelet's.
-pub(super) fn inhibits(root: &File) -> Option<bool> {
-    let folder = "/run/systemd/inhibit";
-    crate::netns::open_in_root(
-        std::os::fd::AsFd::as_fd(root),
-        std::path::Path::new(folder),
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY,
-    )
-    .ok()?;
-    let mut texts = names(root, folder, "")
-        .into_iter()
-        .filter(|name| !name.ends_with(".ref"))
-        .filter_map(|name| text(root, &format!("{folder}/{name}")).ok());
-    Some(texts.any(|text| text.lines().any(|line| line == "WHO=kubelet")))
 }
 
 /// `--name=value` or `--name value`.
@@ -185,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_of_go_and_logind() {
+    fn durations_of_go() {
         assert_eq!(go_duration_ms("1m30s"), Some(90_000));
         assert_eq!(go_duration_ms("500ms"), Some(500));
         assert_eq!(go_duration_ms("0s"), Some(0));
@@ -197,5 +182,76 @@ mod tests {
         assert_eq!(go_duration_ms("30"), None);
         assert_eq!(go_duration_ms(""), None);
         assert_eq!(go_duration_ms("99999999999999999999h"), None);
+    }
+
+    #[test]
+    fn what_the_kubelet_was_given_in_the_recordings() {
+        let read = |text: &str| {
+            let mut config = KubeletConfig::default();
+            merge_kubelet_config(&mut config, "x", text).unwrap();
+            config
+        };
+        let reserved = read(include_str!("../../../tests/fixtures/kubelet-config/reserved-systemd.yaml"));
+        assert_eq!(reserved.kube_reserved["cpu"], "200m");
+        assert_eq!(reserved.kube_reserved["pid"], "1000");
+        assert_eq!(reserved.system_reserved["memory"], "256Mi");
+        assert_eq!(reserved.eviction_hard.as_ref().unwrap()["nodefs.available"], "5%");
+        assert_eq!((reserved.max_pods, reserved.merge_eviction_defaults), (Some(60), false));
+        let grace = read(include_str!("../../../tests/fixtures/kubelet-config/shutdown-grace.yaml"));
+        assert_eq!((grace.shutdown_grace_ms, grace.eviction_hard), (Some(30_000), None));
+        let installer =
+            read(include_str!("../../../tests/fixtures/kubelet-config/installer-layout-zero-durations.yaml"));
+        assert_eq!((installer.shutdown_grace_ms, installer.max_pods), (Some(0), None));
+        let by_priority = "shutdownGracePeriodByPodPriority:\n- {priority: 0, shutdownGracePeriodSeconds: 60}\n\
+            - {priority: 9, shutdownGracePeriodSeconds: 30}\nmergeDefaultEvictionSettings: true\nreservedSystemCPUs: 0-1\n";
+        let by_priority = read(by_priority);
+        assert_eq!(by_priority.shutdown_grace_ms, Some(90_000));
+        assert_eq!(
+            (by_priority.merge_eviction_defaults, by_priority.reserved_cpus.as_deref()),
+            (true, Some("0-1"))
+        );
+    }
+
+    #[test]
+    fn flags_are_above_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("k/config.yaml", "cgroupDriver: cgroupfs\nmaxPods: 5\nevictionHard: {memory.available: 1Gi}\n");
+        put("k/d/10.conf", "maxPods: 6\n");
+        put("k/d/20.yaml", "maxPods: 7\n");
+        let arguments = |line: &str| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        let line = "kubelet --config=/k/config.yaml --config-dir /k/d";
+        let files = super::read(&root, Some(&arguments(line))).unwrap();
+        assert_eq!((files.max_pods, files.files.len()), (Some(6), 2), "only names that end in .conf");
+        let line = format!(
+            "{line} --cgroup-driver systemd --max-pods=250 --reserved-cpus=0 --kube-reserved=cpu=1,memory=2Gi \
+             --eviction-hard=nodefs.available<5%,imagefs.available<1Gi"
+        );
+        let flags = super::read(&root, Some(&arguments(&line))).unwrap();
+        assert_eq!(flags.cgroup_driver.unwrap().value, "systemd");
+        assert_eq!((flags.max_pods, flags.reserved_cpus.as_deref()), (Some(250), Some("0")));
+        assert_eq!(flags.kube_reserved["memory"], "2Gi");
+        let hard = flags.eviction_hard.unwrap();
+        assert_eq!((hard["nodefs.available"].as_str(), hard.get("memory.available")), ("5%", None));
+        assert!(super::read(&root, Some(&arguments("kubelet --config /gone.yaml"))).is_err());
+        assert_eq!(super::read(&root, Some(&arguments("kubelet"))).unwrap(), KubeletConfig::default());
+        assert!(super::read(&root, None).is_err(), "no kubelet and no file");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_nothing_panics(
+            text in "\\PC{0,60}|((cgroupDriver|kubeReserved|evictionHard|maxPods|shutdownGracePeriod|shutdownGracePeriodByPodPriority|reservedSystemCPUs): ?(\\[\\]|\\{a: b\\}|-1|1e9|0s|9h|\\[\\{shutdownGracePeriodSeconds: 18446744073709551615\\}, 3\\])\n){0,5}",
+        ) {
+            let mut config = KubeletConfig::default();
+            let read = merge_kubelet_config(&mut config, "x", &text);
+            proptest::prop_assert_eq!(read.is_ok(), config.files.len() == 1);
+            let _ = go_duration_ms(&text);
+        }
     }
 }

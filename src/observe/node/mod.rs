@@ -3,14 +3,18 @@
 
 mod certificates;
 mod config;
+mod disk_io;
 mod limits;
+mod logind;
 mod processes;
 mod resources;
 mod runtime;
+mod runtime_files;
 
 pub use certificates::parse_certificate;
 pub use config::{go_duration_ms, merge_kubelet_config};
-pub use runtime::{parse_containerd, parse_crio};
+pub use runtime::Asked;
+pub use runtime_files::{parse_containerd, parse_crio};
 
 use crate::facts::{CniConfig, NodeProcesses, NodeState, PluginBinary, Seen};
 use crate::netns::{open_in_root, read_in_root};
@@ -24,12 +28,14 @@ use std::path::Path;
 const MOST_BYTES: u64 = 1 << 20;
 const MOST_NAMES: usize = 1000;
 
-/// Reads what the node at `host_root` tells of itself; about 200 ms, most of it between two looks at processes.
-pub fn read_node(host_root: &Path, cni: &CniConfig) -> NodeState {
+/// Reads what the node at `host_root` tells of itself, but of its runtime: some ms, and 200 ms more between two looks
+/// where a process hangs or a disk is busy.
+pub fn read_node(host_root: &Path) -> NodeState {
     let root = match File::open(host_root) {
         Ok(root) => root,
         Err(error) => return nothing(&format!("{}: {error}", host_root.display())),
     };
+    let first = disk_io::look(&root);
     let proc = host_root.join("proc");
     let (found, inotify) = std::thread::scope(|scope| {
         let inotify = scope.spawn(|| limits::inotify(&proc, &root));
@@ -42,26 +48,43 @@ pub fn read_node(host_root: &Path, cni: &CniConfig) -> NodeState {
     let mut limits = limits::tasks(&root, &cgroups);
     limits.extend(inotify);
     let arguments = processes.as_ref().ok().and_then(|p: &NodeProcesses| p.kubelet.clone());
-    let runtime = runtime::read(&root);
     let kubelet = config::read(&root, arguments.as_deref());
-    let folders =
-        runtime.as_ref().map_or_else(|_| runtime::known_folders(), |runtime| runtime.plugin_folders.clone());
     let (disks, silent_folders) = resources::disks(&root);
+    let disk_io = disk_io::since(&root, &first, &disks);
     NodeState {
         kubelet,
-        runtime,
+        runtime: Err("the runtime's configuration was not read".into()),
         pressure: resources::pressure(&root),
-        disks,
+        disks: disks.into_iter().map(|(disk, _)| disk).collect(),
         silent_folders,
+        disk_io,
         limits,
         certificates: certificates::read(&root),
         clock_synchronised: resources::clock(),
-        plugins: plugins(&root, cni, &folders),
+        plugins: Vec::new(),
         memory_bytes: resources::memory(&root),
-        inhibit_delay_ms: config::inhibit_delay(&root),
-        kubelet_inhibits: config::inhibits(&root),
+        cpus: resources::cpus(&root),
+        inhibit_delay_ms: logind::inhibit_delay(&root),
+        kubelet_inhibits: logind::inhibits(&root),
         processes,
     }
+}
+
+/// Reads the configuration of the runtime that was asked, and looks for the CNI programs that it calls; 1 ms.
+pub fn read_node_runtime(host_root: &Path, cni: &CniConfig, asked: Asked<'_>, state: &mut NodeState) {
+    let root = match File::open(host_root) {
+        Ok(root) => root,
+        Err(error) => {
+            state.runtime = Err(format!("{}: {error}", host_root.display()));
+            return;
+        }
+    };
+    state.runtime = runtime::read(&root, state.processes.as_ref().ok(), asked);
+    let (folders, loopback) = match &state.runtime {
+        Ok(runtime) => (runtime.plugin_folders.clone(), runtime.calls_loopback),
+        Err(_) => (runtime::known_folders(), false),
+    };
+    state.plugins = plugins(&root, cni, &folders, loopback);
 }
 
 fn nothing(why: &str) -> NodeState {
@@ -72,11 +95,13 @@ fn nothing(why: &str) -> NodeState {
         pressure: ["cpu", "io", "memory"].map(|name| (name, Err(why.to_owned()))).into(),
         disks: Vec::new(),
         silent_folders: Vec::new(),
+        disk_io: Err(why.into()),
         limits: Vec::new(),
         certificates: Vec::new(),
         clock_synchronised: Err(why.into()),
         plugins: Vec::new(),
         memory_bytes: None,
+        cpus: None,
         inhibit_delay_ms: None,
         kubelet_inhibits: None,
     }
@@ -103,10 +128,10 @@ fn names(root: &File, folder: &str, end: &str) -> Vec<String> {
     names
 }
 
-/// The programs of the configuration that counts, and loopback, which runtimes call for every pod.
-fn plugins(root: &File, cni: &CniConfig, folders: &[String]) -> Vec<PluginBinary> {
+/// The programs of the configuration that counts, and loopback where the runtime calls it for every pod.
+fn plugins(root: &File, cni: &CniConfig, folders: &[String], loopback: bool) -> Vec<PluginBinary> {
     let network = cni.files.iter().find_map(|file| file.content.as_ref().ok());
-    let mut kinds: Vec<String> = vec!["loopback".into()];
+    let mut kinds: Vec<String> = loopback.then(|| "loopback".into()).into_iter().collect();
     for plugin in network.iter().flat_map(|network| &network.plugins) {
         if !kinds.contains(&plugin.kind) {
             kinds.push(plugin.kind.clone());
@@ -132,4 +157,37 @@ fn find(root: &File, folders: &[String], kind: &str) -> Seen<String> {
         }
     }
     Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_program_has_to_be_there_a_file_and_executable() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        let put = |path: &str, mode: u32| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        put("a/bridge", 0o644);
+        put("b/bridge", 0o755);
+        put("b/portmap", 0o600);
+        std::fs::create_dir(dir.path().join("b/folder")).unwrap();
+        let folders = ["/a".to_owned(), "/b".to_owned()];
+        let find = |kind| find(&root, &folders, kind);
+        assert_eq!(find("bridge"), Ok("/b/bridge".into()));
+        assert!(find("portmap").unwrap_err().contains("not executable"));
+        assert!(find("folder").unwrap_err().contains("no file"));
+        assert!(find("loopback").unwrap_err().contains("/a, /b"));
+        assert!(find("../b/bridge").unwrap_err().contains("path") && find("..").is_err());
+        let kinds = |loopback| -> Vec<String> {
+            plugins(&root, &CniConfig::default(), &folders, loopback).into_iter().map(|p| p.kind).collect()
+        };
+        assert_eq!((kinds(true), kinds(false)), (vec!["loopback".to_owned()], vec![]));
+    }
 }

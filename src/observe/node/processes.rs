@@ -54,6 +54,9 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
                 hanging.extend(blocked.map(|thread| (thread, (*daemon).to_owned(), switches(proc, thread))));
             }
         }
+        if name == "containerd" || name == "crio" {
+            found.runtimes.push(arguments(proc, pid));
+        }
         if name == "kubelet" || name.starts_with("node-problem") {
             let arguments = arguments(proc, pid);
             let program = arguments.first().and_then(|a| a.rsplit('/').next()).unwrap_or_default();

@@ -36,14 +36,15 @@ fn parse_pressure(text: &str) -> Option<Pressure> {
 }
 
 /// File systems of the folders that matter, each once, and the folders whose file system does not answer in time.
-pub(super) fn disks(root: &File) -> (Vec<DiskUse>, Vec<String>) {
+/// With each the device that it is on (`st_dev`).
+pub(super) fn disks(root: &File) -> (Vec<(DiskUse, u64)>, Vec<String>) {
     ask_disks(root, disk)
 }
 
 fn ask_disks(
     root: &File,
-    ask: impl Fn(&File, &str) -> Option<DiskUse> + Copy + Send + 'static,
-) -> (Vec<DiskUse>, Vec<String>) {
+    ask: impl Fn(&File, &str) -> Option<(DiskUse, u64)> + Copy + Send + 'static,
+) -> (Vec<(DiskUse, u64)>, Vec<String>) {
     let (send, receive) = mpsc::channel();
     let mut silent: Vec<&str> = Vec::new();
     for folder in FOLDERS {
@@ -56,40 +57,56 @@ fn ask_disks(
         });
     }
     let end = std::time::Instant::now() + DISK_DEADLINE;
-    let mut disks: Vec<DiskUse> = Vec::new();
+    let mut answers: Vec<(DiskUse, u64)> = Vec::new();
     while !silent.is_empty() {
         let left = end.saturating_duration_since(std::time::Instant::now());
         let Ok((folder, disk)) = receive.recv_timeout(left) else { break };
         silent.retain(|other| *other != folder);
-        disks.extend(disk);
+        answers.extend(disk);
     }
-    disks.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut seen: Vec<(u64, u64, u64)> = Vec::new();
-    disks.retain(|disk| {
-        let key = (disk.size_bytes, disk.free_bytes, disk.inodes);
-        let new = !seen.contains(&key);
-        seen.push(key);
-        new
-    });
+    answers.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
+    let mut disks: Vec<(DiskUse, u64)> = Vec::new();
+    for (disk, device) in answers {
+        // The subvolumes of one Btrfs have a device each, and share the room.
+        let same = |(other, its): &&mut (DiskUse, u64)| {
+            *its == device || (other.size_bytes, other.inodes, disk.inodes) == (disk.size_bytes, 0, 0)
+        };
+        match disks.iter_mut().find(same) {
+            Some((known, _)) => known.folders.extend(disk.folders),
+            None => disks.push((disk, device)),
+        }
+    }
     (disks, silent.into_iter().map(str::to_owned).collect())
 }
 
-fn disk(root: &File, folder: &str) -> Option<DiskUse> {
+fn disk(root: &File, folder: &str) -> Option<(DiskUse, u64)> {
     let handle = open_in_root(root.as_fd(), Path::new(folder), OFlags::PATH | OFlags::DIRECTORY).ok()?;
     let told = rustix::fs::statvfs(handle_path(&handle)).ok()?;
-    Some(DiskUse {
+    let device = rustix::fs::fstat(&handle).ok()?.st_dev;
+    let used = DiskUse {
         path: folder.to_owned(),
+        folders: vec![folder.to_owned()],
         size_bytes: told.f_blocks.saturating_mul(told.f_frsize),
         free_bytes: told.f_bavail.saturating_mul(told.f_frsize),
         inodes: told.f_files,
         free_inodes: told.f_favail,
-    })
+    };
+    Some((used, device))
 }
 
 pub(super) fn memory(root: &File) -> Option<u64> {
     let text = text(root, "/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Processors that are on: `cpu0 …`, one line each.
+pub(super) fn cpus(root: &File) -> Option<u64> {
+    let text = text(root, "/proc/stat").ok()?;
+    let numbered = |line: &&str| {
+        line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    u64::try_from(text.lines().filter(numbered).count()).ok().filter(|&count| count > 0)
 }
 
 /// Whether the kernel calls its clock synchronised. Nothing is set: no mode bit is given.
@@ -119,8 +136,46 @@ mod tests {
             }
             (folder == "/").then(|| disk(root, folder)).flatten()
         });
-        assert_eq!(disks.iter().map(|d| d.path.as_str()).collect::<Vec<_>>(), ["/"]);
+        assert_eq!(disks.iter().map(|(d, _)| d.path.as_str()).collect::<Vec<_>>(), ["/"]);
         assert_eq!(silent, ["/var/log"]);
+    }
+
+    #[test]
+    fn folders_on_one_file_system_are_one_disk() {
+        let root = File::open("/").unwrap();
+        let ask = |_: &File, folder: &str| {
+            let (size, inodes, device) = match folder {
+                "/" => (100, 10, 1),
+                "/var/log" => (100, 10, 2),
+                "/var/lib/kubelet" => (100, 10, 1),
+                "/var/lib/containerd" => (200, 0, 3),
+                "/var/lib/docker" => (200, 0, 4),
+                _ => return None,
+            };
+            let (path, folders) = (folder.to_owned(), vec![folder.to_owned()]);
+            let used = DiskUse { path, folders, size_bytes: size, free_bytes: 1, inodes, free_inodes: 1 };
+            Some((used, device))
+        };
+        let (disks, silent) = ask_disks(&root, ask);
+        let folders: Vec<Vec<String>> = disks.into_iter().map(|(d, _)| d.folders).collect();
+        let expected =
+            [vec!["/", "/var/lib/kubelet"], vec!["/var/lib/containerd", "/var/lib/docker"], vec!["/var/log"]];
+        assert_eq!(folders, expected);
+        assert!(silent.is_empty());
+    }
+
+    #[test]
+    fn processors_and_memory_of_a_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        assert_eq!((cpus(&root), memory(&root)), (None, None));
+        std::fs::create_dir(dir.path().join("proc")).unwrap();
+        std::fs::write(dir.path().join("proc/stat"), "cpu  1 2\ncpu0 1\ncpu11 1\nintr 5\n").unwrap();
+        std::fs::write(dir.path().join("proc/meminfo"), "MemFree: 1 kB\nMemTotal:       16 kB\n").unwrap();
+        assert_eq!((cpus(&root), memory(&root)), (Some(2), Some(16_384)));
+        std::fs::write(dir.path().join("proc/stat"), "cpu  1 2\n").unwrap();
+        std::fs::write(dir.path().join("proc/meminfo"), "MemTotal: many\n").unwrap();
+        assert_eq!((cpus(&root), memory(&root)), (None, None));
     }
 
     #[test]

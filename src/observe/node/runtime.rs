@@ -1,23 +1,16 @@
-//! The cgroup driver and the plugin folders of containerd or CRI-O, from their configuration files.
+//! The cgroup driver and the plugin folders of the runtime that runs, from its configuration files.
 //!
-//! Sources: containerd docs/cri/config.md (versions 1 to 4: `plugins.cri`, `io.containerd.grpc.v1.cri`, from 3 on
-//! `io.containerd.cri.v1.runtime`), man containerd-config.toml (imports); crio.conf(5), crio.conf.d(5).
+//! Which runtime that is comes from its own word, the socket that it was asked at, or its process: files stay behind
+//! when another one takes over.
 
+use super::runtime_files::{Files, parse_containerd, parse_crio};
 use super::{names, text};
-use crate::facts::{CgroupDriver, RuntimeConfig, Seen, Stated};
+use crate::facts::{NodeProcesses, RuntimeConfig, RuntimeWord, Seen, Stated};
+use std::collections::VecDeque;
 use std::fs::File;
-use toml::{Table, Value};
 
 /// Where CNI plugins are when nobody says anything.
-const PLUGINS: &str = "/opt/cni/bin";
-const CONTAINERD: &[&str] = &[
-    "/etc/containerd/config.toml",
-    "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
-    "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
-];
-const CRIO: &str = "/etc/crio/crio.conf";
-const MOST_IMPORTS: usize = 32;
-
+pub(super) const PLUGINS: &str = "/opt/cni/bin";
 /// Where distributions put CNI plugins; k3s, k0s and microk8s have their own.
 const ELSEWHERE: &[&str] = &[
     "/usr/lib/cni",
@@ -26,182 +19,357 @@ const ELSEWHERE: &[&str] = &[
     "/var/lib/rancher/k3s/data/cni",
     "/var/snap/microk8s/current/opt/cni/bin",
 ];
+/// The main file of a containerd by a part of its socket's path.
+const CONTAINERD: &[(&str, &str)] = &[
+    ("/k3s/", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml"),
+    ("/k3s/", "/var/lib/rancher/rke2/agent/etc/containerd/config.toml"),
+    ("/k0s/", "/etc/k0s/containerd.toml"),
+    ("/microk8s/", "/var/snap/microk8s/current/args/containerd.toml"),
+    ("", "/etc/containerd/config.toml"),
+];
+const CRIO: &str = "/etc/crio/crio.conf";
+const CRIO_FOLDER: &str = "/etc/crio/crio.conf.d";
+/// Files of one containerd, those that are imported included.
+const MOST_FILES: usize = 32;
+
+/// What is known of the runtime that kubelet and we ask.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// `unix:///…`, where it was asked, or tried to be.
+    pub endpoint: Option<&'a str>,
+    /// What it said of itself.
+    pub word: Option<&'a RuntimeWord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Containerd,
+    Crio,
+    Docker,
+}
 
 /// Where to look when no configuration says where: a plugin is missing only when it is in none of them.
 pub(super) fn known_folders() -> Vec<String> {
     std::iter::once(&PLUGINS).chain(ELSEWHERE).map(|folder| (*folder).to_owned()).collect()
 }
 
-/// The configuration of the runtime that has one.
-pub(super) fn read(root: &File) -> Seen<RuntimeConfig> {
-    let crio: Vec<String> = std::iter::once(CRIO.to_owned())
-        .chain(
-            names(root, "/etc/crio/crio.conf.d", "")
-                .into_iter()
-                .map(|n| format!("/etc/crio/crio.conf.d/{n}")),
-        )
-        .collect();
-    for path in CONTAINERD {
-        match text(root, path) {
-            Ok(text) => return with_imports(root, path, text),
+/// The configuration of the runtime that runs, or of the one that has a file.
+pub(super) fn read(root: &File, processes: Option<&NodeProcesses>, asked: Asked<'_>) -> Seen<RuntimeConfig> {
+    let arguments = processes.map_or(&[][..], |p| p.runtimes.as_slice());
+    let known = kind(asked, arguments);
+    let mut config = match known {
+        Some(Kind::Docker) => return Err("the runtime is Docker, whose cgroup driver is not read".into()),
+        Some(Kind::Crio) => crio(root, arguments)?,
+        Some(Kind::Containerd) => containerd(root, arguments, asked, true)?,
+        None => match containerd(root, arguments, asked, false) {
+            Err(why) if why == NO_FILE => crio(root, arguments)
+                .ok()
+                .filter(|config| config.driver.source != CRIO_DEFAULT)
+                .ok_or("no configuration of containerd or CRI-O was found")?,
+            other => other?,
+        },
+    };
+    if let Some(word) = asked.word {
+        config.hands_driver = Some(word.driver.is_some());
+        if let Some(value) = word.driver {
+            let source = format!("{} (RuntimeConfig)", asked.endpoint.unwrap_or("CRI"));
+            config.driver = Stated { value, source };
+        }
+    }
+    Ok(config)
+}
+
+const NO_FILE: &str = "no configuration file";
+pub(super) const CRIO_DEFAULT: &str = "CRI-O's default";
+
+fn kind(asked: Asked<'_>, arguments: &[Vec<String>]) -> Option<Kind> {
+    let of_name = |name: &str| match name {
+        _ if name.contains("cri-o") || name.contains("crio") => Some(Kind::Crio),
+        _ if name.contains("docker") => Some(Kind::Docker),
+        _ if name.contains("containerd") => Some(Kind::Containerd),
+        _ => None,
+    };
+    let word = asked.word.and_then(|word| of_name(&word.name));
+    let socket = || of_name(asked.endpoint?);
+    let process = || {
+        let mut kinds: Vec<Kind> = arguments.iter().filter_map(|a| of_name(program(a))).collect();
+        kinds.dedup();
+        if let [one] = kinds.as_slice() { Some(*one) } else { None }
+    };
+    word.or_else(socket).or_else(process)
+}
+
+fn program(arguments: &[String]) -> &str {
+    arguments.first().and_then(|a| a.rsplit('/').next()).unwrap_or_default()
+}
+
+/// `--name value`, `--name=value`; with one letter `-n value` too.
+fn flag<'a>(arguments: &'a [String], names: &[&str]) -> Option<&'a str> {
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.split_once('=') {
+            Some((name, value)) if names.contains(&name) => return Some(value),
+            None if names.contains(&argument.as_str()) => return rest.next().map(String::as_str),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The main file: of the process that listens where was asked, of the product that has that socket, the usual one.
+fn main_file(root: &File, arguments: &[Vec<String>], endpoint: Option<&str>) -> String {
+    let socket = endpoint.map(|e| e.trim_start_matches("unix://"));
+    let ours = arguments.iter().filter(|a| program(a) == "containerd").find(|process| {
+        let address = flag(process, &["--address", "-a"]);
+        let own = flag(process, &["--config", "-c"]).is_some_and(|path| path.contains("/docker/"));
+        match (address, socket) {
+            (Some(address), Some(socket)) => address == socket,
+            (None, Some(socket)) => socket == "/run/containerd/containerd.sock" && !own,
+            (_, None) => !own,
+        }
+    });
+    if let Some(path) = ours.and_then(|process| flag(process, &["--config", "-c"])) {
+        return path.to_owned();
+    }
+    let fits = |part: &str| part.is_empty() || socket.is_none_or(|socket| socket.contains(part));
+    let mut candidates: Vec<&str> =
+        CONTAINERD.iter().filter(|(part, _)| fits(part)).map(|(_, path)| *path).collect();
+    if socket.is_none() {
+        candidates.reverse();
+    }
+    let there = candidates
+        .iter()
+        .find(|path| !matches!(text(root, path), Err(error) if error.kind() == std::io::ErrorKind::NotFound));
+    there.copied().unwrap_or("/etc/containerd/config.toml").to_owned()
+}
+
+fn containerd(root: &File, arguments: &[Vec<String>], asked: Asked<'_>, runs: bool) -> Seen<RuntimeConfig> {
+    let path = main_file(root, arguments, asked.endpoint);
+    let major = asked.word.and_then(|word| major(&word.version));
+    let files = match text(root, &path) {
+        Ok(text) => with_imports(root, &path, text),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(format!("{path}: {error}")),
+        Err(_) if runs => vec![(path, String::new())],
+        Err(_) => return Err(NO_FILE.into()),
+    };
+    parse_containerd(&files, major)
+}
+
+/// `v2.1.0`, `1.7.24~ds1`: 2, 1.
+fn major(version: &str) -> Option<u64> {
+    version.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The files in the order in which containerd lays them over each other: breadth first, each once.
+fn with_imports(root: &File, path: &str, first: String) -> Files {
+    let mut files: Files = Vec::new();
+    let mut waiting = VecDeque::from([(path.to_owned(), first)]);
+    while let Some((path, content)) = waiting.pop_front() {
+        if files.len() >= MOST_FILES || files.iter().any(|(known, _)| *known == path) {
+            continue;
+        }
+        let table: toml::Table = content.parse().unwrap_or_default();
+        let imports = table.get("imports").and_then(toml::Value::as_array).into_iter().flatten();
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        files.push((path, content));
+        for import in imports.filter_map(toml::Value::as_str).take(MOST_FILES) {
+            let import =
+                if import.starts_with('/') { import.to_owned() } else { format!("{folder}/{import}") };
+            for path in expand(root, &import).into_iter().take(MOST_FILES) {
+                if let Ok(content) = text(root, &path) {
+                    waiting.push_back((path, content));
+                }
+            }
+        }
+    }
+    files
+}
+
+/// The files that a path with at most one `*` in its last part stands for.
+fn expand(root: &File, path: &str) -> Vec<String> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let Some((start, end)) = name.split_once('*') else { return vec![path.to_owned()] };
+    let mut found = names(root, folder, end);
+    found.retain(|name| name.starts_with(start) && name.len() >= start.len() + end.len());
+    found.into_iter().map(|name| format!("{folder}/{name}")).collect()
+}
+
+fn crio(root: &File, arguments: &[Vec<String>]) -> Seen<RuntimeConfig> {
+    let process = arguments.iter().find(|a| program(a) == "crio").map_or(&[][..], Vec::as_slice);
+    let file = flag(process, &["--config", "-c"]).unwrap_or(CRIO);
+    let folder = flag(process, &["--config-dir", "-d"]).unwrap_or(CRIO_FOLDER).trim_end_matches('/');
+    let drop_ins = names(root, folder, "").into_iter().map(|name| format!("{folder}/{name}"));
+    let mut files: Files = Vec::new();
+    for path in std::iter::once(file.to_owned()).chain(drop_ins) {
+        match text(root, &path) {
+            Ok(content) => files.push((path, content)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(format!("{path}: {error}")),
         }
     }
-    let texts: Vec<(String, String)> =
-        crio.into_iter().filter_map(|path| text(root, &path).ok().map(|text| (path, text))).collect();
-    if texts.is_empty() {
-        return Err("no configuration of containerd or CRI-O was found".into());
+    if let Some(manager) = flag(process, &["--cgroup-manager"]) {
+        let content = format!("[crio.runtime]\ncgroup_manager = {manager:?}\n");
+        files.push(("--cgroup-manager of crio".into(), content));
     }
-    parse_crio(&texts)
-}
-
-fn with_imports(root: &File, path: &str, first: String) -> Seen<RuntimeConfig> {
-    let mut texts = vec![(path.to_owned(), first)];
-    let table: Table = texts.first().and_then(|(_, t)| t.parse().ok()).unwrap_or_default();
-    let imports = table.get("imports").and_then(Value::as_array).into_iter().flatten();
-    for import in imports.filter_map(Value::as_str).take(MOST_IMPORTS) {
-        let (folder, name) = import.rsplit_once('/').unwrap_or((".", import));
-        let files = match name.split_once('*') {
-            Some((start, end)) => {
-                let mut found = names(root, folder, end);
-                found.retain(|n| n.starts_with(start));
-                found.into_iter().map(|n| format!("{folder}/{n}")).collect()
-            }
-            None => vec![import.to_owned()],
-        };
-        for file in files {
-            if let Ok(text) = text(root, &file) {
-                texts.push((file, text));
-            }
-        }
-    }
-    parse_containerd(&texts)
-}
-
-/// What containerd's files say, the main one first: later ones win.
-///
-/// # Errors
-/// One sentence when one is no TOML, or of a version that is not known.
-pub fn parse_containerd(files: &[(String, String)]) -> Seen<RuntimeConfig> {
-    let default =
-        format!("containerd's default, {} does not say", files.first().map_or("", |f| f.0.as_str()));
-    let mut config = RuntimeConfig {
-        runtime: "containerd",
-        driver: Stated { value: CgroupDriver::Cgroupfs, source: default },
-        hands_driver: false,
-        plugin_folders: vec![PLUGINS.into()],
-    };
-    for (path, text) in files {
-        let table: Table =
-            text.parse().map_err(|e: toml::de::Error| format!("{path} is no TOML: {}", e.message()))?;
-        let version = table.get("version").map_or(Some(1), Value::as_integer);
-        config.hands_driver |= matches!(version, Some(3..=4));
-        let Some(1..=4) = version else {
-            return Err(format!("{path} has a version that is not known here; known are 1 to 4"));
-        };
-        let plugins = table.get("plugins");
-        let sections = ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"];
-        for cri in sections.iter().filter_map(|name| plugins?.get(name)) {
-            let runtimes = cri.get("containerd").and_then(|c| c.get("runtimes"));
-            let name = cri
-                .get("containerd")
-                .and_then(|c| c.get("default_runtime_name"))
-                .and_then(Value::as_str)
-                .unwrap_or("runc");
-            let options = runtimes.and_then(|r| r.get(name)).and_then(|r| r.get("options"));
-            let plain = options.and_then(|o| o.get("SystemdCgroup")).and_then(Value::as_bool);
-            let old = cri.get("systemd_cgroup").and_then(Value::as_bool).filter(|on| *on);
-            if let Some(systemd) = plain.or(old) {
-                let value = if systemd { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
-                config.driver = Stated { value, source: path.clone() };
-            }
-            let cni = cri.get("cni");
-            let one = cni.and_then(|c| c.get("bin_dir")).and_then(Value::as_str).filter(|d| !d.is_empty());
-            let many = cni.and_then(|c| c.get("bin_dirs")).and_then(Value::as_array);
-            let folders: Vec<String> = one
-                .into_iter()
-                .chain(many.into_iter().flatten().filter_map(Value::as_str))
-                .map(|folder| folder.trim_end_matches('/').to_owned())
-                .collect();
-            if !folders.is_empty() {
-                config.plugin_folders = folders;
-            }
-        }
-    }
-    Ok(config)
-}
-
-/// What CRI-O's files say: later ones win.
-///
-/// # Errors
-/// One sentence when one is no TOML.
-pub fn parse_crio(files: &[(String, String)]) -> Seen<RuntimeConfig> {
-    let default = Stated { value: CgroupDriver::Systemd, source: "CRI-O's default".into() };
-    let folders = vec![PLUGINS.into(), "/usr/libexec/cni".into(), "/usr/lib/cni".into()];
-    let mut config =
-        RuntimeConfig { runtime: "cri-o", driver: default, hands_driver: false, plugin_folders: folders };
-    for (path, text) in files {
-        let table: Table =
-            text.parse().map_err(|e: toml::de::Error| format!("{path} is no TOML: {}", e.message()))?;
-        let crio = table.get("crio");
-        match crio
-            .and_then(|c| c.get("runtime"))
-            .and_then(|r| r.get("cgroup_manager"))
-            .and_then(Value::as_str)
-        {
-            Some("systemd") => config.driver = Stated { value: CgroupDriver::Systemd, source: path.clone() },
-            Some("cgroupfs") => {
-                config.driver = Stated { value: CgroupDriver::Cgroupfs, source: path.clone() }
-            }
-            Some(_) => return Err(format!("{path} has a cgroup_manager that is not known")),
-            None => {}
-        }
-        let dirs =
-            crio.and_then(|c| c.get("network")).and_then(|n| n.get("plugin_dirs")).and_then(Value::as_array);
-        let dirs: Vec<String> = dirs
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(|d| d.trim_end_matches('/').to_owned())
-            .collect();
-        if !dirs.is_empty() {
-            config.plugin_folders = dirs;
-        }
-    }
-    Ok(config)
+    parse_crio(&files)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::CgroupDriver;
+    use std::path::Path;
 
-    fn driver(files: &[&str]) -> Seen<(CgroupDriver, String)> {
-        let files: Vec<_> =
-            files.iter().enumerate().map(|(n, text)| (n.to_string(), (*text).to_owned())).collect();
-        parse_containerd(&files).map(|c| (c.driver.value, c.driver.source))
+    const SYSTEMD_V2: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = true\n";
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn word(name: &str, version: &str, driver: Option<CgroupDriver>) -> RuntimeWord {
+        RuntimeWord { name: name.into(), version: version.into(), driver }
+    }
+
+    fn running(lines: &[&str]) -> NodeProcesses {
+        let runtimes = lines.iter().map(|l| l.split(' ').map(ToOwned::to_owned).collect()).collect();
+        NodeProcesses { runtimes, ..NodeProcesses::default() }
+    }
+
+    fn at<'a>(endpoint: &'a str, word: Option<&'a RuntimeWord>) -> Asked<'a> {
+        Asked { endpoint: Some(endpoint), word }
     }
 
     #[test]
-    fn every_version_says_it_in_its_own_section() {
-        let v1 = "[plugins.cri]\nsystemd_cgroup = true\n";
-        let v2 = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = true\n";
-        let v3 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\nSystemdCgroup = true\n";
-        for text in [v1, v2, v3] {
-            assert_eq!(driver(&[text]), Ok((CgroupDriver::Systemd, "0".into())), "{text}");
+    fn what_runs_is_read_and_not_what_was_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        assert!(read(&root, None, Asked::default()).is_err());
+        put(dir.path(), "/etc/containerd/config.toml", SYSTEMD_V2);
+        put(dir.path(), "/etc/crio/crio.conf.d/10-x.conf", "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\n");
+        let runtime = |processes: &NodeProcesses, asked| read(&root, Some(processes), asked).unwrap().runtime;
+        let none = NodeProcesses::default();
+        let crio = word("cri-o", "1.30.0", Some(CgroupDriver::Cgroupfs));
+        assert_eq!(runtime(&none, at("unix:///run/odd.sock", Some(&crio))), "cri-o");
+        assert_eq!(runtime(&none, at("unix:///run/crio/crio.sock", None)), "cri-o");
+        assert_eq!(runtime(&running(&["/usr/bin/crio"]), Asked::default()), "cri-o");
+        assert_eq!(
+            runtime(&running(&["/usr/bin/crio", "/usr/bin/containerd"]), Asked::default()),
+            "containerd"
+        );
+        assert_eq!(runtime(&none, Asked::default()), "containerd");
+        let docker = word("docker", "26.1.5", None);
+        assert!(
+            read(&root, None, at("unix:///run/cri-dockerd.sock", Some(&docker)))
+                .unwrap_err()
+                .contains("Docker")
+        );
+        std::fs::remove_file(dir.path().join("etc/containerd/config.toml")).unwrap();
+        assert_eq!(runtime(&none, Asked::default()), "cri-o", "the only one with a file");
+        let defaults = read(&root, None, at("unix:///run/containerd/containerd.sock", None)).unwrap();
+        assert_eq!((defaults.runtime, defaults.driver.value), ("containerd", CgroupDriver::Cgroupfs));
+        assert!(defaults.driver.source.contains("default"), "{:?}", defaults.driver);
+    }
+
+    #[test]
+    fn the_runtimes_own_word_is_above_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        put(dir.path(), "/etc/containerd/config.toml", SYSTEMD_V2);
+        let socket = "unix:///run/containerd/containerd.sock";
+        let told = word("containerd", "v2.0.0", Some(CgroupDriver::Cgroupfs));
+        let config = read(&root, None, at(socket, Some(&told))).unwrap();
+        assert_eq!((config.driver.value, config.hands_driver), (CgroupDriver::Cgroupfs, Some(true)));
+        assert!(config.driver.source.contains("RuntimeConfig"));
+        let old = word("containerd", "1.7.24", None);
+        let config = read(&root, None, at(socket, Some(&old))).unwrap();
+        assert_eq!((config.driver.value, config.hands_driver), (CgroupDriver::Systemd, Some(false)));
+        let silent = read(&root, None, at(socket, None)).unwrap();
+        assert_eq!((silent.driver.value, silent.hands_driver), (CgroupDriver::Systemd, None));
+    }
+
+    #[test]
+    fn the_main_file_is_that_of_the_process_that_listens_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        let of = |lines: &[&str], endpoint| main_file(&root, &running(lines).runtimes, endpoint);
+        let usual = "/etc/containerd/config.toml";
+        let socket = Some("unix:///run/containerd/containerd.sock");
+        assert_eq!(of(&[], socket), usual);
+        assert_eq!(of(&["/usr/bin/containerd --config /x.toml"], socket), "/x.toml");
+        assert_eq!(of(&["containerd --config=/var/run/docker/containerd/containerd.toml"], socket), usual);
+        let k0s = "containerd --root=/r --address=/run/k0s/containerd.sock --config=/k0s.toml";
+        assert_eq!(
+            of(&["containerd -c /other.toml", k0s], Some("unix:///run/k0s/containerd.sock")),
+            "/k0s.toml"
+        );
+        assert_eq!(of(&["containerd -c /other.toml", k0s], socket), "/other.toml");
+        let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+        put(dir.path(), k3s, "");
+        put(dir.path(), usual, "");
+        assert_eq!(
+            of(&[], Some("unix:///run/k3s/containerd/containerd.sock")),
+            k3s,
+            "the usual one was left behind"
+        );
+        assert_eq!(of(&[], socket), usual);
+        assert_eq!(of(&[], None), usual);
+        std::fs::remove_file(dir.path().join("etc/containerd/config.toml")).unwrap();
+        assert_eq!(of(&[], None), k3s);
+    }
+
+    #[test]
+    fn imports_are_found_relative_by_pattern_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        put(
+            dir.path(),
+            "/etc/containerd/conf.d/b.toml",
+            "imports = [\"/etc/containerd/config.toml\", \"../c.toml\"]",
+        );
+        put(dir.path(), "/etc/containerd/conf.d/a.toml", "");
+        put(dir.path(), "/etc/containerd/conf.d/a.toml.bak", "");
+        put(dir.path(), "/etc/containerd/c.toml", "");
+        let main = "imports = [\"conf.d/*.toml\", \"/gone.toml\"]".to_owned();
+        let found = with_imports(&root, "/etc/containerd/config.toml", main);
+        let names: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+        let conf = "/etc/containerd/conf.d";
+        assert_eq!(
+            names,
+            [
+                "/etc/containerd/config.toml",
+                &format!("{conf}/a.toml"),
+                &format!("{conf}/b.toml"),
+                &format!("{conf}/../c.toml")
+            ]
+        );
+    }
+
+    #[test]
+    fn drop_ins_of_crio_are_laid_over_its_file_and_its_flag_over_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        let says = |m: &str| format!("[crio.runtime]\ncgroup_manager = \"{m}\"\n");
+        put(dir.path(), "/etc/crio/crio.conf", &says("cgroupfs"));
+        put(dir.path(), "/etc/crio/crio.conf.d/10-crio.conf", &says("systemd"));
+        let driver = |lines: &[&str]| {
+            let config = read(&root, Some(&running(lines)), at("unix:///run/crio/crio.sock", None)).unwrap();
+            (config.driver.value, config.driver.source)
+        };
+        let drop_in = "/etc/crio/crio.conf.d/10-crio.conf".to_owned();
+        assert_eq!(driver(&["/usr/bin/crio"]), (CgroupDriver::Systemd, drop_in));
+        let flag = "/usr/bin/crio --cgroup-manager=cgroupfs";
+        assert_eq!(driver(&[flag]), (CgroupDriver::Cgroupfs, "--cgroup-manager of crio".into()));
+        put(dir.path(), "/x/crio.conf", "");
+        let elsewhere = "/usr/bin/crio --config /x/crio.conf --config-dir /x/d";
+        assert_eq!(driver(&[elsewhere]), (CgroupDriver::Systemd, CRIO_DEFAULT.into()));
+    }
+
+    #[test]
+    fn versions_of_runtimes() {
+        for (text, number) in [("v2.1.0", Some(2)), ("1.7.24~ds1", Some(1)), ("", None), ("main", None)] {
+            assert_eq!(major(text), number, "{text}");
         }
-        let off = v2.replace("true", "false");
-        assert_eq!(driver(&[v2, &off]), Ok((CgroupDriver::Cgroupfs, "1".into())), "an import wins");
-        assert_eq!(driver(&["version = 2\n"]).unwrap().0, CgroupDriver::Cgroupfs);
-        assert!(driver(&["version = 9\n"]).unwrap_err().contains("not known"));
-        assert!(driver(&["a = ["]).unwrap_err().contains("no TOML"));
-    }
-
-    #[test]
-    fn drop_ins_of_crio_win() {
-        let file = |m: &str| (m.to_owned(), format!("[crio.runtime]\ncgroup_manager = \"{m}\"\n"));
-        let both = parse_crio(&[file("systemd"), file("cgroupfs")]).unwrap();
-        assert_eq!((both.driver.value, both.driver.source.as_str()), (CgroupDriver::Cgroupfs, "cgroupfs"));
-        assert!(parse_crio(&[file("other")]).is_err());
     }
 }

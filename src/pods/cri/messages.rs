@@ -15,6 +15,24 @@ pub(crate) struct VersionRequest {
 pub(crate) struct VersionResponse {
     #[prost(string, tag = "2")]
     pub(crate) runtime_name: String,
+    #[prost(string, tag = "3")]
+    pub(crate) runtime_version: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RuntimeConfigRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RuntimeConfigResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) linux: Option<LinuxRuntimeConfiguration>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct LinuxRuntimeConfiguration {
+    /// 0 systemd, 1 cgroupfs.
+    #[prost(int32, tag = "1")]
+    pub(crate) cgroup_driver: i32,
 }
 
 /// `ListPodSandboxRequest` and `ListContainersRequest` without their filters.

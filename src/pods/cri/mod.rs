@@ -7,7 +7,7 @@ pub(super) mod messages;
 
 pub(super) use connect::connect;
 
-use crate::facts::{Degraded, DegradedReason};
+use crate::facts::{CgroupDriver, Degraded, DegradedReason, RuntimeWord};
 use messages as m;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -105,6 +105,30 @@ impl Runtime {
             let containers: m::ListContainersResponse = containers?;
             Ok((sandboxes.items, containers.containers))
         })
+    }
+
+    /// Its name and version, and the cgroup driver that it tells the kubelet; `None` when it does not answer.
+    pub(super) fn word(&self) -> Option<RuntimeWord> {
+        self.before_deadline(async {
+            let version = self.package.trim_start_matches("runtime.").into();
+            let version = self.call("Version", m::VersionRequest { version });
+            let config = self.call("RuntimeConfig", m::RuntimeConfigRequest {});
+            let (version, config) = futures_util::future::join(version, config).await;
+            let version: m::VersionResponse = version?;
+            let config: Result<m::RuntimeConfigResponse, Status> = config;
+            let driver = match config.map(|config| config.linux) {
+                Ok(Some(linux)) => match linux.cgroup_driver {
+                    0 => Some(CgroupDriver::Systemd),
+                    1 => Some(CgroupDriver::Cgroupfs),
+                    _ => None,
+                },
+                Ok(None) => None,
+                Err(status) if status.code() == Code::Unimplemented => None,
+                Err(status) => return Err(status),
+            };
+            Ok(RuntimeWord { name: version.runtime_name, version: version.runtime_version, driver })
+        })
+        .ok()
     }
 
     /// Status of each sandbox that is still there, and why some are missing if it is not that.
