@@ -49,4 +49,16 @@ fn each_way_to_break_a_node_is_told_and_a_well_one_has_no_finding() {
     assert_eq!(node(&lab), ("degraded".to_owned(), vec!["node.config_unreadable".to_owned()]));
     sh(&lab, "rm /var/lib/kubelet/config.yaml");
     assert_eq!(node(&lab), well);
+
+    // containerd calls loopback for every pod, whatever the configuration names.
+    sh(&lab, "mv /usr/lib/cni/loopback /tmp/kept/");
+    assert_eq!(node(&lab), broken("node.cni_plugin_missing"));
+    sh(&lab, "mv /tmp/kept/loopback /usr/lib/cni/; mount -t tmpfs -o size=1m tmpfs /var/lib/kubelet");
+    assert_eq!(node(&lab), well);
+    sh(&lab, "head -c 980000 /dev/zero >/var/lib/kubelet/x");
+    assert_eq!(node(&lab), ("degraded".to_owned(), vec!["node.disk_full".to_owned()]));
+    sh(&lab, "umount /var/lib/kubelet");
+    // What another runtime left behind is nobody's configuration.
+    sh(&lab, "mkdir -p /etc/crio/crio.conf.d; echo 'a = [' >/etc/crio/crio.conf.d/00-x.conf");
+    assert_eq!(node(&lab), well);
 }

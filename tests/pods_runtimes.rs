@@ -9,8 +9,8 @@
 
 mod pods_support;
 
-use nsprobe::facts::Pod;
-use nsprobe::pods::{Options, is_live, list, list_told};
+use nsprobe::facts::{CgroupDriver, Pod};
+use nsprobe::pods::{Options, is_live, list, list_told, time_runtime};
 use pods_support::cri::{Answers, dead, hung, serve, serve_recorded};
 use pods_support::{Answer, Node};
 use serde_json::{Value, json};
@@ -377,4 +377,24 @@ fn what_a_runtime_tells_of_addresses_is_taken_and_nothing_is_looked_for_without_
     let web = ("shop/web-6f5d-k6".to_owned(), vec!["10.244.6.3".parse().unwrap()], Some(false));
     assert_eq!(told, [web]);
     assert!(all.len() > 1 && all.contains(&told[0]), "{all:?}");
+}
+
+#[test]
+fn a_runtime_says_who_it_is_and_its_cgroup_driver_where_it_knows_the_question() {
+    for (driver, said) in [
+        (None, None),
+        (Some(0), Some(CgroupDriver::Systemd)),
+        (Some(1), Some(CgroupDriver::Cgroupfs)),
+        (Some(7), None),
+    ] {
+        let node = Node::recorded("containerd-2");
+        let answers = Answers { cgroup_driver: driver, ..Answers::recorded(&node) };
+        let _server = serve::<false>(&node, CONTAINERD, answers);
+        let options = Options { host_root: node.root().to_owned(), ..Options::default() };
+        let times = time_runtime(&options).unwrap();
+        let word = times.word.unwrap();
+        assert_eq!((word.name.as_str(), word.version.as_str(), word.driver), ("recorded", "1", said));
+        assert_eq!(times.calls.len(), 2);
+        assert_eq!(times.degraded, None);
+    }
 }

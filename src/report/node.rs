@@ -1,5 +1,6 @@
 //! `nsprobe node`: the document, verdict first, then what is wrong, what was not looked at, what passed.
 
+use super::text::broken;
 use super::{Out, Paint, duration_ms, findings, sanitize};
 use crate::facts::{Check, Finding, Health, Outcome, Severity};
 use schemars::JsonSchema;
@@ -86,7 +87,9 @@ fn render(
     } else if !mild.is_empty() {
         text.push('\n');
         for finding in &mild {
-            let _ = writeln!(text, "{}: {} [{}]", paint.dim("info"), sanitize(&finding.summary), finding.id);
+            let _ = write!(text, "{}: ", paint.dim("info"));
+            let words = format!("{} [{}]", sanitize(&finding.summary), finding.id);
+            broken(&mut text, width, 6, paint, &words, "");
         }
     }
     let mut list = |title: &str, checks: Vec<&Check>| {
@@ -95,8 +98,13 @@ fn render(
         }
         let wide = checks.iter().map(|c| c.id.chars().count()).max().unwrap_or(0);
         let _ = writeln!(text, "\n{}", paint.bold(title));
+        let mut last = "";
         for check in checks {
-            let _ = writeln!(text, "  {:wide$}  {}", check.id, sanitize(&check.why));
+            let _ = write!(text, "  {:wide$}  ", check.id);
+            // One reason for several stands once.
+            let why = if check.why == last { "the same" } else { &sanitize(&check.why) };
+            broken(&mut text, width, wide + 4, paint, why, "");
+            last = &check.why;
         }
     };
     list("not checked", of(Outcome::NotChecked).collect());
@@ -104,7 +112,8 @@ fn render(
         list("passed", of(Outcome::Passed).collect());
     } else if passed > 0 {
         let names: Vec<&str> = of(Outcome::Passed).map(|c| c.id.as_ref()).collect();
-        let _ = writeln!(text, "\npassed  {}", names.join(", "));
+        text.push_str("\npassed  ");
+        broken(&mut text, width, 8, paint, &names.join(", "), "");
     }
     text
 }
@@ -142,5 +151,33 @@ mod tests {
         assert!(text.starts_with("UNKNOWN  0 failed, 1 passed, 1 not checked, in 12"), "{text}");
         assert!(text.contains("node.kubelet  none ") && !text.contains('\x1b'), "{text}");
         assert!(text.ends_with("\npassed  node.disks\n"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_narrow_lines_and_one_reason_once() {
+        let long = "words ".repeat(40);
+        let document = NodeDocument {
+            verdict: Health::Unknown,
+            checks: vec![
+                Check::not_checked("node.a", long.trim_end()),
+                Check::not_checked("node.b", long.trim_end()),
+                Check::passed("node.c", long.trim_end()),
+            ],
+            findings: vec![Finding {
+                id: "node.x",
+                severity: Severity::Info,
+                subject: "host".into(),
+                summary: long.clone(),
+                evidence: vec![],
+                fix: String::new(),
+            }],
+        };
+        for verbose in [false, true] {
+            let text = render(&document, 1.0, verbose, Paint::new(false), Some(80));
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert!(text.contains("\n  node.b  the same\n"), "{text}");
+            let piped = render(&document, 1.0, verbose, Paint::new(false), None);
+            assert!(piped.lines().any(|line| line.len() > 200), "{piped}");
+        }
     }
 }

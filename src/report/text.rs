@@ -73,7 +73,14 @@ pub fn findings(paint: Paint, width: Option<usize>, findings: &[Finding]) -> Str
 const INDENT: usize = 8;
 
 /// Puts words, and dimmed ones after them, behind `indent` columns that are there already, and ends the line.
-fn broken(text: &mut String, width: Option<usize>, indent: usize, paint: Paint, words: &str, dimmed: &str) {
+pub(super) fn broken(
+    text: &mut String,
+    width: Option<usize>,
+    indent: usize,
+    paint: Paint,
+    words: &str,
+    dimmed: &str,
+) {
     let Some(width) = width else {
         text.push_str(words);
         if !dimmed.is_empty() {

@@ -28,6 +28,8 @@ pub struct Answers {
     pub hangs_at_status: bool,
     /// The sandbox whose status is an error.
     pub refused_status: Option<String>,
+    /// The cgroup driver that the kubelet is told; without one the call is not implemented.
+    pub cgroup_driver: Option<i32>,
     pub calls: Mutex<Vec<String>>,
 }
 
@@ -249,6 +251,14 @@ impl<const ALPHA: bool> tower::Service<http::Request<Body>> for Fake<ALPHA> {
                             runtime_version: "1".into(),
                             runtime_api_version: "v1".into(),
                         })
+                    };
+                    unary(request, false, answer).await
+                }
+                "RuntimeConfig" if answers.cgroup_driver.is_some() => {
+                    let cgroup_driver = answers.cgroup_driver.unwrap();
+                    let answer = move |_: Nothing| {
+                        note(&answers, "RuntimeConfig", false);
+                        Ok(RuntimeConfig { linux: Some(LinuxRuntimeConfiguration { cgroup_driver }) })
                     };
                     unary(request, false, answer).await
                 }

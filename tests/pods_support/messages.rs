@@ -20,6 +20,18 @@ pub struct Version {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub struct RuntimeConfig {
+    #[prost(message, optional, tag = "1")]
+    pub linux: Option<LinuxRuntimeConfiguration>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LinuxRuntimeConfiguration {
+    #[prost(int32, tag = "1")]
+    pub cgroup_driver: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct SandboxMetadata {
     #[prost(string, tag = "1")]
     pub name: String,

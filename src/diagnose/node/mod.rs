@@ -169,7 +169,8 @@ fn check_drivers(view: NodeView<'_>, looked: &mut Looked) {
     let theirs = runtime.driver.value;
     let pods: Vec<CgroupDriver> = processes.into_iter().flat_map(|p| p.pod_cgroups.keys().copied()).collect();
     let agreed = own == theirs.name();
-    let gave_way = runtime.hands_driver == Some(true) || pods == [theirs];
+    // A kubelet that is told follows, one that is not cannot; where nobody knows, the pods' cgroups show.
+    let gave_way = runtime.hands_driver.unwrap_or_else(|| pods == [theirs]);
     if !agreed && !gave_way && runtime.hands_driver.is_none() && pods.is_empty() {
         let why = format!(
             "the kubelet is set to {own}, {} to {}: whether the kubelet follows is not known while that does not answer",

@@ -110,8 +110,9 @@ fn reserved(view: NodeView<'_>, config: &KubeletConfig, looked: &mut Looked) {
                 evidence.push(Evidence::new("memory of this node", memory, "bytes", "/proc/meminfo"));
                 evidence.push(Evidence::new("maxPods", pods, "pods", config_source(config)));
                 let summary = format!(
-                    "{} MiB of memory are kept from pods; for a node of this size providers keep: {}",
+                    "{} MiB of memory are kept from pods; of {} MiB and for {pods} pods providers keep: {}",
                     kept >> 20,
+                    memory >> 20,
                     words.join(", ")
                 );
                 findings.push(RESERVED.finding("kubelet", summary, evidence, RESERVED.fix));
@@ -181,6 +182,14 @@ fn eviction(view: NodeView<'_>, config: &KubeletConfig, looked: &mut Looked) {
     looked.add("node.eviction", None, findings, well);
 }
 
+fn time(ms: u64) -> String {
+    match ms {
+        u64::MAX => "for ever".into(),
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    }
+}
+
 fn shutdown(view: NodeView<'_>, config: &KubeletConfig, looked: &mut Looked) {
     const ID: &str = "node.shutdown";
     let grace = config.shutdown_grace_ms.unwrap_or(0);
@@ -206,7 +215,7 @@ fn shutdown(view: NodeView<'_>, config: &KubeletConfig, looked: &mut Looked) {
     if delay < grace {
         let source = "/etc/systemd/logind.conf and its drop-ins";
         let evidence = vec![stated.clone(), Evidence::new("InhibitDelayMaxSec", delay, "ms", source)];
-        let summary = format!("pods are to get {grace} ms at shutdown, logind waits {delay} ms");
+        let summary = format!("pods are to get {} at shutdown, logind waits {}", time(grace), time(delay));
         findings.push(SHUTDOWN.finding("kubelet", summary, evidence, SHUTDOWN.fix));
     }
     let runs = view.state.processes.as_ref().is_ok_and(|p| p.kubelet.is_some());
@@ -221,5 +230,5 @@ fn shutdown(view: NodeView<'_>, config: &KubeletConfig, looked: &mut Looked) {
         let summary = "the kubelet holds no lock against shutdown: a reboot does not wait for it";
         findings.push(SHUTDOWN_NO_LOCK.finding("kubelet", summary, evidence, SHUTDOWN_NO_LOCK.fix));
     }
-    looked.add(ID, None, findings, format!("pods get {grace} ms, logind waits {delay} ms; {lock}"));
+    looked.add(ID, None, findings, format!("pods get {}, logind waits {}; {lock}", time(grace), time(delay)));
 }

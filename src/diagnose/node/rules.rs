@@ -31,7 +31,7 @@ pub const CGROUP_TORN: Rule = Rule {
 pub const CGROUP_DIFFERS: Rule = Rule {
     id: "node.cgroup_driver_differs",
     severity: Severity::Warning,
-    meaning: "The kubelet is configured with another cgroup driver than the runtime, and no running pod shows that one gave way.",
+    meaning: "The kubelet is configured with another cgroup driver than the runtime, which does not tell it its own: limits of new pods do not hold, and they restart for ever.",
     fix: "Make both the same (systemd where systemd is PID 1), then restart runtime and kubelet.",
 };
 

@@ -158,10 +158,16 @@ fn drivers_that_differ_are_told_unless_the_kubelet_gave_way() {
     assert_eq!(ids(handed), (vec![], Health::Healthy));
     let gave_way = |c: &mut Case| {
         c.state.kubelet.as_mut().unwrap().cgroup_driver.as_mut().unwrap().value = "cgroupfs".into();
+        c.state.runtime.as_mut().unwrap().hands_driver = None;
     };
     let (found, _, looked) = case(gave_way);
     assert!(found.is_empty(), "the pods' cgroups are the runtime's: {found:?}");
     assert_eq!(check(&looked, "node.cgroup_driver").outcome, Outcome::Passed);
+    let old_pods = |c: &mut Case| {
+        gave_way(c);
+        c.state.runtime.as_mut().unwrap().hands_driver = Some(false);
+    };
+    assert_eq!(ids(old_pods).0, ["node.cgroup_driver_differs"], "they are from before");
     let unset = |c: &mut Case| {
         differ(c);
         c.state.kubelet.as_mut().unwrap().cgroup_driver = None;

@@ -17,6 +17,9 @@ pub(super) fn read(root: &File, arguments: Option<&[String]>) -> Seen<KubeletCon
     let mut config = KubeletConfig::default();
     match text(root, &path) {
         Ok(text) => merge_kubelet_config(&mut config, &path, &text)?,
+        Err(error) if arguments.is_empty() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(format!("no kubelet runs, and {path} is not there"));
+        }
         Err(error) if arguments.is_empty() || flag(arguments, "config").is_some() => {
             return Err(format!("{path}: {error}"));
         }

@@ -193,4 +193,96 @@ mod tests {
         note_cgroup(&mut found, "0::/system.slice/kubepods-podx.slice:cri-containerd:1");
         assert!(found.torn_cgroup.is_some());
     }
+
+    /// A folder like /proc.
+    struct Proc(tempfile::TempDir);
+
+    impl Proc {
+        fn put(&self, path: &str, text: &str) {
+            let path = self.0.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn process(&self, pid: u32, name: &str, state: &str, flags: u64, arguments: &str) {
+            self.put(&format!("{pid}/stat"), &format!("{pid} ({name}) {state} 1 1 1 0 -1 {flags} 0"));
+            self.put(
+                &format!("{pid}/status"),
+                "voluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t0\n",
+            );
+            self.put(&format!("{pid}/cmdline"), &arguments.replace(' ', "\0"));
+            self.put(&format!("{pid}/wchan"), "0");
+        }
+
+        fn read(&self) -> Found {
+            super::read(self.0.path()).unwrap()
+        }
+    }
+
+    #[test]
+    fn who_runs_and_who_hangs() {
+        let proc = Proc(tempfile::tempdir().unwrap());
+        assert!(super::read(proc.0.path()).unwrap_err().contains("no processes"));
+        proc.process(1, "systemd", "S", 0, "/sbin/init");
+        assert_eq!(proc.read().processes, NodeProcesses::default());
+        proc.process(10, "kubelet", "S", 0, "/usr/bin/kubelet --config=/x");
+        proc.process(11, "kubelet", "S", 0, "/tmp/other");
+        proc.process(12, "node-problem-de", "S", 0, "/node-problem-detector --x");
+        proc.process(13, "containerd", "S", 0, "/usr/bin/containerd -c /y");
+        proc.process(14, "containerd-shim", "S", 0, "/usr/bin/containerd-shim-runc-v2");
+        proc.put("10/cgroup", "0::/system.slice/kubelet.service\n");
+        proc.put("14/cgroup", "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope\n");
+        let found = proc.read();
+        assert_eq!(found.processes.kubelet.unwrap(), ["/usr/bin/kubelet", "--config=/x"]);
+        assert!(found.processes.problem_detector);
+        assert_eq!(found.processes.runtimes, [["/usr/bin/containerd", "-c", "/y"]]);
+        assert_eq!(found.cgroups.keys().copied().collect::<Vec<_>>(), ["kubelet", "kubepods"]);
+        assert_eq!(found.processes.pod_cgroups.len(), 1);
+        assert!(found.processes.blocked.is_empty());
+
+        proc.process(20, "cat", "D", 0, "cat /mnt/x");
+        proc.put("20/wchan", "rpc_wait_bit_killable");
+        proc.process(21, "kworker/0:1", "D", KERNEL_THREAD, "");
+        proc.process(22, "untold", "D", 0, "untold");
+        proc.put("22/status", "State:\tD\n");
+        // A thread of the runtime hangs, while the process sleeps.
+        proc.process(30, "containerd", "D", 0, "");
+        proc.put("30/stack", "[<0>] io_schedule+0x1/0x2\n");
+        proc.put("13/task/13/stat", "");
+        proc.put("13/task/30/stat", "");
+        std::fs::remove_file(proc.0.path().join("30/cmdline")).unwrap();
+        let blocked = proc.read().processes.blocked;
+        let mut names: Vec<(u32, &str, Option<&str>)> =
+            blocked.iter().map(|b| (b.pid, b.name.as_str(), b.wchan.as_deref())).collect();
+        names.sort_unstable();
+        names.dedup();
+        let expected = [(20, "cat", Some("rpc_wait_bit_killable")), (30, "containerd", Some("io_schedule"))];
+        assert_eq!(names, expected, "not the kernel's own, and not one whose switches cannot be compared");
+    }
+
+    #[test]
+    fn what_ran_between_the_looks_does_not_hang() {
+        let proc = Proc(tempfile::tempdir().unwrap());
+        for pid in [20, 21, 22] {
+            proc.process(pid, "cat", "D", 0, "cat");
+        }
+        let path = proc.0.path().to_owned();
+        let other = std::thread::spawn(move || {
+            std::thread::sleep(PAUSE / 3);
+            std::fs::write(path.join("20/status"), "voluntary_ctxt_switches:\t6\n").unwrap();
+            std::fs::write(path.join("21/stat"), "21 (cat) S 1 1 1 0 -1 0 0").unwrap();
+        });
+        let blocked: Vec<u32> = proc.read().processes.blocked.iter().map(|b| b.pid).collect();
+        other.join().unwrap();
+        assert_eq!(blocked, [22]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_files_say_nothing_panics(text in "\\PC{0,60}|[0-9() DS:/.a-z]{0,60}") {
+            let _ = parse_stat(&text);
+            let _ = top_of_stack(&text);
+            let _ = note_cgroup(&mut NodeProcesses::default(), &text);
+        }
+    }
 }

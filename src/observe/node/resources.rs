@@ -140,6 +140,13 @@ mod tests {
         assert_eq!(silent, ["/var/log"]);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_pressure_says_nothing_panics(text in "\\PC{0,60}|(some |full |avg60=|[0-9.]{1,4}|\n){0,9}") {
+            let _ = parse_pressure(&text);
+        }
+    }
+
     #[test]
     fn folders_on_one_file_system_are_one_disk() {
         let root = File::open("/").unwrap();
