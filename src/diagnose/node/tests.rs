@@ -110,7 +110,21 @@ fn check<'a>(looked: &'a Looked, id: &str) -> &'a Check {
 
 #[test]
 fn a_node_that_is_well_has_no_finding() {
-    assert_eq!(ids(|_| {}), (vec![], Health::Healthy));
+    let (found, verdict, looked) = case(|_| {});
+    assert_eq!((found, verdict), (vec![], Health::Healthy));
+    for (id, why) in [
+        ("node.disks", "/ 50 % free (pods are evicted below 10%, nodefs.available)"),
+        ("node.disk_latency", "vda: 10 I/Os took 1.0 ms each"),
+        ("node.pressure", "some work waited for: cpu 1 %, io 1 %, memory 1 %"),
+        ("node.limits", "1 of 10 threads (kernel.pid_max)"),
+        ("node.certificates", "c.pem 50 days"),
+        ("node.cgroup_driver", "both use systemd"),
+        ("node.reserved", "2048 MiB of memory are kept from pods, 70 millicores are kept"),
+        ("node.eviction", "memory.available 100Mi, nodefs.available 10%, nodefs.inodesFree 5%"),
+        ("node.shutdown", "pods get 4 s, logind waits 5 s; the kubelet holds its lock"),
+    ] {
+        assert_eq!(check(&looked, id), &Check::passed(id, why));
+    }
 }
 
 #[test]
@@ -220,6 +234,15 @@ fn room_that_is_gone() {
         c.state.pressure.insert("io", Ok(Pressure { some: 90.0, full: 60.0 }));
     };
     assert_eq!(ids(still), (vec!["node.pressure"], Health::Degraded));
+    let full = |name: &'static str, full: f64| {
+        move |c: &mut Case| {
+            c.state.pressure.insert(name, Ok(Pressure { some: 99.0, full }));
+        }
+    };
+    assert_eq!(ids(full("io", 49.0)), (vec![], Health::Healthy));
+    assert_eq!(ids(full("memory", 10.0)).0, ["node.pressure"]);
+    assert_eq!(ids(full("memory", 9.0)).0, [""; 0]);
+    assert_eq!(ids(full("cpu", 100.0)).0, [""; 0]);
     let silent = |c: &mut Case| c.state.silent_folders.push("/var/lib/kubelet".into());
     assert_eq!(
         ids(silent),
@@ -240,6 +263,24 @@ fn room_that_is_gone() {
     let (found, _, looked) = case(hang);
     assert_eq!(found, ["node.blocked_process"]);
     assert_eq!(looked.findings[0].evidence[0].value, "rpc_wait_bit_killable: an NFS server");
+    let waits = |wchan: Option<&str>| {
+        let blocked = Blocked { pid: 7, name: "runc".into(), wchan: wchan.map(Into::into) };
+        let (_, _, looked) = case(|c| c.state.processes.as_mut().unwrap().blocked.push(blocked));
+        looked.findings[0].evidence[0].value.as_str().unwrap().to_owned()
+    };
+    assert_eq!(waits(Some("do_cow_fault")), "do_cow_fault");
+    assert_eq!(waits(Some("folio_wait_bit_common")), "folio_wait_bit_common: a disk");
+    assert_eq!(waits(None), "not told");
+}
+
+#[test]
+fn a_clock_that_nobody_keeps_is_told_and_not_called_right() {
+    let (found, verdict, looked) = case(|c| c.state.clock_synchronised = Ok(false));
+    assert_eq!((found, verdict), (vec!["node.clock_unsynchronised"], Health::Healthy));
+    assert_eq!(check(&looked, "node.clock").outcome, Outcome::NotChecked);
+    let (found, _, looked) = case(|c| c.state.clock_synchronised = Err("adjtimex: no".into()));
+    assert!(found.is_empty());
+    assert_eq!(check(&looked, "node.clock").why, "adjtimex: no");
 }
 
 #[test]

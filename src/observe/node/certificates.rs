@@ -77,6 +77,33 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_not_there_are_none_and_one_that_cannot_be_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        assert_eq!(super::read(&root), []);
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put(CLIENT, PEM);
+        std::fs::create_dir(dir.path().join(SERVING[1].trim_start_matches('/'))).unwrap();
+        put(KUBECONFIG[1], "users:\n- user: {client-certificate: /x.pem}\n");
+        let found = super::read(&root);
+        let told: Vec<_> = found.iter().map(|c| (c.path.as_str(), c.client, c.life.is_ok())).collect();
+        assert_eq!(told, [(CLIENT, true, true), (SERVING[1], false, false)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_nothing_panics(text in "\\PC{0,60}|(client-certificate-data: ?)?[A-Za-z0-9+/=]{0,40}") {
+            let _ = embedded(&text);
+            let _ = parse_certificate(&text);
+            let _ = parse_certificate(&format!("{BEGIN}\n{text}\n{END}"));
+        }
+    }
+
+    #[test]
     fn what_is_no_certificate_is_told() {
         assert!(parse_certificate("").is_err());
         assert!(parse_certificate(BEGIN).unwrap_err().contains("no end"));

@@ -189,6 +189,51 @@ garbage
     }
 
     #[test]
+    fn a_quiet_disk_is_an_answer_at_once_and_a_busy_one_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/1")).unwrap();
+        let put = |text: &str| std::fs::write(dir.path().join("proc/diskstats"), text).unwrap();
+        let device = |minor| rustix::fs::makedev(254, minor);
+        let disk = |folder: &str, device| {
+            let folders = vec![folder.to_owned()];
+            let (size_bytes, free_bytes, inodes, free_inodes) = (1, 1, 1, 1);
+            let path = folder.to_owned();
+            (DiskUse { path, folders, size_bytes, free_bytes, inodes, free_inodes }, device)
+        };
+        let disks = [disk("/", device(0)), disk("/var", device(0)), disk("/x", device(9)), disk("/y", 7)];
+        let first = look(&root);
+        assert!(since(&root, &first, &disks).unwrap_err().contains("diskstats"));
+
+        put(" 254 0 vda 1 0 0 5 0 0 0 0 0 0 0\n");
+        let first = look(&root);
+        let quiet = since(&root, &first, &disks).unwrap();
+        assert_eq!(quiet.len(), 1, "the others are not there: {quiet:?}");
+        assert_eq!((quiet[0].device.as_str(), quiet[0].completed, quiet[0].wait_ms), ("vda", 0, None));
+        assert_eq!(quiet[0].folders, ["/", "/var"]);
+
+        let first = look(&root);
+        put(" 254 0 vda 3 0 0 305 0 0 0 0 0 0 0\n");
+        let moved = &since(&root, &first, &disks).unwrap()[0];
+        assert_eq!((moved.completed, moved.wait_ms), (2, Some(150.0)));
+        assert!(first.at.elapsed() >= INTERVAL && moved.interval_ms >= 200.0, "{moved:?}");
+
+        put(" 254 0 vda 3 0 0 305 0 0 0 0 4 0 0\n");
+        let first = look(&root);
+        let stuck = &since(&root, &first, &disks).unwrap()[0];
+        assert_eq!((stuck.completed, stuck.stuck), (0, 4));
+        assert!(stuck.interval_ms >= 200.0, "{stuck:?}");
+    }
+
+    #[test]
+    fn what_is_no_block_device_has_no_number() {
+        let root = File::open("/").unwrap();
+        assert_eq!(device_number(&root, "/dev/null"), None);
+        assert_eq!(device_number(&root, "/proc/stat"), None);
+        assert_eq!(device_number(&root, "/no/such/file"), None);
+    }
+
+    #[test]
     fn two_looks_at_this_machine() {
         let root = File::open("/").unwrap();
         let first = look(&root);

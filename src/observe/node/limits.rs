@@ -114,6 +114,11 @@ pub(super) fn inotify(proc: &Path, root: &File) -> Vec<Limit> {
         return Vec::new();
     };
     let (users, at_least) = count_inotify(proc, Instant::now() + INOTIFY_DEADLINE);
+    of_users(&users, at_least, instances, watches)
+}
+
+/// Who has most, and who is near a limit.
+fn of_users(users: &BTreeMap<u32, Use>, at_least: bool, instances: u64, watches: u64) -> Vec<Limit> {
     let mut limits = Vec::new();
     for (what, of, limit, source) in [
         ("instances", (|u: &Use| u.instances) as fn(&Use) -> u64, instances, "fs.inotify.max_user_instances"),
@@ -285,7 +290,35 @@ mod tests {
     }
 
     #[test]
+    fn who_has_most_inotify_and_who_is_near_the_limit_are_told() {
+        let used = |instances, watches| Use { instances, watches };
+        let users = BTreeMap::from([(0, used(100, 5)), (1000, used(90, 7)), (1001, used(89, 1))]);
+        let told: Vec<String> = of_users(&users, true, 100, 1000)
+            .into_iter()
+            .map(|l| format!("{} {}/{} {} {}", l.what, l.used, l.limit, l.source, l.at_least))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "inotify instances of uid 0 100/100 fs.inotify.max_user_instances true",
+                "inotify instances of uid 1000 90/100 fs.inotify.max_user_instances true",
+                "inotify watches of uid 1000 7/1000 fs.inotify.max_user_watches true",
+            ]
+        );
+    }
+
+    #[test]
     fn threads_of_the_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        assert_eq!(tasks(&root, &BTreeMap::new()), []);
+        put(dir.path(), "proc/loadavg", "0.00 0.01 0.05 1/123 4567\n");
+        put(dir.path(), "proc/sys/kernel/pid_max", "4194304\n");
+        put(dir.path(), "proc/sys/kernel/threads-max", "1000\n");
+        let told: Vec<_> =
+            tasks(&root, &BTreeMap::new()).into_iter().map(|l| (l.used, l.limit, l.source)).collect();
+        let of = |limit, source: &str| (123, limit, source.to_owned());
+        assert_eq!(told, [of(4_194_304, "kernel.pid_max"), of(1000, "kernel.threads-max")]);
         assert_eq!(parse_threads("0.00 0.01 0.05 1/123 4567\n"), Some(123));
         assert_eq!(parse_threads("0.00 0.01"), None);
     }

@@ -188,6 +188,8 @@ mod tests {
         note_cgroup(&mut found, "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope");
         note_cgroup(&mut found, "9:cpu:/kubepods/besteffort/podx/1\n");
         note_cgroup(&mut found, "0::/user.slice");
+        assert!(!note_cgroup(&mut found, "0::/notkubepods/a"));
+        assert!(!note_cgroup(&mut NodeProcesses::default(), "0::/a.kubepods-x/b"));
         assert_eq!(found.pod_cgroups.len(), 2);
         assert_eq!(found.torn_cgroup, None);
         note_cgroup(&mut found, "0::/system.slice/kubepods-podx.slice:cri-containerd:1");

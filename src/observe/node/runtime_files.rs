@@ -235,6 +235,8 @@ mod tests {
         let (lost, why) = driver(&[V2, registry], Some(1));
         assert_eq!(lost, Cgroupfs);
         assert!(why.contains("1 replaces the section"), "{why}");
+        let snapshots = registry.replace("registry]", "containerd]").replace("config_path", "snapshotter");
+        assert_eq!(driver(&[V2, &snapshots], Some(2)), (Systemd, "0".into()), "merged to the last key");
         let elsewhere = "version = 2\n[debug]\nlevel = \"debug\"\n";
         assert_eq!(driver(&[V2, elsewhere], Some(1)), (Systemd, "0".into()), "no section, nothing replaced");
     }
