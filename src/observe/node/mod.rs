@@ -162,6 +162,7 @@ fn find(root: &File, folders: &[String], kind: &str) -> Seen<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::{CniFile, CniNetwork, CniPlugin};
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
@@ -189,5 +190,15 @@ mod tests {
             plugins(&root, &CniConfig::default(), &folders, loopback).into_iter().map(|p| p.kind).collect()
         };
         assert_eq!((kinds(true), kinds(false)), (vec!["loopback".to_owned()], vec![]));
+        let plugin = |kind: &str| CniPlugin { kind: kind.into(), ..CniPlugin::default() };
+        let network = CniNetwork {
+            plugins: ["bridge", "loopback", "bridge"].map(plugin).into(),
+            ..CniNetwork::default()
+        };
+        let broken = CniFile { path: "0.conflist".into(), modified: None, content: Err("no JSON".into()) };
+        let file = CniFile { content: Ok(network), ..broken.clone() };
+        let cni = CniConfig { files: vec![broken, file], ..CniConfig::default() };
+        let found: Vec<String> = plugins(&root, &cni, &folders, true).into_iter().map(|p| p.kind).collect();
+        assert_eq!(found, ["loopback", "bridge"]);
     }
 }

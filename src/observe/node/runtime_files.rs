@@ -23,8 +23,8 @@ const MOST_DEPTH: usize = 16;
 /// One sentence when one is no TOML, or of a version that is not known.
 pub fn parse_containerd(files: &[(String, String)], major: Option<u64>) -> Seen<RuntimeConfig> {
     let main = files.first().map_or("", |f| f.0.as_str());
-    let default = |why: String| Stated { value: CgroupDriver::Cgroupfs, source: why };
-    let mut driver = default(format!("containerd's default, {main} does not say"));
+    let mut stated: Option<Stated<CgroupDriver>> = None;
+    let mut default = format!("containerd's default, {main} does not say");
     let mut newest = 0;
     let mut all = Table::new();
     for (path, text) in files {
@@ -43,14 +43,16 @@ pub fn parse_containerd(files: &[(String, String)], major: Option<u64>) -> Seen<
         } else {
             all = own;
         }
-        driver = match (said, driver_of(&all)) {
-            (Some(value), _) => Stated { value, source: path.clone() },
-            (None, Some(value)) => Stated { value, source: driver.source },
-            (None, None) if merges || path == main => driver,
-            (None, None) => {
-                default(format!("containerd's default: {path} replaces the section and does not say"))
+        match (said.or_else(|| driver_of(&all)), &stated) {
+            // Only the last file that says it, or changes it, is named.
+            (Some(value), Some(known)) if said.is_none() && known.value == value => {}
+            (Some(value), _) => stated = Some(Stated { value, source: path.clone() }),
+            (None, Some(_)) => {
+                stated = None;
+                default = format!("containerd's default: {path} replaces the section and does not say");
             }
-        };
+            (None, None) => {}
+        }
     }
     let cni = all.get("cni");
     let text = |key: &str| cni?.get(key)?.as_str().filter(|folder| !folder.is_empty());
@@ -66,7 +68,7 @@ pub fn parse_containerd(files: &[(String, String)], major: Option<u64>) -> Seen<
     let internal = cni.and_then(|c| c.get("use_internal_loopback")).and_then(Value::as_bool);
     Ok(RuntimeConfig {
         runtime: "containerd",
-        driver,
+        driver: stated.unwrap_or(Stated { value: CgroupDriver::Cgroupfs, source: default }),
         // From version 3 on the file is one of containerd 2, which does.
         hands_driver: (newest >= 3).then_some(true),
         plugin_folders: folders,
@@ -237,6 +239,12 @@ mod tests {
         assert!(why.contains("1 replaces the section"), "{why}");
         let snapshots = registry.replace("registry]", "containerd]").replace("config_path", "snapshotter");
         assert_eq!(driver(&[V2, &snapshots], Some(2)), (Systemd, "0".into()), "merged to the last key");
+        let other = snapshots.replace("snapshotter = \"/etc/certs\"", "default_runtime_name = \"crun\"");
+        let crun = format!(
+            "{V2}{}",
+            V2.replace("version = 2\n", "").replace("runc", "crun").replace("true", "false")
+        );
+        assert_eq!(driver(&[&crun, &other], Some(2)), (Cgroupfs, "1".into()), "it names another runtime");
         let elsewhere = "version = 2\n[debug]\nlevel = \"debug\"\n";
         assert_eq!(driver(&[V2, elsewhere], Some(1)), (Systemd, "0".into()), "no section, nothing replaced");
     }
