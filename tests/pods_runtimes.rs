@@ -390,7 +390,8 @@ fn a_runtime_says_who_it_is_and_its_cgroup_driver_where_it_knows_the_question() 
         let node = Node::recorded("containerd-2");
         let answers = Answers { cgroup_driver: driver, ..Answers::recorded(&node) };
         let _server = serve::<false>(&node, CONTAINERD, answers);
-        let options = Options { host_root: node.root().to_owned(), ..Options::default() };
+        let timeout = std::time::Duration::from_secs(10);
+        let options = Options { host_root: node.root().to_owned(), endpoint: None, timeout };
         let times = time_runtime(&options).unwrap();
         let word = times.word.unwrap();
         assert_eq!((word.name.as_str(), word.version.as_str(), word.driver), ("recorded", "1", said));

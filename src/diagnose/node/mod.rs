@@ -186,8 +186,10 @@ fn check_drivers(view: NodeView<'_>, looked: &mut Looked) {
     }
     let well = if agreed {
         format!("both use {own}")
-    } else {
+    } else if runtime.hands_driver == Some(true) {
         format!("the kubelet is set to {own} and takes {} from the runtime", theirs.name())
+    } else {
+        format!("the kubelet is set to {own}, and pods run with {}", theirs.name())
     };
     looked.add(ID, None, findings, well);
 }

@@ -14,7 +14,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const DISKSTATS: &str = "/proc/diskstats";
-/// Between the two looks, where there is any I/O at all.
+/// An I/O that takes no longer is quick.
+const QUICK_MS: u64 = 10;
+/// Between the two looks, where I/O is under way or slow.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Counters of one block device.
@@ -41,8 +43,8 @@ pub(super) fn look(root: &File) -> Look {
     Look { at: Instant::now(), counters: text.map(|text| parse(&text)) }
 }
 
-/// What happened since `first` on the devices below `disks`. Where nothing did, that is the answer at once; else the
-/// interval is waited for.
+/// What happened since `first` on the devices below `disks`. Where nothing is under way and what was completed was
+/// quick, that is the answer at once; else the interval is waited for.
 pub(super) fn since(root: &File, first: &Look, disks: &[(DiskUse, u64)]) -> Seen<Vec<DiskIo>> {
     let before = first.counters.as_ref().map_err(Clone::clone)?;
     let mounts = text(root, "/proc/1/mountinfo").or_else(|_| text(root, "/proc/self/mountinfo"));
@@ -62,7 +64,10 @@ pub(super) fn since(root: &File, first: &Look, disks: &[(DiskUse, u64)]) -> Seen
     let busy = |now: &Look| {
         let moved = |number| match (before.get(number), now.counters.as_ref().ok()?.get(number)) {
             (Some(then), Some(now)) => {
-                Some(then.in_flight + now.in_flight > 0 || then.completed != now.completed)
+                let completed = now.completed.saturating_sub(then.completed);
+                let spent_ms = now.spent_ms.saturating_sub(then.spent_ms);
+                let waits = then.in_flight.saturating_add(now.in_flight) > 0;
+                Some(waits || spent_ms > completed.saturating_mul(QUICK_MS))
             }
             _ => None,
         };
@@ -212,6 +217,12 @@ garbage
         assert_eq!((quiet[0].device.as_str(), quiet[0].completed, quiet[0].wait_ms), ("vda", 0, None));
         assert_eq!(quiet[0].folders, ["/", "/var"]);
 
+        put(" 254 0 vda 2 0 0 15 0 0 0 0 0 0 0\n");
+        let quick = &since(&root, &first, &disks).unwrap()[0];
+        assert_eq!((quick.completed, quick.wait_ms), (1, Some(10.0)));
+        assert!(first.at.elapsed() < INTERVAL, "nobody waits for a quick disk");
+
+        put(" 254 0 vda 1 0 0 5 0 0 0 0 0 0 0\n");
         let first = look(&root);
         put(" 254 0 vda 3 0 0 305 0 0 0 0 0 0 0\n");
         let moved = &since(&root, &first, &disks).unwrap()[0];
