@@ -36,7 +36,7 @@ pub(super) fn inhibit_delay(root: &File) -> Option<u64> {
     if texts.is_empty() {
         return None;
     }
-    Some(texts.iter().filter_map(|text| delay_in(text)).last().unwrap_or(DEFAULT_MS))
+    Some(texts.iter().filter_map(|text| delay_in(text)).next_back().unwrap_or(DEFAULT_MS))
 }
 
 /// The last value that a file gives; one that logind does not understand it ignores.
