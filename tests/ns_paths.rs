@@ -22,7 +22,7 @@ fn measure(path: &NamespacePath) -> serde_json::Value {
 /// What is wrong with one scenario on real namespaces; `None`: it cannot be built.
 fn play(name: &str, scenario: &Scenario) -> Option<Vec<String>> {
     if let Some(why) = not_for_namespaces(scenario) {
-        println!("{name}: virtual only: {why}");
+        println!("{name}: not here: {why}");
         return None;
     }
     let mut wrong = Vec::new();
@@ -63,7 +63,9 @@ fn the_kernel_agrees_with_every_scenario_that_it_can_build() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     let wrong: Vec<_> = played.iter().flatten().map(String::as_str).collect();
-    assert!(played.len() >= 65, "only {} scenarios could be built", played.len());
+    let least = if std::env::var("NSPROBE_TEST_VM").as_deref() == Ok("needs") { 6 } else { 65 };
+    println!("{} scenarios on real namespaces", played.len());
+    assert!(played.len() >= least, "only {} scenarios could be built", played.len());
     assert!(wrong.is_empty(), "{} of {} wrong\n{}", wrong.len(), played.len(), wrong.join("\n"));
 }
 

@@ -38,9 +38,46 @@ pub struct Incident {
     /// Lines that put a lab back as it was.
     #[serde(default)]
     pub mend: Vec<String>,
+    /// Kernel modules that not every machine has: it is then played in the VM of `scripts/vm`, and only there.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// The fault is brought to the stage on which the healthy twin was played: for sets that take long to build.
+    #[serde(default)]
+    pub same_stage: bool,
+    /// It is played once for each of these sets of words, which may themselves hold words of the base.
+    #[serde(default)]
+    pub variants: Vec<BTreeMap<String, String>>,
     /// What is run on the node: words behind `nsprobe`.
     pub command: String,
     pub expect: Expect,
+    /// Other commands on the same set-up.
+    #[serde(default)]
+    pub more: Vec<Question>,
+}
+
+/// A command and what it must tell.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    pub command: String,
+    pub expect: Expect,
+}
+
+impl Incident {
+    /// All that is asked of one set-up.
+    pub fn questions(&self) -> Vec<Question> {
+        let first = Question { command: self.command.clone(), expect: self.expect.clone() };
+        std::iter::once(first).chain(self.more.iter().cloned()).collect()
+    }
+
+    /// Whether it is for the kernel that this test runs on.
+    pub fn is_for_here(&self) -> bool {
+        match std::env::var("NSPROBE_TEST_VM").as_deref() {
+            Ok("needs") => !self.needs.is_empty(),
+            Ok(_) => true,
+            Err(_) => self.needs.is_empty(),
+        }
+    }
 }
 
 /// What the sick one must be told.
@@ -162,8 +199,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Builds the base of an incident for one family.
-    pub fn build(incident: &Incident, family: u8) -> Self {
+    /// Builds the base of an incident for one family and one of its variants.
+    pub fn build(incident: &Incident, family: u8, variant: &BTreeMap<String, String>) -> Self {
         let base = base(&incident.base);
         let spaces: BTreeMap<String, Netns> =
             base.spaces.iter().map(|name| (name.clone(), Netns::new())).collect();
@@ -172,6 +209,8 @@ impl Stage {
         for (name, netns) in &spaces {
             words.insert(format!("@{name}"), netns.name().to_owned());
         }
+        let more: BTreeMap<_, _> = variant.iter().map(|(w, text)| (w.clone(), fill(text, &words))).collect();
+        words.extend(more);
         let stage = Self { spaces, words };
         stage.play(&base.setup);
         stage
