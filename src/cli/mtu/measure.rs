@@ -3,7 +3,7 @@
 use super::method::{Asked, Choice, Question, ask};
 use crate::cli::{Failure, target};
 use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path};
-use crate::facts::Verdict;
+use crate::facts::{Bounds, Method, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{
     CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff, ipvs_answers,
@@ -40,8 +40,8 @@ pub(in crate::cli) struct Terms {
     pub(in crate::cli) method: Choice,
 }
 
-/// Round trips within one machine, microseconds.
-const NEAR_US: u64 = 1000;
+/// Round trips within one machine, however busy it is, microseconds.
+const NEAR_US: u64 = 20_000;
 
 /// A target whose address and route are known; nothing has been sent to it.
 pub(in crate::cli) struct Planned {
@@ -131,12 +131,20 @@ pub(in crate::cli) fn measure(
     flows: u8,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<MtuReport, Failure> {
+    let served_here = || {
+        host.is_some_and(|host| {
+            host.inode() != source.netns.inode() && ipvs_answers(host, planned.target.address)
+        })
+    };
+    // Only then there is another way to ask.
+    let answered_here = planned.port.is_some() && planned.choice == Choice::Auto && served_here();
     let question = Question {
         netns: &source.netns,
         target: planned.target,
         next_hop: planned.next_hop(),
         port: planned.port,
         choice: planned.choice,
+        answered_here,
         plan: &planned.plan,
         stop,
     };
@@ -172,11 +180,17 @@ pub(in crate::cli) fn measure(
     let service = match path.verdict {
         Verdict::Unreachable => host.and_then(|host| service_proxy(host, planned.target.address)),
         // What answers at once may be this node: IPVS makes Service addresses its own.
-        _ if path.rtt_us.is_some_and(|rtt| rtt < NEAR_US) => host
-            .filter(|host| host.inode() != source.netns.inode() && ipvs_answers(host, planned.target.address))
-            .map(|_| ServiceProxy::Ipvs),
+        _ if path.method != Method::Icmp => None,
+        _ if path.rtt_us.is_some_and(|rtt| rtt < NEAR_US) && served_here() => Some(ServiceProxy::Ipvs),
         _ => None,
     };
+    if path.verdict != Verdict::Unreachable && service == Some(ServiceProxy::Ipvs) {
+        // What this node says of itself is no proof of the way to the pods behind it.
+        let bounds = Bounds { passes_bytes: None, fails_bytes: None };
+        let reverse = Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None };
+        let (verdict, path_mtu_bytes, confidence) = (Verdict::Inconclusive, None, None);
+        path = PathResult { verdict, path_mtu_bytes, confidence, bounds, reverse, narrowing: None, ..path };
+    }
     let facts = PathFacts {
         subject: source.label.clone(),
         target: planned.input.clone(),

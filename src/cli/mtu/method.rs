@@ -46,6 +46,8 @@ pub(super) struct Question<'a> {
     pub(super) next_hop: IpAddr,
     pub(super) port: Option<u16>,
     pub(super) choice: Choice,
+    /// The source's node itself answers echo for the target: its IPVS serves the address.
+    pub(super) answered_here: bool,
     pub(super) plan: &'a Plan,
     pub(super) stop: Option<BorrowedFd<'a>>,
 }
@@ -56,6 +58,7 @@ pub(super) struct Question<'a> {
 /// What stopped the only method that was left: a missing privilege, a port that does not answer.
 pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
     let order: &[Method] = match (question.choice, question.port) {
+        (Choice::Auto, Some(_)) if question.answered_here => &[Method::Tcp, Method::Udp],
         (Choice::Auto, Some(_)) => &[Method::Icmp, Method::Tcp, Method::Udp],
         (Choice::Auto | Choice::Icmp, _) => &[Method::Icmp],
         (Choice::Tcp, _) => &[Method::Tcp],
@@ -63,6 +66,9 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
     };
     let begun = Instant::now();
     let mut tried = Vec::new();
+    if question.answered_here && question.choice == Choice::Auto {
+        tried.push((Method::Icmp, "not asked: this node itself would answer for the Service".to_owned()));
+    }
     let mut best: Option<(PathResult, Box<dyn Transport>)> = None;
     for (at, method) in order.iter().enumerate() {
         let last = at + 1 == order.len();

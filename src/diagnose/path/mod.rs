@@ -223,6 +223,8 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             };
             UNREACHABLE.finding(subject, said, seen, UNREACHABLE.fix)
         }
+        // Nothing was measured: the Service's own finding says why.
+        Verdict::Inconclusive if facts.service_is_local == Some(true) => return None,
         Verdict::Inconclusive => INCONCLUSIVE.finding(
             subject,
             format!("no verdict on the path to {target}: {}", reasons(path)),

@@ -112,7 +112,7 @@ pub const SERVICE_SILENT: Rule = Rule {
     id: "mtu.service_silent",
     severity: Severity::Info,
     meaning: "The target is a Service address: kube-proxy rewrites only the ports of the Service, so that silence to ICMP is no fault.",
-    fix: "Measure to the pods behind it: kubectl get endpointslices shows their addresses.",
+    fix: "Name a port of the Service (--port): TCP reaches the pods behind it. Or measure to these: kubectl get endpointslices shows their addresses.",
 };
 
 /// With IPVS the node answers for the Service.
@@ -120,7 +120,7 @@ pub const SERVICE_IS_LOCAL: Rule = Rule {
     id: "mtu.service_is_local",
     severity: Severity::Info,
     meaning: "The target is a Service address that IPVS keeps on this node: the node itself answers ICMP, which proves nothing of the way to the backends.",
-    fix: "Measure to the pods behind it: kubectl get endpointslices shows their addresses.",
+    fix: "Name a port of the Service (--port): TCP reaches the pods behind it. Or measure to these: kubectl get endpointslices shows their addresses.",
 };
 
 /// Errors are not relayed behind a Service address.
