@@ -238,6 +238,21 @@ fn name_servers_that_keep_silent_break_the_pod() {
 }
 
 #[test]
+fn one_lost_answer_of_a_name_server_is_chance_and_a_lost_kind_of_answer_is_not() {
+    let once = Net::new();
+    once.drop_output(&once.server, "udp sport 53 numgen inc mod 1000 == 0 drop");
+    let chance = once.diagnose("");
+    assert_eq!((chance.verdict(), chance.outcome("dns.udp")), ("healthy", "passed"), "{}", chance.text());
+    // An answer without an address is the shorter one: that to AAAA.
+    let kind = Net::new();
+    kind.drop_output(&kind.server, "udp sport 53 udp length < 60 drop");
+    let half = kind.diagnose("");
+    assert_eq!((half.verdict(), half.grave()), ("degraded", vec!["dns.half_answered"]), "{}", half.text());
+    assert!(half.text().contains("5 of 5 times"), "{}", half.text());
+    assert!(half.elapsed < Duration::from_secs(5), "{:?}", half.elapsed);
+}
+
+#[test]
 fn a_name_that_a_server_denies_is_a_wrong_word() {
     let net = Net::new();
     let denied = net.diagnose("no-such-name.test");

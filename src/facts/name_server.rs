@@ -65,6 +65,9 @@ pub struct NameServer {
     pub udp: DnsOutcome,
     /// AAAA, sent at the same time from the same socket, as the C library does.
     pub second: DnsOutcome,
+    /// Both once more, each pair from a socket of its own and with a single try: how often it is so when one of the
+    /// first two was lost or late. Empty when they were not, or no time was left.
+    pub again: Vec<[DnsOutcome; 2]>,
     /// The same question over TCP.
     pub tcp: DnsOutcome,
     /// A large answer; `None` when small ones already failed.

@@ -41,7 +41,13 @@ fn checks(names: &NameResolution, findings: &[Finding]) -> Vec<Check> {
         _ => None,
     });
     let answer = |by: &str| format!("{list} answered over {by}");
-    check("dns.udp", &udp, if asked { Ok(answer("UDP")) } else { Err(not_asked.unwrap_or_default()) });
+    let once = names.servers.iter().find(|s| Times::of(s).is_undecided());
+    let over_udp = match once {
+        Some(s) => Err(format!("{} answered late, and no time was left to ask it again", s.address)),
+        None if asked => Ok(answer("UDP")),
+        None => Err(not_asked.unwrap_or_default()),
+    };
+    check("dns.udp", &udp, over_udp);
     let tcp = names.servers.iter().all(|s| s.tcp.answered());
     check(
         "dns.tcp",
@@ -176,10 +182,48 @@ fn no_answer_fix(subject: &str, server: &NameServer) -> String {
     format!("Find out whether {} lives and may be asked from here; {way}", server.address)
 }
 
+/// How often pairs of questions at once were answered as they should be.
+struct Times {
+    pairs: u32,
+    /// Of which one question was answered at once, and the other not.
+    half: u32,
+    /// Of which one at least came late, or not at the first try.
+    late: u32,
+    /// Whether it was asked more often than once.
+    again: bool,
+}
+
+impl Times {
+    fn of(server: &NameServer) -> Self {
+        // Not at once: lost on the first try, whatever became of the second.
+        let at_once = |o: &DnsOutcome| matches!(o, DnsOutcome::Answered { tries: 1, .. });
+        let slow = |o: &DnsOutcome| !matches!(o, DnsOutcome::Answered { tries: 1, ms, .. } if *ms <= SLOW_MS);
+        let mut times = Self { pairs: 0, half: 0, late: 0, again: !server.again.is_empty() };
+        let first = [&server.udp, &server.second];
+        for [a, aaaa] in std::iter::once(first).chain(server.again.iter().map(|[a, aaaa]| [a, aaaa])) {
+            times.pairs += 1;
+            times.half += u32::from(at_once(a) != at_once(aaaa));
+            times.late += u32::from(slow(a) || slow(aaaa));
+        }
+        // What was never answered was asked for twice, from one socket: two samples by themselves.
+        let one = (server.udp.failed(), server.second.failed());
+        if !times.again && matches!(one, (true, false) | (false, true)) {
+            times.pairs += 1;
+            times.half += 1;
+        }
+        times
+    }
+
+    /// Late, and once only.
+    fn is_undecided(&self) -> bool {
+        !self.again && self.late == 1 && self.half <= 1
+    }
+}
+
 /// How a server that can be reached answers.
 fn check_answers(subject: &str, server: &NameServer) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let DnsOutcome::Answered { code, ms, tries, .. } = &server.udp else { return findings };
+    let DnsOutcome::Answered { code, .. } = &server.udp else { return findings };
     let address = server.address;
     let mut find = |rule: &super::Rule, summary: String, evidence: Vec<Evidence>| {
         findings.push(rule.finding(subject, summary, evidence, rule.fix));
@@ -191,16 +235,27 @@ fn check_answers(subject: &str, server: &NameServer) -> Vec<Finding> {
             vec![saw(server, "UDP", &server.udp)],
         );
     }
-    if server.second.failed() {
-        let both = vec![saw(server, "UDP", &server.udp), saw(server, "UDP, as AAAA", &server.second)];
-        let what = "A and AAAA asked at once, as the C library does: only one was answered";
-        find(&HALF_ANSWERED, format!("name server {address}: {what}"), both);
-    } else if *tries > 1 || *ms > SLOW_MS {
-        let how = if *tries > 1 { "only when it was asked again" } else { "late" };
+    let times = Times::of(server);
+    let first = || vec![saw(server, "UDP, as A", &server.udp), saw(server, "UDP, as AAAA", &server.second)];
+    let counted = |what: &'static str, count: u32| {
+        let source = format!("name server {address}, asked {} times", times.pairs);
+        first().into_iter().chain([Evidence::new(what, count, "times", source)]).collect()
+    };
+    if times.half > 1 {
+        let how = format!("only one was answered, {} of {} times", times.half, times.pairs);
+        find(
+            &HALF_ANSWERED,
+            format!("name server {address}: A and AAAA asked at once, as the C library does: {how}"),
+            counted("pairs of which one question was answered", times.half),
+        );
+    } else if times.late > 1 {
         find(
             &SLOW,
-            format!("name server {address} answered {how}, after {ms:.0} ms"),
-            vec![saw(server, "UDP", &server.udp)],
+            format!(
+                "name server {address} answered late or only when it was asked again, {} of {} times",
+                times.late, times.pairs
+            ),
+            counted("pairs that were answered late or not at once", times.late),
         );
     }
     if server.tcp.failed() {

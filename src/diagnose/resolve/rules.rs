@@ -55,7 +55,7 @@ pub const TRUNCATED: Rule = Rule {
 pub const HALF_ANSWERED: Rule = Rule {
     id: "dns.half_answered",
     severity: Severity::Warning,
-    meaning: "Of an A and an AAAA question sent at once from one port only one was answered: the C library then waits 5 s. A race in conntrack with DNAT does it, or a server that drops AAAA.",
+    meaning: "Of an A and an AAAA question sent at once from one port only one was answered, more than once: the C library then waits 5 s. A race in conntrack with DNAT does it, or a server that drops AAAA.",
     fix: "Watch insert_failed in conntrack -S while it happens; NodeLocal DNSCache avoids the race, options single-request-reopen in the pod's dnsConfig works around it (glibc only).",
 };
 
@@ -63,7 +63,7 @@ pub const HALF_ANSWERED: Rule = Rule {
 pub const SLOW: Rule = Rule {
     id: "dns.slow",
     severity: Severity::Warning,
-    meaning: "A name server answered only when it was asked again, or took more than a second: packets are lost on the way, or the server is overloaded or waits for its own upstream.",
+    meaning: "A name server answered only when it was asked again, or took more than a second, and not only once: packets are lost on the way, or the server is overloaded or waits for its own upstream.",
     fix: "Repeat it; look at load and restarts of the DNS pods and, when packets are lost, at the drops on the way (nsprobe links -v, conntrack -S).",
 };
 
