@@ -27,7 +27,7 @@ pub const OVERLAPPING_ROUTES: Rule = Rule {
 pub const NO_ROUTE_TO_POD: Rule = Rule {
     id: "links.no_route_to_pod",
     severity: Severity::Warning,
-    meaning: "The node's main routing table does not lead to a pod's address by the interface that the pod hangs on, and no rules (ip rule) name other tables: nothing of any size reaches the pod.",
+    meaning: "The node's routes do not lead to a pod's address by the interface that the pod hangs on (its main table; with rules or VRFs the kernel's own lookup): nothing of any size reaches the pod.",
     fix: "Restart the CNI's agent, which writes the route anew, or recreate the pod; ip route get ADDRESS shows where packets go instead.",
 };
 
@@ -212,42 +212,53 @@ fn holds((network, length): (IpAddr, u8), address: IpAddr) -> bool {
 }
 
 fn check_way_to(pod: &Namespace, node: &Namespace, ways: &[Way<'_>]) -> Option<Finding> {
-    // With policy routing the way to a pod may stand in another table (AWS's branch interfaces, Azure, Calico).
-    if node.unreadable > 0 || node.policy_rules {
+    if node.unreadable > 0 {
         return None;
     }
     ends(pod, node).filter(|(inside, outside)| inside.up && outside.up).find_map(|(inside, outside)| {
-        let bridge = bridge_of(node, outside);
-        let switched_by_others = outside.master.is_some() && bridge.is_none_or(|b| b.kind.as_deref() != Some("bridge"));
+        let kind = |link: &Link, kind: &str| link.kind.as_deref() == Some(kind);
+        let master = bridge_of(node, outside);
+        let bridge = master.filter(|b| kind(b, "bridge"));
+        let vrf = [master, bridge.and_then(|b| bridge_of(node, b))].into_iter().flatten().find(|l| kind(l, "vrf"));
+        let switched_by_others = outside.master.is_some() && bridge.or(vrf).is_none();
         // Cilium routes to its own device.
         if switched_by_others || outside.name.starts_with("lxc") {
             return None;
         }
         let own = bridge.unwrap_or(outside);
+        let right = Some(own.name.as_str());
         // A bridge without an address in the pod's network only switches: its gateway is elsewhere.
         let in_charge = |address| bridge.is_none_or(|b| b.addresses.iter().any(|&own| holds(own, address)));
-        let (address, route) = globals(inside).filter(|&address| in_charge(address)).find_map(|address| {
+        let wrong = globals(inside).filter(|&address| in_charge(address)).find_map(|address| {
+            if node.policy_rules || vrf.is_some() {
+                // The way to a pod may stand in another table (AWS's branch interfaces, Azure, Calico, a VRF).
+                let (_, way) = inside.ways_back.iter().find(|(of, _)| *of == address)?;
+                let instead = match way {
+                    Some(interface) => format!("ip route get leads by {interface}"),
+                    None => "no table has a route to it".to_owned(),
+                };
+                return (way.as_deref() != right).then_some((address, instead, "netlink RTM_GETROUTE, all rules"));
+            }
             let covering = ways.iter().filter(|(_, p)| holds(*p, address));
-            let best = covering.max_by_key(|(r, (_, length))| {
-                (*length, r.interface.as_deref() == Some(own.name.as_str()))
-            });
-            let wrong = best.is_none_or(|(r, _)| r.interface.as_deref() != Some(own.name.as_str()));
-            wrong.then_some((address, best.map(|(r, _)| *r)))
-        })?;
-        let instead = match route {
-            Some(route) => match &route.interface {
-                Some(interface) => format!("the route {} leads by {interface}", route.destination),
-                None => format!("the route is {}", route.destination),
-            },
-            None => "no route but the default one fits".to_owned(),
-        };
-        let fix = format!("restart the CNI's agent, which writes the route anew, or recreate the pod; now: ip route replace {address} dev {}", own.name);
+            let best = covering.max_by_key(|(r, (_, length))| (*length, r.interface.as_deref() == right));
+            let wrong = best.is_none_or(|(r, _)| r.interface.as_deref() != right);
+            let instead = match best.map(|(r, _)| (&r.interface, &r.destination)) {
+                Some((Some(interface), to)) => format!("the route {to} leads by {interface}"),
+                Some((None, to)) => format!("the route is {to}"),
+                None => "no route but the default one fits".to_owned(),
+            };
+            wrong.then_some((address, instead, "netlink RTM_GETROUTE, main table"))
+        });
+        let (address, instead, source) = wrong?;
+        let table = vrf.map(|v| format!(" vrf {}", v.name)).unwrap_or_default();
+        let rules = if node.policy_rules { " (ip rule shows which table counts)" } else { "" };
+        let fix = format!("restart the CNI's agent, which writes the route anew, or recreate the pod; now: ip route replace {address} dev {}{table}{rules}", own.name);
         Some(NO_ROUTE_TO_POD.finding(
             pod.subject.as_str(),
             format!("the node does not reach {address} of {} by {}: {instead}", pod.subject, own.name),
             vec![
                 Evidence::text(format!("address of {} in {}", inside.name, pod.subject), address.to_string(), "netlink RTM_GETADDR"),
-                Evidence::text(format!("the node's way to {address}"), instead.clone(), "netlink RTM_GETROUTE, main table"),
+                Evidence::text(format!("the node's way to {address}"), instead, source),
             ],
             fix,
         ))

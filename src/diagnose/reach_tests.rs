@@ -204,6 +204,35 @@ fn the_node_knows_the_way_to_its_own_pods() {
         all[0].routes.remove(2);
         all[0].policy_rules = true;
     });
+    // A lookup through all rules tells.
+    let looked_up = |all: &mut [Namespace], way: Option<&str>| {
+        all[0].policy_rules = true;
+        let address = "10.244.1.2".parse().unwrap();
+        all[1].links[0].ways_back = vec![(address, way.map(Into::into))];
+    };
+    silent(|all| {
+        all[0].routes.remove(2);
+        looked_up(all, Some("cni0"));
+    });
+    let astray = only("links.no_route_to_pod", |all| looked_up(all, Some("flannel.1")));
+    assert!(astray.summary.contains("ip route get leads by flannel.1"), "{astray:?}");
+    let none = only("links.no_route_to_pod", |all| looked_up(all, None));
+    assert!(none.summary.contains("no table has a route to it"), "{none:?}");
+    // The bridge is in a VRF: its table counts.
+    let in_vrf = |all: &mut [Namespace]| {
+        all[0].links.push(link(6, "red", "vrf", &[]));
+        all[0].links[2].master = Some("red".into());
+    };
+    silent(|all| {
+        all[0].routes.remove(2);
+        in_vrf(all);
+    });
+    let vrf = only("links.no_route_to_pod", |all| {
+        in_vrf(all);
+        looked_up(all, None);
+        all[0].policy_rules = false;
+    });
+    assert!(vrf.fix.contains("dev cni0 vrf red"), "{vrf:?}");
     // A second network over a bridge that is only a switch for it, though the bridge has an address of its own.
     silent(|all| {
         all[0].links.push(link(5, "br1", "bridge", &["192.168.1.1"]));

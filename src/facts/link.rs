@@ -131,6 +131,10 @@ pub struct Link {
     /// Its addresses with prefix length.
     #[serde(skip)]
     pub addresses: Vec<(IpAddr, u8)>,
+    /// By which interface its node sends to each of its addresses (`None`: it has no way), of a pod whose node has
+    /// rules (ip rule) or VRFs, so that the node's main table does not tell. Empty when that was not looked up.
+    #[serde(skip)]
+    pub ways_back: Vec<(IpAddr, Option<String>)>,
 }
 
 /// One route of the main table.

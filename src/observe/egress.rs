@@ -48,7 +48,8 @@ pub(super) fn find_underlays(netlink: &mut Netlink, raw: &mut RawNamespace) {
             continue;
         }
         let (remotes, not_asked) = remotes(netlink, link, raw);
-        let egress = ways(remotes, |to| lookup(netlink, to, tunnel.link));
+        let egress =
+            ways(remotes, |to| lookup(netlink, to, tunnel.link.map(RouteAttribute::Oif).into_iter()));
         let most = egress
             .iter()
             .filter_map(|e| Some((e.way?.interface, e.remotes.len())))
@@ -59,7 +60,8 @@ pub(super) fn find_underlays(netlink: &mut Netlink, raw: &mut RawNamespace) {
         let mut to_gateway = || {
             let gateways =
                 raw.routes.iter().filter(|r| r.interface == Some(link.index)).filter_map(|r| r.via);
-            let mut ways = gateways.take(4).filter_map(|to| lookup(netlink, to, None).ok().flatten());
+            let mut ways =
+                gateways.take(4).filter_map(|to| lookup(netlink, to, std::iter::empty()).ok().flatten());
             ways.find(|way| way.interface != link.index).map(|way| way.interface)
         };
         let interface =
@@ -103,13 +105,22 @@ fn ways<E>(
     groups.into_iter().map(|(way, remotes)| RawEgress { way, remotes }).collect()
 }
 
-/// How a packet for `target` leaves; `None` when there is no way.
+/// How a packet for `target` leaves that is bound to, or came by, what `limits` say; `None` when there is no way.
 ///
 /// # Errors
 /// The kernel gave no answer.
-fn lookup(netlink: &mut Netlink, target: IpAddr, bound: Option<u32>) -> Result<Option<RawWay>, ()> {
+pub(super) fn lookup(
+    netlink: &mut Netlink,
+    target: IpAddr,
+    limits: impl Iterator<Item = RouteAttribute>,
+) -> Result<Option<RawWay>, ()> {
     let mut message = super::route_get::request(target, false);
-    message.attributes.extend(bound.map(RouteAttribute::Oif));
+    for limit in limits {
+        if matches!(limit, RouteAttribute::Source(_)) {
+            message.header.source_prefix_length = message.header.destination_prefix_length;
+        }
+        message.attributes.push(limit);
+    }
     let request = RouteNetlinkMessage::GetRoute(message);
     match netlink.ask("a route lookup", &request, parse_way) {
         Ok(way) => Ok(Some(way)),

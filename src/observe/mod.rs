@@ -31,6 +31,7 @@ mod socket;
 mod sockets;
 mod tunnel;
 mod units;
+mod ways_back;
 mod wire;
 mod wireguard;
 

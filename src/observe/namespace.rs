@@ -125,14 +125,16 @@ pub fn join_readings(
     }
     let joined = assemble(targets.iter().map(|(subject, _)| *subject).zip(&raw));
     let subjects = targets.iter().map(|(subject, _)| (*subject).to_owned());
-    subjects
+    let mut all: Vec<_> = subjects
         .zip(raw.into_iter().zip(joined))
         .map(|(subject, (raw, joined))| match (raw, joined) {
             (Ok(_), Some(namespace)) => (subject, Ok(namespace)),
             (Err(error), _) => (subject, Err(error)),
             (Ok(_), None) => (subject, Err(ObserveError::nothing("the namespace"))),
         })
-        .collect()
+        .collect();
+    super::ways_back::read_ways_back(targets, &mut all);
+    all
 }
 
 /// No thread could be started: one error, told once for each that was asked for.

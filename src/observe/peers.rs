@@ -53,6 +53,7 @@ fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>)
                 .filter(|(index, ..)| *index == link.index)
                 .map(|&(_, address, length)| (address, length))
                 .collect(),
+            ways_back: Vec::new(),
         })
         .collect();
     links.sort_by_key(|l| l.index);
