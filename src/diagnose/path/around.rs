@@ -1,0 +1,132 @@
+//! What is seen beside the search itself: who dropped its packets, what the kernel remembers and is set to, the next hop,
+//! and whose address the target is.
+
+use super::rules::*;
+use super::{Cached, PathFacts, Rise};
+use crate::facts::{Evidence, Finding, PathResult, Verdict};
+
+pub(super) fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let drops = facts.drops.as_ref()?;
+    let size = path.bounds.fails_bytes.unwrap_or_default();
+    // Counters of a busy node move by themselves: one that took the burst rose by all of it.
+    let risen = drops.iter().filter(|r| r.by >= u64::from(facts.burst));
+    // FragOKs counts what left in pieces: no loss, but a trace.
+    let (pieces, guilty): (Vec<&Rise>, Vec<&Rise>) = risen.partition(|r| r.counter.ends_with("FragOKs"));
+    let see = |rise: &&Rise| {
+        let what =
+            format!("{} of {} during {} packets of {size} bytes", rise.counter, rise.place, facts.burst);
+        Evidence::new(what, rise.by, "packets", rise.source)
+    };
+    let Some(first) = guilty.first() else {
+        let sent = "packets sent while the counters were watched";
+        let mut seen = vec![Evidence::new(sent, facts.burst, "packets", "counters before and after")];
+        seen.extend(pieces.iter().map(see));
+        let summary = if pieces.is_empty() {
+            "no drop counter on this node rose: the large packets leave it"
+        } else {
+            "the large packets leave this node in fragments: whoever drops fragments is behind the uplink"
+        };
+        return Some(LEFT_NODE.finding(&facts.subject, summary, seen, LEFT_NODE.fix));
+    };
+    Some(DROPPED_ON_NODE.finding(
+        &facts.subject,
+        format!("the large packets never leave this node: {} counts them ({})", first.place, first.counter),
+        guilty.iter().map(see).collect(),
+        DROPPED_ON_NODE.fix,
+    ))
+}
+
+pub(super) fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let source = "netlink RTM_GETROUTE";
+    if let Some(cached) = facts.cached_before {
+        let Cached { mtu: cached, forgets_in } = cached;
+        let seen = vec![
+            Evidence::new("cached path MTU before the search", cached, "bytes", source),
+            Evidence::new("the kernel forgets it in", forgets_in, "s", source),
+        ];
+        return Some(match path.path_mtu_bytes {
+            Some(mtu) if cached < mtu => CACHE_STALE.finding(
+                &facts.subject,
+                format!(
+                    "the namespace remembers {cached} bytes for {}, and the path carries {mtu}",
+                    facts.target
+                ),
+                seen,
+                CACHE_STALE.fix,
+            ),
+            _ => CACHED.finding(
+                &facts.subject,
+                format!("the namespace already remembers a path MTU of {cached} bytes for {}", facts.target),
+                seen,
+                CACHED.fix,
+            ),
+        });
+    }
+    let Cached { mtu: left, forgets_in } = facts.cached_after?;
+    Some(CACHE_LEFT.finding(
+        &facts.subject,
+        format!("the kernel now remembers {left} bytes for {}, for {forgets_in} s", facts.target),
+        vec![Evidence::new("cached path MTU after the search", left, "bytes", source)],
+        CACHE_LEFT.fix,
+    ))
+}
+
+/// What applications do on such a path.
+pub(super) fn check_settings(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
+    let read = |name: &'static str, value: u8| {
+        vec![Evidence::text(name, value, "/proc/sys/net/ipv4 in the namespace of the source")]
+    };
+    let mut findings = vec![];
+    if let (Verdict::BlackHole, Some(0)) = (path.verdict, facts.tcp_mtu_probing) {
+        let summary = "TCP there does not recover by itself: tcp_mtu_probing is 0";
+        findings.push(NO_RECOVERY.finding(
+            &facts.subject,
+            summary,
+            read("tcp_mtu_probing", 0),
+            NO_RECOVERY.fix,
+        ));
+    }
+    if let Some(value @ 1..) = facts.ip_no_pmtu_disc {
+        let summary = format!("applications there send IPv4 without DF: ip_no_pmtu_disc is {value}");
+        findings.push(DISCOVERY_OFF.finding(
+            &facts.subject,
+            summary,
+            read("ip_no_pmtu_disc", value),
+            DISCOVERY_OFF.fix,
+        ));
+    }
+    findings
+}
+
+pub(super) fn check_next_hop(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let hop = facts.silent_next_hop.filter(|_| path.verdict == Verdict::Unreachable)?;
+    Some(NEXT_HOP_SILENT.finding(
+        &facts.subject,
+        format!("the next hop {hop} on {} does not answer ARP or neighbour discovery", facts.interface),
+        vec![Evidence::text(
+            format!("neighbour entry of {hop} on {}", facts.interface),
+            "failed",
+            "netlink RTM_GETNEIGH",
+        )],
+        NEXT_HOP_SILENT.fix,
+    ))
+}
+
+pub(super) fn check_service(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
+    let seen = |what| vec![Evidence::text(what, facts.target.clone(), "kube-proxy's tables on this node")];
+    Some(match (facts.service_is_local?, path.verdict) {
+        (true, _) => SERVICE_IS_LOCAL.finding(
+            &facts.subject,
+            format!("{} is a Service address that this node itself answers for", facts.target),
+            seen("virtual server of IPVS"),
+            SERVICE_IS_LOCAL.fix,
+        ),
+        (false, Verdict::Unreachable) => SERVICE_SILENT.finding(
+            &facts.subject,
+            format!("{} is a Service address: its silence to ICMP is no fault", facts.target),
+            seen("Service address in kube-proxy's rules"),
+            SERVICE_SILENT.fix,
+        ),
+        _ => return None,
+    })
+}
