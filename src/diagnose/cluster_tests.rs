@@ -45,6 +45,19 @@ fn a_pod_whose_address_is_another_here_is_found_and_one_that_has_none_yet_is_not
     assert_eq!(ids(&state, &[runs("web", "10.0.0.2")]), [] as [&str; 0]);
     assert_eq!(ids(&state, &[runs("web", "10.0.0.3")]), ["cluster.ip_disagrees"]);
     assert_eq!(ids(&state, &[runs("other", "10.0.0.3")]), [] as [&str; 0]);
+    for over in [
+        ClusterPod { host_network: true, ..pod("web", Some("k1"), "10.0.0.2") },
+        ClusterPod { ended: true, ..pod("web", Some("k1"), "10.0.0.2") },
+    ] {
+        assert_eq!(ids(&of(vec![over]), &[runs("web", "10.0.0.3")]), [] as [&str; 0], "not CNI's, or over");
+    }
+    let both = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+    let dual = of(vec![ClusterPod { ips: both, ..pod("web", Some("k1"), "10.0.0.2") }]);
+    assert_eq!(
+        ids(&dual, &[runs("web", "10.0.0.2")]),
+        ["cluster.ip_disagrees"],
+        "one of two is missing here"
+    );
     let young = of(vec![ClusterPod { ips: Vec::new(), ..pod("web", Some("k1"), "10.0.0.2") }]);
     assert_eq!(ids(&young, &[runs("web", "10.0.0.3")]), [] as [&str; 0]);
 }
@@ -156,6 +169,12 @@ fn what_is_told_of_this_node_is_held_against_its_interfaces_and_theirs_alone() {
     );
     assert_eq!(found(Some("k2"), 1400, 1450), []);
     assert_eq!(found(None, 1400, 1450), []);
+    let interfaces = vec![(Some("shop/a".to_owned()), "net1".into(), 1450)];
+    let here = ClusterHere { node: Some("k1".into()), pods: Vec::new(), interfaces };
+    let mut over = of(state.pods.clone());
+    assert_eq!(check_cluster(&over, &here, 5).len(), 1);
+    over.pods[0].ended = true;
+    assert_eq!(check_cluster(&over, &here, 5).len(), 0, "another of its name may run");
 }
 
 #[test]

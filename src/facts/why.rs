@@ -113,7 +113,7 @@ pub struct MemoryUse {
     pub peak_bytes: Option<u64>,
     /// The limit; 0 is none.
     pub limit_bytes: Option<u64>,
-    /// Processes that the kernel killed in it or below.
+    /// Processes that the kernel killed in it or below, each once.
     pub oom_kills: Option<u64>,
     /// How often the limit was run into.
     pub limit_hits: Option<u64>,

@@ -114,9 +114,93 @@ fn a_child_alone_while_the_container_runs_on() {
     assert_eq!(judge(&with_record), (Cause::OomChild, vec!["why.oom_child"]));
     let without = history(vec![attempt(CHILD, None, "OOMKilled")], Vec::new());
     assert_eq!(judge(&without).0, Cause::OomChild, "as crictl showed it after the kill");
+    let ended_well = history(vec![attempt(CHILD, Some(0), "OOMKilled")], Vec::new());
+    assert_eq!(judge(&ended_well).0, Cause::OomChild, "its main process was not killed");
     // The main process ended with its own error because of it.
     let crashed = history(vec![attempt(CHILD, Some(1), "Error")], vec![kill(&scope, CHILD)]);
     assert_eq!(judge(&crashed).0, Cause::OomChild);
+}
+
+#[test]
+fn a_group_that_was_killed_for_the_node_is_not_at_its_limit() {
+    let group = OomKill { group: true, limit_bytes: None, used_bytes: None, ..kill("", MAIN) };
+    let node = history(vec![attempt(MAIN, Some(137), "OOMKilled")], vec![group]);
+    assert_eq!(judge(&node).0, Cause::OomNode);
+    let finding = only(&node, "why.oom_node");
+    assert!(finding.summary.ends_with("because the node's memory was used up"), "{}", finding.summary);
+    let words = finding.evidence.iter().find(|e| e.what == "the kernel killed").unwrap().value.to_string();
+    assert!(words.contains("all of the container (memory.oom.group)"), "{words}");
+    assert_eq!(finding.fix, rules::OOM_NODE.fix);
+    let all = history(vec![attempt(MAIN, Some(137), "OOMKilled")], vec![kill("/kubepods.slice", MAIN)]);
+    let said = only(&all, "why.oom_node").summary;
+    assert!(said.ends_with("because the limit of all of /kubepods.slice was used up"), "{said}");
+}
+
+#[test]
+fn a_graceful_stop_is_no_fault_and_a_kill_after_it_names_the_kubelet() {
+    let mut stopped = history(vec![attempt(LIVE, Some(143), "Error")], Vec::new());
+    stopped.containers[0].attempts[0].attempt = Some(0);
+    assert_eq!(judge(&stopped), (Cause::Signal, vec!["why.terminated"]));
+    let finding = only(&stopped, "why.terminated");
+    assert_eq!(finding.severity, Severity::Info);
+    // Asked to end and did not: SIGKILL when its grace period was over. The kubelet's line, recorded.
+    let mut killed = history(vec![attempt(LIVE, Some(137), "Error")], Vec::new());
+    killed.uid = "d8750536-2f7e-4ae3-acd2-541faded9da6".into();
+    let lines = include_str!("../../../tests/fixtures/why/kubelet-liveness.txt");
+    let line = lines.lines().find(|line| line.contains("Killing container with a grace period")).unwrap();
+    killed.kubelet.extend(parse_kubelet(unix_seconds(line.split(' ').next().unwrap()), line, &killed));
+    let said = only(&killed, "why.signal").summary;
+    assert!(said.ends_with("; the kubelet had asked it to end"), "{said}");
+}
+
+#[test]
+fn start_errors_by_their_words_and_by_their_state() {
+    let with = |code, reason: &str, state, message: &str| {
+        let one = Attempt { message: Some(message.into()), state, ..attempt(MAIN, code, reason) };
+        history(vec![one], Vec::new())
+    };
+    for (message, fix) in [
+        ("exec: \"x\": executable file not found in $PATH: unknown", "correct command or args"),
+        ("exec /run.sh: permission denied: unknown", "make what command of container app names executable"),
+        ("exec /app: exec format error", "the image of container app is for another processor"),
+        ("failed to mount /x: invalid argument", "Correct what the runtime's message names"),
+    ] {
+        let failed = with(Some(128), "StartError", ContainerState::Exited, message);
+        assert_eq!(judge(&failed).0, Cause::StartError);
+        let finding = only(&failed, "why.start_error");
+        assert!(finding.fix.starts_with(fix), "{message}: {}", finding.fix);
+        assert!(!finding.summary.ends_with("unknown"), "{}", finding.summary);
+    }
+    // Made and never started: the kubelet's word is all there is; without one it may only be young.
+    let created = with(None, "CreateContainerError", ContainerState::Created, "no such volume");
+    assert_eq!(judge(&created).0, Cause::StartError);
+    assert_eq!(judge(&with(None, "", ContainerState::Created, "")), (Cause::Unknown, vec![]));
+    // 128 alone is a number that a program may end with.
+    assert_eq!(judge(&with(Some(128), "Error", ContainerState::Exited, "")).0, Cause::Crash);
+}
+
+#[test]
+fn kubelets_words_count_for_the_time_of_the_attempt_and_its_container() {
+    let word = |at: &str, container: Option<&str>| crate::facts::KubeletWord {
+        at: unix_seconds(at),
+        act: KubeletAct::Eviction,
+        container: container.map(Into::into),
+        container_id: None,
+        words: "evicted".into(),
+    };
+    let cause = |word| {
+        let mut history = history(vec![attempt(MAIN, Some(137), "Error")], Vec::new());
+        history.kubelet = vec![word];
+        judge(&history).0
+    };
+    assert_eq!(cause(word("2026-11-23T17:05:30Z", None)), Cause::Evicted);
+    assert_eq!(cause(word("2026-11-23T17:06:33Z", None)), Cause::Evicted, "written a minute later");
+    assert_eq!(cause(word("2026-11-23T17:06:34Z", None)), Cause::Signal);
+    assert_eq!(cause(word("2026-11-23T17:05:22Z", None)), Cause::Signal, "before it began");
+    assert_eq!(cause(word("2026-11-23T17:05:30Z", Some("other"))), Cause::Signal);
+    let of_another =
+        crate::facts::KubeletWord { container_id: Some(CHILD.into()), ..word("2026-11-23T17:05:30Z", None) };
+    assert_eq!(cause(of_another), Cause::Signal);
 }
 
 #[test]
@@ -125,6 +209,12 @@ fn another_containers_kill_is_not_this_ones() {
     let (cause, ids) = judge(&other);
     assert_eq!(cause, Cause::Signal);
     assert!(ids.contains(&"why.oom_limit"), "told as one of a container that is gone: {ids:?}");
+}
+
+#[test]
+fn an_id_that_is_too_short_to_be_one_names_nobody() {
+    let short = history(vec![attempt("7f", Some(137), "Error")], vec![kill("/kubepods/7f", "7f")]);
+    assert_eq!(judge(&short).0, Cause::Signal);
 }
 
 #[test]
@@ -137,6 +227,7 @@ fn exit_codes_in_words() {
         (134, "Error", Cause::Signal, "why.signal", "exit 134 = SIGABRT"),
         (137, "Error", Cause::Signal, "why.signal", "exit 137 = SIGKILL"),
         (143, "Error", Cause::Signal, "why.terminated", "exit 143 = SIGTERM"),
+        (130, "Error", Cause::Signal, "why.terminated", "exit 130 = SIGINT"),
         (128 + 40, "Error", Cause::Signal, "why.signal", "exit 168 = signal 40"),
         (255, "Unknown", Cause::Unknown, "why.unknown", ""),
     ] {
@@ -190,7 +281,9 @@ fn nothing_wrong_is_no_finding() {
         assert_eq!(ids, [] as [&str; 0]);
     }
     let again = Attempt { attempt: Some(7), ..attempt(MAIN, Some(0), "Completed") };
-    assert_eq!(judge(&history(vec![again], Vec::new())).1, ["why.completed_restarts"]);
+    assert_eq!(judge(&history(vec![again.clone()], Vec::new())).1, ["why.completed_restarts"]);
+    let then = Attempt { attempt: Some(8), ..attempt(CHILD, Some(3), "Error") };
+    assert_eq!(judge(&history(vec![again, then], Vec::new())).1, ["why.crash", "why.backoff"]);
 }
 
 #[test]

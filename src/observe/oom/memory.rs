@@ -117,7 +117,9 @@ fn read(root: &File, place: &str, path: &str) -> Option<MemoryUse> {
             used_bytes: number("memory.current"),
             peak_bytes: number("memory.peak"),
             limit_bytes: if limit == "max" { Some(0) } else { limit.parse().ok() },
-            oom_kills: count("memory.events", "oom_kill"),
+            // A victim whose whole cgroup is killed is counted twice: as the one that was chosen, and with all of them.
+            oom_kills: count("memory.events", "oom_kill")
+                .map(|kills| kills.saturating_sub(count("memory.events", "oom_group_kill").unwrap_or(0))),
             limit_hits: count("memory.events", "max"),
             path: folder,
         }
@@ -173,7 +175,7 @@ mod tests {
             ("proc/7/cgroup", &format!("0::/{}\n", leaf.strip_prefix("sys/fs/cgroup/").unwrap())),
             (&format!("{leaf}/memory.max"), "25165824\n"),
             (&format!("{leaf}/memory.current"), "1048576\n"),
-            (&format!("{leaf}/memory.events"), "low 0\nmax 7\noom 1\noom_kill 2\noom_group_kill 1\n"),
+            (&format!("{leaf}/memory.events"), "low 0\nmax 7\noom 1\noom_kill 2\noom_group_kill 0\n"),
             (&format!("{pod}/memory.max"), "max\n"),
             (&format!("{pod}/memory.events"), "oom_kill 9\n"),
         ]);
@@ -187,6 +189,40 @@ mod tests {
         assert_eq!(read_pod_memory(root.path(), "other"), None);
         assert_eq!(read_container_memory(root.path(), UID, "aa"), Some(container), "and by its id");
         assert_eq!(read_container_memory(root.path(), UID, "../x"), None);
+    }
+
+    /// The cgroups of a machine after OOM kills: `## path`, then `file: text`, with a bar for each end of a line.
+    fn recorded() -> tempfile::TempDir {
+        let text = include_str!("../../../tests/fixtures/why/cgroup-v2-after-oom.txt");
+        let mut files: Vec<(String, String)> = Vec::new();
+        let mut folder = "";
+        for line in text.lines() {
+            match line.split_once(": ") {
+                None => folder = line.strip_prefix("## ").unwrap_or(folder),
+                Some((name, text)) => {
+                    files.push((
+                        format!("sys/fs/cgroup{folder}/{name}"),
+                        format!("{}\n", text.replace('|', "\n")),
+                    ));
+                }
+            }
+        }
+        tree(&files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_a_recorded_machine_counted_of_its_kills() {
+        let root = recorded();
+        let pod = |uid: &str| read_pod_memory(root.path(), uid).unwrap();
+        // Four times its only process, each counted twice; the limit is its pod's, which is all that is left.
+        let main = pod("23fae242d6181fc95b728d32cc55ced2");
+        assert_eq!((main.oom_kills, main.limit_hits, main.limit_bytes), (Some(4), Some(128), Some(48 << 20)));
+        assert_eq!((main.used_bytes, main.peak_bytes), (Some(258_048), Some(48 << 20)));
+        // Two processes of one container, killed together; another container has no limit, so the pod has none.
+        let group = pod("e16c4656b21e33cc5fb28eb7534c6720");
+        assert_eq!((group.oom_kills, group.limit_hits, group.limit_bytes), (Some(2), Some(20), Some(0)));
+        let calm = pod("9f1c94bce8e0ca61da4bedf5dcb7b17a");
+        assert_eq!((calm.oom_kills, calm.limit_hits), (Some(0), Some(0)));
     }
 
     #[test]

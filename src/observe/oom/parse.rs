@@ -21,6 +21,8 @@ pub struct KernelLine {
     pub text: String,
 }
 
+/// The constraint of a kill because the whole node had no memory left.
+const OF_THE_NODE: &str = "CONSTRAINT_NONE";
 /// Victims that are kept of one kill.
 const MOST_VICTIMS: usize = 1000;
 /// Kills that are kept, the newest ones.
@@ -82,7 +84,10 @@ pub fn parse_kills(lines: &[KernelLine]) -> Vec<OomKill> {
                 kill.group = true;
                 // The kernel leaves the line with the cgroups out when it kills often, and never this one.
                 if let (true, Some(path)) = (kill.task_memcg.is_empty(), path) {
-                    (kill.task_memcg, kill.oom_memcg) = (path.to_owned(), path.to_owned());
+                    kill.task_memcg = path.to_owned();
+                    if kill.constraint != OF_THE_NODE {
+                        kill.oom_memcg = path.to_owned();
+                    }
                 }
             }
         } else if text.starts_with("Out of memory: Kill process ") {
@@ -96,7 +101,9 @@ pub fn parse_kills(lines: &[KernelLine]) -> Vec<OomKill> {
             // then a victim is nobody's, and not that of the kill before. Only of a group there are several.
             let starts = kills.last().is_none_or(|kill| !kill.victims.is_empty() && !kill.group);
             if starts {
-                keep(&mut kills, OomKill { at: line.at, ..OomKill::default() });
+                let node = text.starts_with("Out of memory: ");
+                let constraint = if node { OF_THE_NODE.to_owned() } else { String::new() };
+                keep(&mut kills, OomKill { at: line.at, constraint, ..OomKill::default() });
             }
             if let Some(kill) = kills.last_mut()
                 && kill.victims.len() < MOST_VICTIMS

@@ -70,6 +70,27 @@ fn the_whole_node_has_no_cgroup_whose_limit_was_reached() {
     assert_eq!(victims(&kills[0]), [(9, "hog")]);
 }
 
+/// The form of these lines, the repeated victim too: a node of Debian 12 (6.1) whose memory was used up.
+#[test]
+fn all_of_a_container_may_be_killed_for_the_node() {
+    let named = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=c,mems_allowed=0,global_oom,task_memcg=/kubepods/burstable/podU/c,task=hog,pid=9,uid=1000";
+    let killed = "Out of memory: Killed process 9 (hog) total-vm:719984kB, anon-rss:5064kB, file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:108kB oom_score_adj:997";
+    let group = "Tasks in /kubepods/burstable/podU/c are going to be killed due to memory.oom.group set";
+    let child =
+        "Out of memory: Killed process 10 (dog) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB";
+    let told = lines(&[named, killed, group, killed, child]);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((victims(&told[0]), told[0].group), (vec![(9, "hog"), (10, "dog")], true));
+    assert_eq!((told[0].oom_memcg.as_str(), told[0].task_memcg.as_str()), ("", "/kubepods/burstable/podU/c"));
+    // Where the kernel kills often it leaves the first line out: the node's memory is still not the container's limit.
+    let short = lines(&[killed, group, killed, child]);
+    assert_eq!(short.len(), 1, "{short:#?}");
+    assert_eq!(
+        (short[0].oom_memcg.as_str(), short[0].task_memcg.as_str()),
+        ("", "/kubepods/burstable/podU/c")
+    );
+}
+
 #[test]
 fn kernels_before_4_19_say_it_in_other_words() {
     let kills = lines(&[

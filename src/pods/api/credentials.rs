@@ -25,7 +25,12 @@ pub(super) struct Credentials {
 /// What the person named: a file or the environment; `None` when nothing.
 pub(super) fn named(options: &ApiOptions<'_>) -> Result<Option<Credentials>, ApiError> {
     let (kubeconfig, name) = match &options.kubeconfig {
-        Some(path) => (Kubeconfig::read_from(path).map(Some), format!("--kubeconfig {}", path.display())),
+        Some(path) => {
+            let name = format!("--kubeconfig {}", path.display());
+            // The client's own words for a file that is not there quote its path twice.
+            std::fs::File::open(path).map_err(|e| ApiError::Unusable(format!("{name}: {e}")))?;
+            (Kubeconfig::read_from(path).map(Some), name)
+        }
         None => (Kubeconfig::from_env(), "KUBECONFIG".to_owned()),
     };
     let unusable = |why: String| ApiError::Unusable(format!("{name}: {why}"));
