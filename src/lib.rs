@@ -40,9 +40,12 @@
 //! - *A PTB's value is confirmed by a probe*, and by one of a byte more that must not arrive: the search for the hop
 //!   sends it anyway. A router that names too little is found out even where its first word would end the flight.
 //! - *The confirming flight is the last of the search*: it carries each size that is left as often as it takes to be
-//!   sure, where they fit. A black hole takes three round trips at most and one for its hop where paths usually narrow,
-//!   and a flight more at odd sizes: how often a size has to be lost is reckoned over every rate of loss that the
-//!   controls allow, not from their mean, which on a lossy path called one run in 300 a black hole with confidence.
+//!   sure, where they fit; how often that is, is reckoned over every rate of loss that the controls allow. For them to
+//!   fit, the first flight goes on with rarer sizes while nothing has come back: on a short path none leaves, on a long
+//!   one they cost packets and no time. A black hole takes three round trips at most and one for its hop; below what
+//!   IPv6 asks of a link, and on jumbo networks, odd sizes take one more.
+//! - *A target that answers no echo* may say that it does not know a protocol: where routers are silent too, a search by
+//!   those answers, six and then one a second, comes before "unreachable".
 //! - *Controls around every size* are right while a target answers everything. Where answers are rationed
 //!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead: the largest
 //!   packet that passes takes the one answer, and tells of all that were larger.

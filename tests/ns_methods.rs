@@ -84,8 +84,29 @@ fn a_closed_udp_port_answers_within_its_limit() {
 }
 
 #[test]
+fn where_echo_is_filtered_and_no_router_speaks_what_the_host_says_of_protocols_is_enough() {
+    for family in [4, 6] {
+        let path = path(family, "silent", false);
+        let (code, document) = mtu(&path, &["--timeout", "200ms"]);
+        assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
+        assert_eq!(code, Some(1));
+        assert_eq!(document["reverse"]["verdict"], "unknown");
+    }
+}
+
+#[test]
 fn no_port_is_asked_that_nobody_named() {
     let path = path(4, "silent", false);
+    support::run(
+        "ip",
+        &[
+            "netns",
+            "exec",
+            path.target_namespace().name(),
+            "nft",
+            "add table ip t; add chain ip t i { type filter hook input priority 0; }; add rule ip t i ip protocol 253 drop",
+        ],
+    );
     let (_, document) = mtu(&path, &["--timeout", "200ms"]);
     assert_eq!(seen(&document), ("unreachable", None, "icmp"), "{document:#}");
     let output = nsprobe().args(["mtu", &path.source(), &path.target(), "--method", "tcp"]).output().unwrap();

@@ -220,14 +220,13 @@ fn it_costs_as_few_round_trips_as_it_says() {
         ("a size of the flight", vec![wide(), hop(1450, Ptb::Honest), wide()], 1.02, 2.0, 0.0),
         ("another size", vec![wide(), hop(1413, Ptb::Honest), wide()], 2.0, 3.0, 0.0),
         ("black hole", vec![wide(), hop(1450, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
-        // Where no likely size is near, the flights are longer than a queue and paced, and what is sure that no loss
-        // made it does not fit into one of them: one flight more.
-        ("black hole, odd", vec![wide(), hop(1331, Ptb::Silent), wide()], 4.0, 5.0, 24.0),
-        ("black hole, one byte", vec![wide(), hop(1499, Ptb::Silent), wide()], 4.0, 5.0, 20.0),
+        // The flights are longer than a queue, and paced.
+        ("black hole, odd", vec![wide(), hop(1331, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
+        ("black hole, one byte", vec![wide(), hop(1499, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
         ("black hole, minimum", vec![wide(), hop(1280, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
         // Below what IPv6 asks of a link the ladder has wide gaps: one flight more.
         ("black hole, small", vec![wide(), hop(1100, Ptb::Silent), wide()], 4.0, 5.0, 27.0),
-        ("black hole, tiny", vec![wide(), hop(300, Ptb::Silent), wide()], 4.0, 5.0, 20.0),
+        ("black hole, tiny", vec![wide(), hop(300, Ptb::Silent), wide()], 3.0, 4.0, 20.0),
     ];
     for (name, hops, sizes, located, more_ms) in paths {
         for rtt in [0.1, 1.0, 10.0, 50.0, 150.0] {
@@ -313,5 +312,25 @@ fn a_rate_that_the_user_sets_is_kept() {
         assert_eq!(result.path_mtu_bytes, Some(1450), "{result:?}");
         let close = log.windows(2).find(|pair| pair[1].0 - pair[0].0 < 19.9);
         assert!(close.is_none(), "{close:?}");
+    }
+}
+
+/// Whatever IPv6 or a tunnel over Ethernet leaves: three flights find it and are sure.
+#[test]
+fn every_black_hole_of_1280_bytes_and_more_takes_three_round_trips() {
+    let hop =
+        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
+    for rtt in [10.0, 50.0] {
+        let mut wrong = Vec::new();
+        for mtu in 1280..1500 {
+            let scenario =
+                path(vec![hop(1500, Ptb::Honest), hop(mtu, Ptb::Silent), hop(1500, Ptb::Honest)], 0.0, rtt);
+            let (result, sent) = scenario.play_plan(3, Plan { locate: false, ..scenario.plan() });
+            assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(mtu)));
+            if result.elapsed_ms > 3.0 * rtt * 1.05 + 20.0 {
+                wrong.push(format!("{mtu}, {rtt} ms: {:.1} ms, {} probes", result.elapsed_ms, sent.len()));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

@@ -7,7 +7,7 @@ use super::drive::wait;
 use super::error::ProbeError;
 use super::icmp::Echo;
 use super::search::{Answer, Event, Plan, Probe, Scouted};
-use super::transport::{Transport, not_sent};
+use super::transport::Transport;
 use crate::facts::Method;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 const FIRST_ID: u16 = 0x8000;
 /// No router says packet too big to what every link of IPv6 carries (RFC 8200 §5).
 const HARMLESS: u32 = 1280;
+/// Ids of one flight: its scouts, and its two controls at the end.
+const IDS: u16 = 32;
+/// How long something is waited for before a rare size follows, and what a large packet takes on 10 Mbit/s.
+const PATIENT: Duration = Duration::from_millis(1);
 /// Narrowings one behind the other that are followed.
 const ROUNDS: u16 = 6;
 
@@ -35,10 +39,13 @@ pub fn scout(echo: &mut Echo, plan: &Plan, stop: Option<BorrowedFd<'_>>) -> Resu
         sizes.truncate(2);
     }
     let start = Instant::now();
+    let mut rare = plan.rare_sizes();
+    rare.retain(|size| *size >= HARMLESS);
     for round in 0..ROUNDS {
         let patience = plan.timeout.min(plan.deadline.saturating_sub(start.elapsed()) / 2);
         let known = found.too_bigs.len();
-        if flight(echo, &sizes, FIRST_ID + round * 16, plan, patience, stop, &mut found)? {
+        let now = Sizes { now: &sizes, unheard: &std::mem::take(&mut rare) };
+        if flight(echo, now, FIRST_ID + round * IDS, plan, patience, stop, &mut found)? {
             break;
         }
         let told = found.too_bigs.iter().skip(known).map(|(_, mtu, _)| *mtu).min();
@@ -52,23 +59,46 @@ pub fn scout(echo: &mut Echo, plan: &Plan, stop: Option<BorrowedFd<'_>>) -> Resu
     Ok(found)
 }
 
+/// Sizes of one flight.
+struct Sizes<'a> {
+    now: &'a [u32],
+    /// Sent one after the other while nothing has come back.
+    unheard: &'a [u32],
+}
+
 /// One flight of scouts between two controls; true: the user ended it.
 fn flight(
     echo: &mut Echo,
-    sizes: &[u32],
+    sizes: Sizes<'_>,
     first: u16,
     plan: &Plan,
     patience: Duration,
     stop: Option<BorrowedFd<'_>>,
     found: &mut Scouted,
 ) -> Result<bool, ProbeError> {
-    let controls = [first + 14, first + 15];
+    let controls = [first + IDS - 2, first + IDS - 1];
     let mut flight = Flight { sent: Vec::new(), controls, start: Instant::now(), rtt: None, open: 0 };
-    let _ = echo.send(Probe { id: first + 14, size: plan.control, ttl: None });
-    for (id, size) in (first..).zip(sizes) {
+    let known = found.too_bigs.len();
+    let _ = echo.send(Probe { id: controls[0], size: plan.control, ttl: None });
+    let sizes = sizes.now.iter().map(|s| (s, false)).chain(sizes.unheard.iter().map(|s| (s, true)));
+    for (id, (size, rare)) in (first..).zip(sizes) {
         // A larger one than a router has named would draw the same answer.
         if found.too_bigs.iter().any(|(_, mtu, _)| size > mtu) {
             continue;
+        }
+        if rare {
+            let until = Instant::now() + PATIENT;
+            let mut rest = PATIENT;
+            while !rest.is_zero() && flight.rtt.is_none() && found.too_bigs.len() == known {
+                if wait(&echo.fds(), stop, rest)?.1 {
+                    return Ok(true);
+                }
+                flight.read(echo, found);
+                rest = until.saturating_duration_since(Instant::now());
+            }
+            if !rest.is_zero() {
+                break;
+            }
         }
         std::thread::sleep(plan.gap());
         if echo.send_scout(Probe { id, size: *size, ttl: None }).unwrap_or(false) {
@@ -82,7 +112,7 @@ fn flight(
         return Ok(false);
     }
     std::thread::sleep(plan.gap());
-    let _ = echo.send(Probe { id: first + 15, size: plan.control, ttl: None });
+    let _ = echo.send(Probe { id: controls[1], size: plan.control, ttl: None });
     let sent = flight.start.elapsed();
     // The largest is carried: then the rest is, too.
     while flight.open > 0 && found.arrived != Some(plan.max) {
@@ -139,7 +169,7 @@ fn margin(rtt: Duration) -> Duration {
 }
 
 /// Scouts as a transport of their own: the target answers each with an error of the same small size, so that
-/// only the way there is measured. IPv6 only.
+/// only the way there is measured.
 #[derive(Debug)]
 pub struct Scouts(pub Echo);
 
@@ -149,10 +179,7 @@ impl Transport for Scouts {
     }
 
     fn send(&mut self, probe: Probe) -> Option<Event> {
-        match self.0.send_scout(probe) {
-            Ok(_) => None,
-            Err(error) => not_sent(probe.id, &error),
-        }
+        self.0.scout(probe)
     }
 
     fn receive(&mut self) -> Option<Event> {

@@ -194,7 +194,8 @@ impl NamespacePath {
         }
         if !scenario.target.unknown_protocol {
             let rule = "add chain inet t u { type filter hook output priority 0; }; \
-                        add rule inet t u icmp type destination-unreachable icmp code prot-unreachable drop";
+                        add rule inet t u icmp type destination-unreachable icmp code prot-unreachable drop; \
+                        add rule inet t u icmpv6 type parameter-problem drop";
             rules.push((target, rule.to_owned()));
         }
         if let Some((burst, rate)) = scenario.target.limit {

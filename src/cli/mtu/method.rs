@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// Two retransmissions of a SYN (tcp_syn_retries, tcp(7)) and the answer to the second.
 const SYN_PATIENCE: Duration = Duration::from_millis(3500);
 
+/// ICMP errors of one kind that Linux sends to one host (`icmp_ratelimit`, icmp(7); `net.ipv6.icmp.ratelimit`).
+const ICMP_ERRORS: AnswerLimit = AnswerLimit { burst: 6, interval: Duration::from_secs(1) };
+
 /// How to probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Choice {
@@ -26,6 +29,9 @@ pub(crate) enum Choice {
     /// Datagrams to the port; a name server on port 53 is asked a padded question.
     Udp,
 }
+
+/// What a method found out, and the transport that it did it by.
+type Found = (PathResult, Box<dyn Transport>);
 
 /// A path that was asked.
 pub(super) struct Asked {
@@ -69,12 +75,12 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
     if question.answered_here && question.choice == Choice::Auto {
         tried.push((Method::Icmp, "not asked: this node itself would answer for the Service".to_owned()));
     }
-    let mut best: Option<(PathResult, Box<dyn Transport>)> = None;
+    let mut best: Option<Found> = None;
     for (at, method) in order.iter().enumerate() {
         let last = at + 1 == order.len();
         match one(question, *method, begun) {
             Ok((path, transport)) => {
-                let enough = decides(&path) || path.notes.contains(&PathNote::Interrupted);
+                let enough = decides(&path) || interrupted(&path);
                 if !enough {
                     tried.push((*method, said(&path)));
                 }
@@ -103,6 +109,10 @@ fn decides(path: &PathResult) -> bool {
     settled && !path.notes.contains(&PathNote::TargetSilent)
 }
 
+fn interrupted(path: &PathResult) -> bool {
+    path.notes.contains(&PathNote::Interrupted)
+}
+
 fn said(path: &PathResult) -> String {
     match path.verdict {
         Verdict::Unreachable => "no answer of any size".into(),
@@ -112,11 +122,7 @@ fn said(path: &PathResult) -> String {
 }
 
 /// One method; the deadline is that of all of them, since `begun`.
-fn one(
-    question: Question<'_>,
-    method: Method,
-    begun: Instant,
-) -> Result<(PathResult, Box<dyn Transport>), ProbeError> {
+fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, ProbeError> {
     let Question { netns, target, port, plan, stop, .. } = question;
     let port = port.unwrap_or_default();
     let left = || plan.deadline.saturating_sub(begun.elapsed());
@@ -150,8 +156,48 @@ fn one(
         let again = Plan { timeout: question.plan.timeout / 2, deadline: left(), ..question.plan.clone() };
         path = drive(&mut Search::new(again), transport.as_mut(), stop)?;
     }
+    // A port that was named is the better way.
+    let alone = question.port.is_none() || question.choice == Choice::Icmp;
+    // What did not leave was not filtered elsewhere.
+    let silent = path.verdict == Verdict::Unreachable && path.probes.sent > 0;
+    if method == Method::Icmp && silent && alone && !interrupted(&path) {
+        let asked = Plan { timeout: question.plan.timeout, deadline: left(), ..question.plan.clone() };
+        if let Some((path, transport)) = by_scouts(question, &asked, known.arrived.is_some())? {
+            let elapsed_ms = crate::facts::milliseconds(start.elapsed());
+            return Ok((PathResult { elapsed_ms, ..path }, transport));
+        }
+    }
     let path = which_way(question, path, &known, left())?;
     Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, transport))
+}
+
+/// Where echo is filtered a host may still say that it does not know a protocol: those answers are few, and small, so
+/// that they tell of the way there alone. `None`: it says nothing of that either.
+fn by_scouts(question: Question<'_>, plan: &Plan, heard: bool) -> Result<Option<Found>, ProbeError> {
+    let Question { netns, target, stop, .. } = question;
+    let mut scouts = Scouts(Echo::open(netns, target)?);
+    // One packet tells whether anybody answers.
+    let alone = Plan {
+        max: plan.control,
+        deadline: plan.deadline.min(plan.timeout / 4),
+        answers: Some(ICMP_ERRORS),
+        locate: false,
+        ..plan.clone()
+    };
+    if !heard && drive(&mut Search::new(alone), &mut scouts, stop)?.verdict != Verdict::Clear {
+        return Ok(None);
+    }
+    // Some were used up already. Over IPv6 hosts behind a prefix of 64 bits or less get four times as many and more
+    // (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
+    let left = if target.address.is_ipv4() {
+        AnswerLimit { burst: ICMP_ERRORS.burst / 2, ..ICMP_ERRORS }
+    } else {
+        AnswerLimit { burst: 1, interval: ICMP_ERRORS.interval / 4 }
+    };
+    let plan = Plan { answers: Some(left), ..plan.clone() };
+    let path = drive(&mut Search::new(plan), &mut scouts, stop)?;
+    let reverse = Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None };
+    Ok(Some((PathResult { reverse, ..path }, Box::new(scouts))))
 }
 
 /// Whether the link-layer address of the next hop is not known yet.
@@ -183,8 +229,7 @@ fn which_way(
         return Ok(PathResult { reverse, narrowing, hops, notes, ..clear });
     }
     let echo = Echo::open(netns, target)?;
-    let limit = AnswerLimit { burst: 6, interval: Duration::from_secs(1) };
-    let plan = Plan { answers: Some(limit), deadline, ..plan.clone() };
+    let plan = Plan { answers: Some(ICMP_ERRORS), deadline, ..plan.clone() };
     let there = drive(&mut Search::new(plan), &mut Scouts(echo), stop)?;
     Ok(PathResult { reverse, ..there })
 }

@@ -22,7 +22,7 @@ pub(super) struct Locate {
     pub(super) large: u32,
     small: u32,
     /// Probes before this one belong to the size search.
-    first_record: usize,
+    pub(super) first_record: usize,
     asked: u8,
     guess: u8,
     looks: u8,

@@ -7,6 +7,7 @@
 mod event;
 mod locate;
 mod outcome;
+mod pace;
 mod plan;
 mod record;
 mod sizes;
@@ -16,6 +17,7 @@ pub use plan::{AnswerLimit, Plan};
 
 use crate::facts::{PathNote, PathResult, Verdict};
 use locate::Locate;
+use pace::Backlog;
 use record::{Fate, Record, Records};
 use sizes::Next;
 use std::collections::VecDeque;
@@ -23,6 +25,8 @@ use std::time::Duration;
 
 /// How far slowing down goes: pauses of 20 ms · 2ⁿ.
 const SLOWEST: u32 = 5;
+/// A first flight goes on with rare sizes when nothing has come back until then.
+const PATIENT: Duration = Duration::from_millis(1);
 /// How long a target is waited for at the least before it is asked by scouts as well.
 const LEAST_PATIENCE: Duration = Duration::from_micros(500);
 
@@ -40,9 +44,12 @@ pub struct Search {
     phase: Phase,
     records: Records,
     queue: VecDeque<(u32, Option<u8>)>,
+    /// How many at the end of the queue are sent only while nothing has come back.
+    rare: usize,
     flight: u16,
     next_send: Duration,
     bytes: u64,
+    backlog: Backlog,
     slow: u32,
     reorder: u32,
     notes: Vec<PathNote>,
@@ -63,8 +70,11 @@ pub struct Search {
 impl Search {
     /// A search that has sent nothing yet.
     pub fn new(plan: Plan) -> Self {
-        let queue = plan.first_flight().into_iter().map(|size| (size, None)).collect();
+        let rare = plan.rare_sizes();
+        let first = plan.first_flight().into_iter().chain(rare.iter().copied());
+        let queue = first.map(|size| (size, None)).collect();
         Self {
+            rare: rare.len(),
             plan,
             phase: Phase::Sizes,
             records: Records::default(),
@@ -72,6 +82,7 @@ impl Search {
             flight: 1,
             next_send: Duration::ZERO,
             bytes: 0,
+            backlog: Backlog::default(),
             slow: 0,
             reorder: 1,
             notes: Vec::new(),
@@ -117,6 +128,7 @@ impl Search {
             _ => return search,
         };
         search.queue = first.into_iter().map(|size| (size, None)).collect();
+        search.rare = 0;
         search
     }
 
@@ -140,6 +152,9 @@ impl Search {
             (self.phase, self.verdict) = (Phase::Sizes, None);
             self.queue.clear();
         }
+        if !matches!(event.answer, Answer::NotSent { .. }) {
+            self.leave_out_rare();
+        }
         match event.answer {
             Answer::TooBig { mtu, from } if mtu >= size || mtu < self.plan.floor => {
                 self.note(PathNote::PtbInvalid { mtu, size, from });
@@ -158,7 +173,7 @@ impl Search {
             Answer::Reply { .. }
                 if size == self.plan.max
                     && matches!(self.phase, Phase::Sizes)
-                    && !self.queue.is_empty()
+                    && self.queue.iter().any(|(queued, _)| *queued > self.plan.control)
                     && self.records.sent(size) == 1 =>
             {
                 // The sizes between are carried too. A second packet, for tunnels that let the first one through.
@@ -169,6 +184,16 @@ impl Search {
             Answer::NotSent { too_big: false } => self.note(PathNote::SendRefused),
             _ => {}
         }
+    }
+
+    /// Something has come back: there is something better to do than to go on with rare sizes.
+    fn leave_out_rare(&mut self) {
+        let begun = (1..self.rare).contains(&self.queue.len());
+        self.queue.truncate(self.queue.len().saturating_sub(self.rare));
+        if begun {
+            self.queue.push_back((self.plan.control, None));
+        }
+        self.rare = 0;
     }
 
     /// The next step at `now`.
@@ -187,8 +212,10 @@ impl Search {
                 self.queue.clear();
             }
             if let Some(&(size, ttl)) = self.queue.front() {
-                if now < self.next_send {
-                    return Step::Wait(self.next_send.min(self.plan.deadline));
+                let next =
+                    if self.queue.len() <= self.rare { self.next_send.max(PATIENT) } else { self.next_send };
+                if now < next {
+                    return Step::Wait(next.min(self.plan.deadline));
                 }
                 if self.exhausted(size) {
                     self.queue.clear();
@@ -290,20 +317,11 @@ impl Search {
             fate: Fate::InFlight,
         });
         self.bytes += u64::from(size);
-        let pause = if self.plan.rate_pps.is_some() {
-            self.plan.gap()
-        } else if self.bytes_on_the_way() > self.plan.burst_bytes() {
-            Duration::from_micros(u64::from(size) * 1000 / u64::from(plan::PACE_BYTES_PER_MS))
-        } else {
-            Duration::ZERO
-        };
+        let in_flight = self.records.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum();
+        let pause = self.backlog.send(size, now, in_flight, self.plan.burst_bytes());
+        let pause = if self.plan.rate_pps.is_some() { self.plan.gap() } else { pause };
         self.next_send = now + pause;
         Probe { id, size, ttl }
-    }
-
-    /// What may still fill a queue: what was answered or given up has left it.
-    fn bytes_on_the_way(&self) -> u32 {
-        self.records.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum()
     }
 
     /// The same while the target has answered nothing. The last flight ends when the first has had the whole timeout:
@@ -355,9 +373,12 @@ impl Search {
         }
     }
 
-    /// When the next probe in flight will be judged; `None` when nothing is in flight.
+    /// When the next probe in flight will be judged; `None` when nothing is in flight. Who looks for the hop waits for no
+    /// size any more.
     fn unsettled(&self, now: Duration) -> Option<Duration> {
-        self.in_flight().map(|(_, until)| until.max(now + Duration::from_micros(1))).min()
+        let from = if let Phase::Hops(locate) = &self.phase { locate.first_record } else { 0 };
+        let waited = self.in_flight().filter(|(at, _)| *at >= from);
+        waited.map(|(_, until)| until.max(now + Duration::from_micros(1))).min()
     }
 
     /// The smallest believable MTU that a PTB named for a size above `passes`.

@@ -1,13 +1,14 @@
 //! What a search may do: its range, its first sizes, its bounds.
 
+use super::pace::drained;
 use std::time::Duration;
 
 /// Bytes that one burst may hold: a queue of 12 kB must not turn a flight into loss.
 const BURST_BYTES: u32 = 11_800;
-/// How fast a flight goes on once its burst is out, bytes a millisecond: 10 Mbit/s.
-pub(super) const PACE_BYTES_PER_MS: u32 = 1_250;
 /// What the length field of an IP header can say (RFC 791 §3.1): the loopback's MTU is one more.
 const LARGEST_PACKET: u32 = 65_535;
+/// How long a flight goes on being paced once its burst is out.
+const WINDOW: Duration = Duration::from_millis(6);
 /// Packets of the first flight.
 const FLIGHT_PACKETS: usize = 12;
 /// Packets of any flight.
@@ -22,6 +23,10 @@ const LIKELY: &[u32] = &[
 
 /// What a tunnel takes from the largest size, bytes of L3: VXLAN over IPv4 and IPv6, IPIP, WireGuard.
 const OVERHEADS: &[u32] = &[50, 20, 70, 0, 0, 0, 0, 60, 80, 100];
+
+/// Sizes that leave no wide gap in what a first flight tells. They are sent while nothing has come back yet: on a path
+/// of many milliseconds they cost no time, on a short one they never leave.
+const RARE: &[u32] = &[1470, 1420, 1370, 1340, 1310, 1130, 750, 320];
 
 /// The range, the first flight and the bounds of one search.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,8 +97,7 @@ impl Plan {
 
     /// Packets of about `size` bytes that one flight may hold, with a pause of `window` to pace it.
     pub(super) fn flight_packets(&self, size: u32, window: Duration) -> u32 {
-        let paced = u32::try_from(window.as_micros().min(10_000)).unwrap_or(0) * PACE_BYTES_PER_MS / 1000;
-        ((self.burst_bytes() + paced) / size.max(1)).clamp(4, MOST_PACKETS)
+        ((self.burst_bytes() + drained(window.min(WINDOW))) / size.max(1)).clamp(4, MOST_PACKETS)
     }
 
     /// Likely sizes from `least` to the largest, without it, from large to small, as many as one burst holds.
@@ -115,6 +119,18 @@ impl Plan {
         ladder.retain(|size| *size >= least);
         ladder.sort_unstable_by(|a, b| b.cmp(a));
         ladder
+    }
+
+    /// What a first flight goes on with until something comes back, and a control.
+    pub(in crate::probe) fn rare_sizes(&self) -> Vec<u32> {
+        if self.rate_pps.is_some() || self.answers.is_some() {
+            return Vec::new();
+        }
+        let ladder = self.ladder(0);
+        let new = |size: &&u32| **size > self.control && **size < self.max && !ladder.contains(size);
+        let mut rare: Vec<u32> = RARE.iter().filter(new).copied().collect();
+        rare.push(self.control);
+        rare
     }
 
     /// The first flight: a control, the largest size, a ladder of likely sizes, and a control again, so

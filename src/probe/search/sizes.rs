@@ -33,6 +33,12 @@ impl Search {
         let open = |from: u32, to: u32| {
             self.records.0.iter().any(|r| r.fate == Fate::InFlight && (from..to).contains(&r.size))
         };
+        if lo == self.plan.max {
+            // A tunnel that lets the first packet through refuses the next.
+            let mut later = self.records.0.iter().skip_while(|r| r.size != lo).skip(1);
+            let told = later.any(|r| r.size > self.plan.control && matches!(r.fate, Fate::Answered { .. }));
+            return told && !open(lo, lo + 1);
+        }
         if self.claim(lo) == Some(lo) {
             let refused = self.records.too_bigs().map(|(size, _, _)| size).filter(|size| *size > lo).min();
             return !open(lo + 1, refused.unwrap_or(u32::MAX));
@@ -85,7 +91,8 @@ impl Search {
             return Next::Conclude(Verdict::BlackHole);
         }
         if self.rationed() {
-            return Next::Flight(vec![hi, hi, lo]);
+            let copies = usize::try_from(wanted - failures).unwrap_or(1).clamp(2, 6);
+            return Next::Flight([vec![hi; copies], vec![lo]].concat());
         }
         let count = (wanted - failures).clamp(1, (self.room(hi) / 2).max(1));
         Next::Flight([hi, lo].repeat(usize::try_from(count).unwrap_or(1)))
@@ -113,22 +120,27 @@ impl Search {
             flight.push(lo);
             return flight;
         }
-        // As many losses as it will take when this flight's own controls have come back.
+        // As many losses as it will take when this flight's own two controls have come back.
         let (sent, lost) = self.records.control_losses(lo);
-        // Each copy brings one.
-        let fits = |copies: &u32| enough_failures((sent + copies, lost)) <= *copies;
-        let all = (1..40).find(fits).unwrap_or(40);
+        let all = enough_failures((sent + 2, lost));
         let width = hi - lo - 1;
+        // The upper end was lost once already.
         if (width + 1) * all < room {
             // All of them at once, as often as it takes to be sure: this flight settles it.
-            let once: Vec<u32> = (lo..hi).rev().collect();
-            return once.repeat(usize::try_from(all).unwrap_or(1));
+            let inner: Vec<u32> = (lo + 1..hi).rev().collect();
+            let mut flight = Vec::new();
+            for round in 1..=all {
+                flight.extend((round < all).then_some(hi));
+                flight.extend(&inner);
+                flight.extend((round == all.div_ceil(2) || round == all).then_some(lo));
+            }
+            return flight;
         }
         // Most paths narrow where paths usually do: then one byte more, lost a few times, is all that is missing.
-        // But the flight must leave no more sizes than the next one can settle.
+        // But the flight must leave no more sizes than the next one can settle, by three losses of each.
         let rest = room.saturating_sub(2 * all + 3);
         let usual =
-            self.flight == 1 && lo > self.plan.control && rest > 0 && (width / rest + 1) * 2 + 2 <= room;
+            self.flight == 1 && lo > self.plan.control && rest > 0 && (width / rest + 1) * 3 + 2 <= room;
         let (mut flight, count) = if usual {
             ([vec![lo], [lo + 1, lo].repeat(usize::try_from(all).unwrap_or(1))].concat(), rest + 1)
         } else {
@@ -136,6 +148,7 @@ impl Search {
         };
         let mut sizes = between(lo, hi, usize::try_from(count).unwrap_or(1));
         sizes.retain(|size| !usual || *size > lo + 1);
+        sizes.reverse();
         // In the middle too: a burst of losses at one end must not void the whole flight.
         if sizes.len() > 5 {
             sizes.insert(sizes.len() / 2, lo);
