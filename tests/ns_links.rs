@@ -286,11 +286,9 @@ fn what_comes_and_goes_while_it_is_read_costs_nothing_but_itself() {
         let changes = scope.spawn(|| {
             let mut rounds = 0;
             while going.load(Ordering::Relaxed) {
-                batch(
-                    (0..9)
-                        .map(|n| format!("link add b{n} type veth peer name c{n}\nlink del b{n}\n"))
-                        .collect(),
-                );
+                // All of them before the first goes: there is something to meet whenever the kernel lets a reader in.
+                let add = (0..9).map(|n| format!("link add b{n} type veth peer name c{n}\n"));
+                batch(add.chain((0..9).map(|n| format!("link del b{n}\n"))).collect());
                 rounds += 1;
             }
             std::fs::remove_file(&file).unwrap();
