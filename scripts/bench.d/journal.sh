@@ -28,7 +28,7 @@ bench_journal() {
 
 # journal_row NAME SINCE FILES
 journal_row() {
-    local found=$(($3 * journal_entries / 10000)) words='PLEG is not healthy|no IP addresses available|cni plugin not init'
+    local found=$(($3 * ((journal_entries + 9999) / 10000))) words='PLEG is not healthy|no IP addresses available|cni plugin not init'
     say "$1"
     python3 "$here/bench.d/pairs.py" --section files --row "$1" --runs "$runs" --memory \
         "nsprobe|pleg|$found|$nsprobe --host-root $root node --since @$2 -o json" \

@@ -175,6 +175,10 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
 /// that they tell of the way there alone. `None`: it says nothing of that either.
 fn by_scouts(question: Question<'_>, plan: &Plan, heard: bool) -> Result<Option<Found>, ProbeError> {
     let Question { netns, target, stop, .. } = question;
+    if !heard && target.address.is_ipv6() {
+        // It was asked so before.
+        return Ok(None);
+    }
     // The way may have gone meanwhile: then what was found out stands.
     let Ok(echo) = Echo::open(netns, target) else { return Ok(None) };
     let mut scouts = Scouts(echo);
