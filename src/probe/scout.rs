@@ -6,7 +6,7 @@
 use super::drive::wait;
 use super::error::ProbeError;
 use super::icmp::Echo;
-use super::search::{Answer, Event, Plan, Probe, Scouted};
+use super::search::{Answer, Event, PATIENT, Plan, Probe, Scouted};
 use super::transport::Transport;
 use crate::facts::Method;
 use std::os::fd::BorrowedFd;
@@ -18,8 +18,6 @@ const FIRST_ID: u16 = 0x8000;
 const HARMLESS: u32 = 1280;
 /// Ids of one flight: its scouts, and its two controls at the end.
 const IDS: u16 = 32;
-/// How long something is waited for before a rare size follows, and what a large packet takes on 10 Mbit/s.
-const PATIENT: Duration = Duration::from_millis(1);
 /// Narrowings one behind the other that are followed.
 const ROUNDS: u16 = 6;
 

@@ -15,7 +15,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 /// Where name servers listen.
 const DNS: u16 = 53;
@@ -71,7 +70,7 @@ impl UdpProbe {
 
     /// What the target is known to answer at most: Linux limits port unreachable, a name server nothing.
     pub fn answer_limit(&self) -> Option<AnswerLimit> {
-        (self.port != DNS).then_some(AnswerLimit { burst: 6, interval: Duration::from_secs(1) })
+        (self.port != DNS).then_some(AnswerLimit::ICMP_ERRORS)
     }
 
     fn datagram(&self, probe: Probe) -> Vec<u8> {

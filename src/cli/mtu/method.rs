@@ -14,9 +14,6 @@ use std::time::{Duration, Instant};
 /// Two retransmissions of a SYN (tcp_syn_retries, tcp(7)) and the answer to the second.
 const SYN_PATIENCE: Duration = Duration::from_millis(3500);
 
-/// ICMP errors of one kind that Linux sends to one host (`icmp_ratelimit`, icmp(7); `net.ipv6.icmp.ratelimit`).
-const ICMP_ERRORS: AnswerLimit = AnswerLimit { burst: 6, interval: Duration::from_secs(1) };
-
 /// How to probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Choice {
@@ -186,7 +183,7 @@ fn by_scouts(question: Question<'_>, plan: &Plan, heard: bool) -> Result<Option<
     let alone = Plan {
         max: plan.control,
         deadline: plan.deadline.min(plan.timeout / 4),
-        answers: Some(ICMP_ERRORS),
+        answers: Some(AnswerLimit::ICMP_ERRORS),
         locate: false,
         ..plan.clone()
     };
@@ -196,9 +193,9 @@ fn by_scouts(question: Question<'_>, plan: &Plan, heard: bool) -> Result<Option<
     // Some were used up already. Over IPv6 hosts behind a prefix of 64 bits or less get four times as many and more
     // (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
     let left = if target.address.is_ipv4() {
-        AnswerLimit { burst: ICMP_ERRORS.burst / 2, ..ICMP_ERRORS }
+        AnswerLimit { burst: AnswerLimit::ICMP_ERRORS.burst / 2, ..AnswerLimit::ICMP_ERRORS }
     } else {
-        AnswerLimit { burst: 1, interval: ICMP_ERRORS.interval / 4 }
+        AnswerLimit { burst: 1, interval: AnswerLimit::ICMP_ERRORS.interval / 4 }
     };
     let plan = Plan { answers: Some(left), ..plan.clone() };
     let path = drive(&mut Search::new(plan), &mut scouts, stop)?;
@@ -235,7 +232,7 @@ fn which_way(
         return Ok(PathResult { reverse, narrowing, hops, notes, ..clear });
     }
     let echo = Echo::open(netns, target)?;
-    let plan = Plan { answers: Some(ICMP_ERRORS), deadline, ..plan.clone() };
+    let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, ..plan.clone() };
     let there = drive(&mut Search::new(plan), &mut Scouts(echo), stop)?;
     Ok(PathResult { reverse, ..there })
 }

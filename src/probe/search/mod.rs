@@ -13,6 +13,7 @@ mod record;
 mod sizes;
 
 pub use event::{Answer, Event, Probe, Scouted, Step};
+pub(super) use plan::PATIENT;
 pub use plan::{AnswerLimit, Plan};
 
 use crate::facts::{PathNote, PathResult, Verdict};
@@ -25,8 +26,6 @@ use std::time::Duration;
 
 /// How far slowing down goes: pauses of 20 ms · 2ⁿ.
 const SLOWEST: u32 = 5;
-/// A first flight goes on with rare sizes when nothing has come back until then.
-const PATIENT: Duration = Duration::from_millis(1);
 /// How long a target is waited for at the least before it is asked by scouts as well.
 const LEAST_PATIENCE: Duration = Duration::from_micros(500);
 

@@ -28,6 +28,9 @@ const OVERHEADS: &[u32] = &[50, 20, 70, 0, 0, 0, 0, 60, 80, 100];
 /// of many milliseconds they cost no time, on a short one they never leave.
 const RARE: &[u32] = &[1470, 1420, 1370, 1340, 1310, 1130, 750, 320];
 
+/// A first flight goes on with rare sizes when nothing has come back until then.
+pub(in crate::probe) const PATIENT: Duration = Duration::from_millis(1);
+
 /// The range, the first flight and the bounds of one search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -63,6 +66,11 @@ pub struct AnswerLimit {
     pub burst: u32,
     /// Time for one more.
     pub interval: Duration,
+}
+
+impl AnswerLimit {
+    /// ICMP errors of one kind that Linux sends to one host (`icmp_ratelimit`, icmp(7); `net.ipv6.icmp.ratelimit`).
+    pub const ICMP_ERRORS: Self = Self { burst: 6, interval: Duration::from_secs(1) };
 }
 
 impl Plan {
