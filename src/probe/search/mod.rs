@@ -8,6 +8,7 @@ mod event;
 mod locate;
 mod outcome;
 mod pace;
+mod patience;
 mod plan;
 mod record;
 mod sizes;
@@ -321,63 +322,6 @@ impl Search {
         let pause = if self.plan.rate_pps.is_some() { self.plan.gap() } else { pause };
         self.next_send = now + pause;
         Probe { id, size, ttl }
-    }
-
-    /// The same while the target has answered nothing. The last flight ends when the first has had the whole timeout:
-    /// what comes late counts. Where routers answer, the target is rarely many times as far.
-    fn silent_patience(&self) -> Duration {
-        let timeout = self.plan.timeout;
-        match self.records.slowest_router() {
-            Some(rtt) => timeout.min((rtt * 8).max(timeout / 4)),
-            None if self.plan.answers.is_some() => timeout,
-            None if self.flight < sizes::SILENT_FLIGHTS => timeout / 4,
-            None => timeout / 2,
-        }
-    }
-
-    /// How long a probe is waited for: (with a later one answered, as the last one). As RACK (RFC 8985)
-    /// does: shortly after later ones were answered, longer when nothing came after it. What is judged too early
-    /// costs packets and no truth: its answer still counts, and a verdict waits longer ([`Self::certain_at`]).
-    fn patience(&self) -> (Duration, Duration) {
-        let Some(rtt) = self.records.slowest_reply() else {
-            let timeout = self.silent_patience();
-            return (timeout, timeout);
-        };
-        let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);
-        let later = rtt + margin * self.reorder;
-        let last = rtt * 2 + Duration::from_millis(10) * self.reorder;
-        (later.min(self.plan.timeout), last.min(self.plan.timeout))
-    }
-
-    /// Probes in flight, each with the time at which it is given up. A target that answers others needs no scouts.
-    fn in_flight(&self) -> impl Iterator<Item = (usize, Duration)> + '_ {
-        let (later, last) = self.patience();
-        let newest_reply = self.records.0.iter().rposition(Record::replied);
-        let answers = self.records.answers_probes();
-        let open = move |r: &Record| r.fate == Fate::InFlight && !(r.scout && answers);
-        self.records.0.iter().enumerate().filter(move |(_, r)| open(r)).map(move |(at, r)| {
-            let patience = if newest_reply.is_some_and(|newest| newest > at) { later } else { last };
-            (at, r.sent_at + patience)
-        })
-    }
-
-    fn judge(&mut self, now: Duration) {
-        let lost: Vec<usize> =
-            self.in_flight().filter(|(_, until)| now >= *until).map(|(at, _)| at).collect();
-        self.news |= !lost.is_empty();
-        for at in lost {
-            if let Some(record) = self.records.0.get_mut(at) {
-                record.fate = Fate::Lost;
-            }
-        }
-    }
-
-    /// When the next probe in flight will be judged; `None` when nothing is in flight. Who looks for the hop waits for no
-    /// size any more.
-    fn unsettled(&self, now: Duration) -> Option<Duration> {
-        let from = if let Phase::Hops(locate) = &self.phase { locate.first_record } else { 0 };
-        let waited = self.in_flight().filter(|(at, _)| *at >= from);
-        waited.map(|(_, until)| until.max(now + Duration::from_micros(1))).min()
     }
 
     /// The smallest believable MTU that a PTB named for a size above `passes`.
