@@ -334,3 +334,29 @@ fn every_black_hole_of_1280_bytes_and_more_takes_three_round_trips() {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
+
+/// The largest arrives and is answered; what says that the next one of its kind would not may come a moment later.
+#[test]
+fn a_tunnel_that_lets_the_first_packet_through_is_not_taken_for_a_clear_path() {
+    let hop = |mtu, first_passes| HopSpec {
+        mtu,
+        ptb: Ptb::Honest,
+        expired: true,
+        first_passes,
+        ptb_limit: None,
+        ptb_from: None,
+    };
+    for rtt in [0.1, 1.0, 10.0, 50.0] {
+        // Answers overtake each other.
+        let hops = vec![hop(1500, false), hop(1500, false), hop(1450, true)];
+        let scenario = Scenario { reorder: 0.5, ..path(hops, 0.0, rtt) };
+        for seed in 1..=100 {
+            let (result, _) = scenario.play(seed);
+            assert_eq!(
+                (result.verdict, result.path_mtu_bytes),
+                (Verdict::Narrowed, Some(1450)),
+                "{rtt} ms, {seed}"
+            );
+        }
+    }
+}

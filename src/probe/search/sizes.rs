@@ -1,7 +1,7 @@
 //! The heart: what is known of the sizes, and which to ask next.
 
-use super::plan::between;
-use super::record::Fate;
+use super::plan::{PATIENT, between};
+use super::record::{Fate, Record};
 use super::{Phase, Search, outcome};
 use crate::facts::{PathNote, Verdict};
 use std::time::Duration;
@@ -34,10 +34,9 @@ impl Search {
             self.records.0.iter().any(|r| r.fate == Fate::InFlight && (from..to).contains(&r.size))
         };
         if lo == self.plan.max {
-            // A tunnel that lets the first packet through refuses the next.
-            let mut later = self.records.0.iter().skip_while(|r| r.size != lo).skip(1);
-            let told = later.any(|r| r.size > self.plan.control && matches!(r.fate, Fate::Answered { .. }));
-            return told && !open(lo, lo + 1);
+            // A tunnel that lets the first packet through refuses the next: all but the rare sizes are waited for.
+            let rare = |r: &Record| r.flight == 1 && r.sent_at >= PATIENT;
+            return !self.records.0.iter().any(|r| r.fate == Fate::InFlight && !rare(r));
         }
         if self.claim(lo) == Some(lo) {
             let refused = self.records.too_bigs().map(|(size, _, _)| size).filter(|size| *size > lo).min();
