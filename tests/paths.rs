@@ -3,7 +3,7 @@
 mod support;
 
 use nsprobe::facts::{PathResult, Verdict};
-use nsprobe::probe::search::{Answer, Event, Plan, Search, Step};
+use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Search, Step};
 use proptest::prelude::*;
 use std::time::Duration;
 use support::virtual_path::{Expect, HopSpec, Ptb, Scenario, TargetSpec, scenarios, verdict_name};
@@ -358,5 +358,27 @@ fn a_tunnel_that_lets_the_first_packet_through_is_not_taken_for_a_clear_path() {
                 "{rtt} ms, {seed}"
             );
         }
+    }
+}
+
+/// Six answers, then one a second, as Linux limits errors: a flight costs one of them, so that most are found by those.
+#[test]
+fn where_answers_are_few_a_search_costs_few_of_them() {
+    let hop =
+        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
+    for (rtt, longest_ms) in [(0.1, 50.0), (5.0, 1100.0), (50.0, 3300.0)] {
+        let mut slow = Vec::new();
+        for mtu in 600..1500 {
+            let hops = vec![hop(1500, Ptb::Honest), hop(mtu, Ptb::Silent), hop(1500, Ptb::Honest)];
+            let mut scenario = path(hops, 0.0, rtt);
+            scenario.target.limit = Some((6.0, 1.0));
+            let plan = Plan { locate: false, answers: Some(AnswerLimit::ICMP_ERRORS), ..scenario.plan() };
+            let (result, sent) = scenario.play_plan(3, plan);
+            assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(mtu)));
+            if result.elapsed_ms > longest_ms {
+                slow.push(format!("{mtu}, {rtt} ms: {:.1} ms, {} probes", result.elapsed_ms, sent.len()));
+            }
+        }
+        assert!(slow.is_empty(), "{} of 900 at {rtt} ms:\n{}", slow.len(), slow.join("\n"));
     }
 }

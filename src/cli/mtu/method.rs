@@ -159,7 +159,9 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
     let silent = path.verdict == Verdict::Unreachable && path.probes.sent > 0;
     if method == Method::Icmp && silent && alone && !interrupted(&path) {
         let asked = Plan { timeout: question.plan.timeout, deadline: left(), ..question.plan.clone() };
-        if let Some((path, transport)) = by_scouts(question, &asked, known.arrived.is_some())? {
+        if let Some((path, transport)) =
+            by_scouts(question, &asked, known.rtt.filter(|_| known.arrived.is_some()))?
+        {
             let elapsed_ms = crate::facts::milliseconds(start.elapsed());
             return Ok((PathResult { elapsed_ms, ..path }, transport));
         }
@@ -170,9 +172,13 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
 
 /// Where echo is filtered a host may still say that it does not know a protocol: those answers are few, and small, so
 /// that they tell of the way there alone. `None`: it says nothing of that either.
-fn by_scouts(question: Question<'_>, plan: &Plan, heard: bool) -> Result<Option<Found>, ProbeError> {
+fn by_scouts(
+    question: Question<'_>,
+    plan: &Plan,
+    heard: Option<Duration>,
+) -> Result<Option<Found>, ProbeError> {
     let Question { netns, target, stop, .. } = question;
-    if !heard && target.address.is_ipv6() {
+    if heard.is_none() && target.address.is_ipv6() {
         // It was asked so before.
         return Ok(None);
     }
@@ -187,18 +193,25 @@ fn by_scouts(question: Question<'_>, plan: &Plan, heard: bool) -> Result<Option<
         locate: false,
         ..plan.clone()
     };
-    if !heard && drive(&mut Search::new(alone), &mut scouts, stop)?.verdict != Verdict::Clear {
-        return Ok(None);
-    }
+    let rtt = match heard {
+        Some(rtt) => rtt,
+        None => {
+            let alone = drive(&mut Search::new(alone), &mut scouts, stop)?;
+            let clear = alone.verdict == Verdict::Clear;
+            let Some(rtt) = alone.rtt_us.filter(|_| clear) else { return Ok(None) };
+            Duration::from_micros(rtt)
+        }
+    };
     // Some were used up already. Over IPv6 hosts behind a prefix of 64 bits or less get four times as many and more
     // (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
     let left = if target.address.is_ipv4() {
-        AnswerLimit { burst: AnswerLimit::ICMP_ERRORS.burst / 2, ..AnswerLimit::ICMP_ERRORS }
+        // The control, and the largest size, which was one more.
+        AnswerLimit { burst: AnswerLimit::ICMP_ERRORS.burst - 2, ..AnswerLimit::ICMP_ERRORS }
     } else {
         AnswerLimit { burst: 1, interval: AnswerLimit::ICMP_ERRORS.interval / 4 }
     };
     let plan = Plan { answers: Some(left), ..plan.clone() };
-    let path = drive(&mut Search::new(plan), &mut scouts, stop)?;
+    let path = drive(&mut Search::paced(plan, Some(rtt)), &mut scouts, stop)?;
     let reverse = Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None };
     Ok(Some((PathResult { reverse, ..path }, Box::new(scouts))))
 }

@@ -10,6 +10,7 @@ mod outcome;
 mod pace;
 mod patience;
 mod plan;
+mod ration;
 mod record;
 mod sizes;
 
@@ -25,8 +26,6 @@ use sizes::Next;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How far slowing down goes: pauses of 20 ms · 2ⁿ.
-const SLOWEST: u32 = 5;
 /// How long a target is waited for at the least before it is asked by scouts as well.
 const LEAST_PATIENCE: Duration = Duration::from_micros(500);
 
@@ -70,8 +69,13 @@ pub struct Search {
 impl Search {
     /// A search that has sent nothing yet.
     pub fn new(plan: Plan) -> Self {
+        Self::paced(plan, None)
+    }
+
+    /// The same, with a round-trip time that was measured before.
+    pub fn paced(plan: Plan, rtt: Option<Duration>) -> Self {
         let rare = plan.rare_sizes();
-        let first = plan.first_flight().into_iter().chain(rare.iter().copied());
+        let first = plan.first_flight(rtt.is_some()).into_iter().chain(rare.iter().copied());
         let queue = first.map(|size| (size, None)).collect();
         Self {
             rare: rare.len(),
@@ -91,7 +95,7 @@ impl Search {
             finished: Duration::ZERO,
             hold: None,
             news: false,
-            rtt: None,
+            rtt,
             scouted: None,
             scouting: false,
         }
@@ -100,8 +104,7 @@ impl Search {
     /// A search that begins with what scouts have shown: no size that would draw a PTB is sent, and of the ladder
     /// only what is left to learn.
     pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
-        let mut search = Self::new(plan);
-        search.rtt = scouted.rtt;
+        let mut search = Self::paced(plan, scouted.rtt);
         let (max, control) = (search.plan.max, search.plan.control);
         for &(size, mtu, from) in &scouted.too_bigs {
             let fate = Fate::Answered { at: Duration::ZERO, answer: Answer::TooBig { mtu, from } };
@@ -179,6 +182,10 @@ impl Search {
                 // The sizes between are carried too. A second packet, for tunnels that let the first one through.
                 self.queue.clear();
                 self.queue.extend([(size, None), (self.plan.control, None)]);
+            }
+            // The largest that passes comes first and tells of all the others.
+            Answer::Reply { .. } if self.rationed() && matches!(self.phase, Phase::Sizes) => {
+                self.queue.clear()
             }
             Answer::Refused { from, code } => self.note(PathNote::Refused { from, code }),
             Answer::NotSent { too_big: false } => self.note(PathNote::SendRefused),
@@ -319,7 +326,7 @@ impl Search {
         self.bytes += u64::from(size);
         let in_flight = self.records.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum();
         let pause = self.backlog.send(size, now, in_flight, self.plan.burst_bytes());
-        let pause = if self.plan.rate_pps.is_some() { self.plan.gap() } else { pause };
+        let pause = if self.plan.rate_pps.is_some() { self.plan.gap() } else { pause.max(self.ration_gap()) };
         self.next_send = now + pause;
         Probe { id, size, ttl }
     }
@@ -403,57 +410,5 @@ impl Search {
         self.scouting = false;
         self.next_send = self.next_send.max(now + self.ration_pause(now));
         self.queue.extend(flight);
-    }
-
-    /// Whether answers are few, known beforehand or learned.
-    fn rationed(&self) -> bool {
-        self.slow > 0 || self.plan.answers.is_some()
-    }
-
-    /// How long to wait until the target can answer again.
-    fn ration_pause(&self, now: Duration) -> Duration {
-        if let Some(AnswerLimit { burst, interval }) = self.plan.answers {
-            let owed = self.records.replies().saturating_sub(burst) + 1;
-            let spent = if self.records.replies() < burst { 0 } else { owed };
-            // Bursts of nothing but losses say that the bucket is emptier than we think.
-            return (interval * spent).saturating_sub(now) + interval * self.slow.min(2);
-        }
-        if self.slow > 0 {
-            Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))
-        } else {
-            Duration::ZERO
-        }
-    }
-
-    /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
-    fn adapt_rate(&mut self) {
-        let Some(passes) = self.records.passes().filter(|_| self.records.answers_probes()) else { return };
-        let controls =
-            self.records.0.iter().filter(|r| r.flight == self.flight && r.full() && r.size <= passes);
-        let lost: Vec<bool> = controls.map(Record::lost).collect();
-        let count = lost.iter().filter(|lost| **lost).count();
-        // Where answers run out those at the end are missing; chance takes one and leaves the next.
-        let mixed = lost.windows(2).any(|pair| pair == [true, false]);
-        let many = lost.len() >= count + 2 && lost.len() >= count * 2;
-        if mixed && many && self.plan.answers.is_none() && self.slow > 0 {
-            // More answers than a limit would give: it was chance.
-            self.slow = 0;
-            self.records.0.iter_mut().for_each(|r| r.rationed = false);
-        }
-        // In a rationed flight one answer is all that is hoped for.
-        let short = if self.rationed() {
-            !lost.is_empty() && count == lost.len()
-        } else {
-            count >= 2 && count * 2 >= lost.len() && !mixed
-        };
-        if short {
-            self.slow = (self.slow + 1).min(SLOWEST);
-            // These losses are the limit's, not the path's; and it was there from the beginning.
-            let (flight, first) = (self.flight, self.slow == 1);
-            self.records.0.iter_mut().filter(|r| first || r.flight == flight).for_each(|r| r.rationed = true);
-            if self.slow > 1 {
-                self.note(PathNote::LossNotBySize);
-            }
-        }
     }
 }

@@ -143,12 +143,16 @@ impl Plan {
 
     /// The first flight: a control, the largest size, a ladder of likely sizes, and a control again, so
     /// that whatever is missing before it is missing for a reason.
-    pub(super) fn first_flight(&self) -> Vec<u32> {
+    ///
+    /// Where answers are few the largest size that passes takes the first, and whatever is larger has failed. While no
+    /// round-trip time is known (not `paced`) all may be answered before the first answer comes: then one is kept for
+    /// the control.
+    pub(super) fn first_flight(&self, paced: bool) -> Vec<u32> {
         let mut ladder = self.ladder(0);
         if let Some(limit) = self.answers {
-            // One answer is kept for the control: where few are given, the largest size that passes takes
-            // the first, and whatever is larger has failed.
-            ladder.truncate(usize::try_from(limit.burst).unwrap_or(2).saturating_sub(2));
+            if !paced {
+                ladder.truncate(usize::try_from(limit.burst).unwrap_or(2).saturating_sub(2));
+            }
             return [&[self.max][..], &ladder, &[self.control]].concat();
         }
         let mut flight = vec![self.control, self.max];
@@ -184,7 +188,7 @@ mod tests {
     #[test]
     fn the_first_flight_fits_a_queue_of_twelve_kilobytes() {
         for max in [600, 1280, 1400, 1450, 1500] {
-            let flight = Plan::new(84, max, 68).first_flight();
+            let flight = Plan::new(84, max, 68).first_flight(false);
             assert!(flight.iter().sum::<u32>() <= 12_000, "{max}: {flight:?}");
             assert_eq!(flight.first(), Some(&84));
             assert_eq!(flight.get(1), Some(&max));
@@ -194,11 +198,11 @@ mod tests {
 
     #[test]
     fn the_ladder_holds_what_tunnels_take_from_the_largest_size() {
-        let flight = Plan::new(84, 1500, 68).first_flight();
+        let flight = Plan::new(84, 1500, 68).first_flight(false);
         for size in [1450, 1480, 1400, 1492] {
             assert!(flight.contains(&size), "{size} in {flight:?}");
         }
-        assert!(Plan::new(84, 9000, 68).first_flight().contains(&8950));
+        assert!(Plan::new(84, 9000, 68).first_flight(false).contains(&8950));
     }
 
     #[test]

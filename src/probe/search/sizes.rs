@@ -15,6 +15,9 @@ pub(super) const LEAST_FAILURES: u32 = 3;
 /// Flights to a target that answers nothing at all.
 pub(super) const SILENT_FLIGHTS: u16 = 3;
 
+/// Packets of one size that are lost for the price of no answer.
+const RATIONED_COPIES: usize = 6;
+
 pub(super) enum Next {
     Flight(Vec<u32>),
     Conclude(Verdict),
@@ -90,7 +93,7 @@ impl Search {
             return Next::Conclude(Verdict::BlackHole);
         }
         if self.rationed() {
-            let copies = usize::try_from(wanted - failures).unwrap_or(1).clamp(2, 6);
+            let copies = usize::try_from(wanted - failures).unwrap_or(1).clamp(2, RATIONED_COPIES);
             return Next::Flight([vec![hi; copies], vec![lo]].concat());
         }
         let count = (wanted - failures).clamp(1, (self.room(hi) / 2).max(1));
@@ -112,13 +115,15 @@ impl Search {
     /// Sizes between what passes and what fails, among controls. Where answers are rationed from large to
     /// small: the largest that passes takes the answer, and tells of all the others.
     pub(super) fn refine(&self, lo: u32, hi: u32) -> Vec<u32> {
-        let room = self.room(lo.midpoint(hi));
         if self.rationed() {
-            let mut flight = between(lo, hi, usize::try_from(room.saturating_sub(2)).unwrap_or(1).max(1));
+            let mut flight = between(lo, hi, self.ration_sizes());
             flight.sort_unstable_by(|a, b| b.cmp(a));
+            // Losses cost no answer: when this is the size, the same flight is sure of it.
+            flight.extend([lo + 1; RATIONED_COPIES]);
             flight.push(lo);
             return flight;
         }
+        let room = self.room(lo.midpoint(hi));
         // As many losses as it will take when this flight's own two controls have come back.
         let (sent, lost) = self.records.control_losses(lo);
         let all = enough_failures((sent + 2, lost));

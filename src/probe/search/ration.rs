@@ -1,0 +1,87 @@
+//! Answers that are few: a flight is to cost one of them.
+
+use super::record::Record;
+use super::{AnswerLimit, Search};
+use crate::facts::PathNote;
+use std::time::Duration;
+
+/// How far slowing down goes: pauses of 20 ms · 2ⁿ.
+const SLOWEST: u32 = 5;
+/// Pause between two sizes, while no round-trip time is known.
+const UNKNOWN_RTT: Duration = Duration::from_millis(1);
+/// The longest pause between two sizes.
+const LONGEST_GAP: Duration = Duration::from_millis(50);
+/// What a flight may take: less than the time for one more answer.
+const FLIGHT_TIME: Duration = Duration::from_millis(500);
+/// Sizes of one flight at the most.
+const MOST_SIZES: u32 = 30;
+
+impl Search {
+    /// Time between two sizes: the answer to one comes before the next leaves, which then need not. None where answers
+    /// are many.
+    pub(super) fn ration_gap(&self) -> Duration {
+        if !self.rationed() {
+            return Duration::ZERO;
+        }
+        let rtt = self.records.slowest_reply().or(self.rtt);
+        rtt.map_or(UNKNOWN_RTT, |rtt| rtt * 5 / 4 + UNKNOWN_RTT / 2).min(LONGEST_GAP)
+    }
+
+    /// Sizes of one flight, so that it is over before another answer is due.
+    pub(super) fn ration_sizes(&self) -> usize {
+        let count = FLIGHT_TIME.as_micros() / self.ration_gap().as_micros().max(1);
+        usize::try_from(count.clamp(4, u128::from(MOST_SIZES))).unwrap_or(4)
+    }
+
+    /// Whether answers are few, known beforehand or learned.
+    pub(super) fn rationed(&self) -> bool {
+        self.slow > 0 || self.plan.answers.is_some()
+    }
+
+    /// How long to wait until the target can answer again.
+    pub(super) fn ration_pause(&self, now: Duration) -> Duration {
+        if let Some(AnswerLimit { burst, interval }) = self.plan.answers {
+            let owed = self.records.replies().saturating_sub(burst) + 1;
+            let spent = if self.records.replies() < burst { 0 } else { owed };
+            // Bursts of nothing but losses say that the bucket is emptier than we think.
+            return (interval * spent).saturating_sub(now) + interval * self.slow.min(2);
+        }
+        if self.slow > 0 {
+            Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
+    pub(super) fn adapt_rate(&mut self) {
+        let Some(passes) = self.records.passes().filter(|_| self.records.answers_probes()) else { return };
+        let controls =
+            self.records.0.iter().filter(|r| r.flight == self.flight && r.full() && r.size <= passes);
+        let lost: Vec<bool> = controls.map(Record::lost).collect();
+        let count = lost.iter().filter(|lost| **lost).count();
+        // Where answers run out those at the end are missing; chance takes one and leaves the next.
+        let mixed = lost.windows(2).any(|pair| pair == [true, false]);
+        let many = lost.len() >= count + 2 && lost.len() >= count * 2;
+        if mixed && many && self.plan.answers.is_none() && self.slow > 0 {
+            // More answers than a limit would give: it was chance.
+            self.slow = 0;
+            self.records.0.iter_mut().for_each(|r| r.rationed = false);
+        }
+        // In a rationed flight one answer is all that is hoped for.
+        let short = if self.rationed() {
+            !lost.is_empty() && count == lost.len()
+        } else {
+            count >= 2 && count * 2 >= lost.len() && !mixed
+        };
+        if short {
+            self.slow = (self.slow + 1).min(SLOWEST);
+            // These losses are the limit's, not the path's; and it was there from the beginning.
+            let (flight, first) = (self.flight, self.slow == 1);
+            self.records.0.iter_mut().filter(|r| first || r.flight == flight).for_each(|r| r.rationed = true);
+            if self.slow > 1 {
+                self.note(PathNote::LossNotBySize);
+            }
+        }
+    }
+}
