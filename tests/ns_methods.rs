@@ -91,6 +91,8 @@ fn where_echo_is_filtered_and_no_router_speaks_what_the_host_says_of_protocols_i
         assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
         assert_eq!(code, Some(1));
         assert_eq!(document["reverse"]["verdict"], "unknown");
+        let findings = document["findings"].as_array().unwrap();
+        assert!(findings.iter().any(|f| f["id"] == "mtu.echo_filtered"), "{document:#}");
     }
 }
 
@@ -129,6 +131,7 @@ fn where_echo_is_filtered_a_named_size_is_confirmed_without_a_port() {
     assert_eq!(document["loss_ratio"], Value::Null);
     let findings: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
     assert!(findings.iter().all(|id| *id != "mtu.target_silent"), "{findings:?}");
+    assert!(findings.iter().any(|id| *id == "mtu.echo_filtered"), "{findings:?}");
     let counted = support::run("ip", &["netns", "exec", source, "nft", "list", "table", "inet", "t"]);
     assert!(counted.contains("counter packets 0 "), "{counted}");
 }

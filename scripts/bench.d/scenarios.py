@@ -4,6 +4,7 @@ scenarios.py --builder PROGRAM --nsprobe PROGRAM [OPTIONS]     writes a line of 
 """
 
 import argparse
+import contextlib
 import glob
 import json
 import multiprocessing
@@ -131,35 +132,62 @@ def slow(job):
         return found
 
 
+class Rested:
+    """Paths of one scenario, each left alone until what it rations has filled up again."""
+
+    def __init__(self, args, file, first):
+        self.args, self.file, self.pause = args, file, recovery(file)
+        self.paths = [(0, first)]
+
+    def next(self):
+        free, path = min(self.paths, key=lambda entry: entry[0])
+        if free > time.monotonic() and len(self.paths) < COPIES:
+            free, path = 0, Path(self.args.builder, self.file)
+            self.paths.append((free, path))
+        time.sleep(max(0, free - time.monotonic()))
+        return path.about
+
+    def measure(self, name, parser, command, patience):
+        """One run of a tool, whose command is made for the path that it gets."""
+        about = self.next()
+        inside = self.args.inside and name != "nsprobe"
+        line = measure(about, name, parser, command(about), patience, inside)
+        again = time.monotonic() + self.pause
+        self.paths = [(again, path) if path.about is about else (free, path) for free, path in self.paths]
+        return line
+
+    def close(self):
+        for _, path in self.paths[1:]:
+            path.close()
+
+
 def quick(args, file, emit):
     """Phase one, one scenario at a time: what is fast, in turns. Returns (ours waits, the others that wait)."""
-    with Path(args.builder, file) as path:
-        about = path.about
-        if "skip" in about:
+    with Path(args.builder, file) as path, contextlib.closing(Rested(args, file, path)) as rested:
+        if "skip" in path.about:
             return None
-        mine = ours(about, args.nsprobe)
-        runner.run(mine[2], None, 60)
-        pause = recovery(file)
-        time.sleep(pause)
-        first = measure(about, *mine, 60, False)
+        mine = ("nsprobe", "mtu", lambda about: ours(about, args.nsprobe)[2])
+        rested.measure(*mine, 60)
+        first = rested.measure(*mine, 60)
         emit(first)
-        if first["wall"] > FAST or pause:
-            return True, [name for name, _, _ in peers(about)] if not args.ours else []
+        names = [] if args.ours else [(name, parser) for name, parser, _ in peers(path.about)]
+        if first["wall"] > FAST:
+            return True, [name for name, _ in names]
         waiting, fast = [], []
-        for name, parser, command in [] if args.ours else peers(about):
-            command = enter(about, args.inside) + command
-            line = measure(about, name, parser, command, FAST, args.inside)
+        for at, (name, parser) in enumerate(names):
+            tool = (name, parser, lambda about, at=at: enter(about, args.inside) + peers(about)[at][2])
+            line = rested.measure(*tool, FAST)
             if line["stopped"]:
                 waiting.append(name)
             else:
                 emit(line)
-                fast.append((name, parser, command))
+                fast.append(tool)
         for run in range(1, args.runs):
-            emit(measure(about, *mine, 60, False))
+            emit(rested.measure(*mine, 60))
             # In turns with ours: a noisy moment is everybody's.
             if run % max(1, args.runs // args.peer_runs) == 0:
                 for tool in fast:
-                    emit(measure(about, *tool, FAST * 2, args.inside))
+                    emit(rested.measure(*tool, FAST * 2))
         return False, waiting
 
 

@@ -141,6 +141,8 @@ pub enum PathNote {
     },
     /// The target answers no probe; only routers do.
     TargetSilent,
+    /// The target answers no echo request, only that it does not know a protocol.
+    EchoFiltered,
     /// Somebody said the destination cannot be reached.
     Refused {
         /// Who.

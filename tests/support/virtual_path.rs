@@ -1,7 +1,7 @@
 //! A path of hops in virtual time: every scenario file plays on it in milliseconds.
 
 use nsprobe::facts::{PathResult, Verdict};
-use nsprobe::probe::search::{Answer, Event, Plan, Probe, Search, Step};
+use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Search, Step};
 use serde::Deserialize;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -206,8 +206,15 @@ pub fn router(ttl: usize) -> IpAddr {
 impl Scenario {
     pub fn plan(&self) -> Plan {
         match self.family {
-            6 => Plan::new(100, self.interface_mtu, 1280),
-            _ => Plan { scouts: true, ..Plan::new(84, self.interface_mtu, 68) },
+            6 => Plan {
+                unknown_protocol: Some(AnswerLimit::ICMPV6_ERRORS_LEFT),
+                ..Plan::new(100, self.interface_mtu, 1280)
+            },
+            _ => Plan {
+                scouts: true,
+                unknown_protocol: Some(AnswerLimit::ICMP_ERRORS),
+                ..Plan::new(84, self.interface_mtu, 68)
+            },
         }
     }
 

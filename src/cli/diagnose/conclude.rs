@@ -422,7 +422,13 @@ fn measured(paths: &[(Path, Result<Measured, Obstacle>)]) -> Vec<MeasuredPath> {
 /// Takes out of a path that nobody named what is no fault of it: silence to ICMP is a filter as often as a break.
 pub(super) fn forgive(path: &Path, report: &mut MtuReport) {
     if path.role != Role::Target {
-        let silence = ["mtu.unreachable", "mtu.inconclusive", "mtu.target_silent", "mtu.other_method"];
+        let silence = [
+            "mtu.unreachable",
+            "mtu.inconclusive",
+            "mtu.target_silent",
+            "mtu.echo_filtered",
+            "mtu.other_method",
+        ];
         report.findings.retain(|finding| !silence.contains(&finding.id));
     }
 }

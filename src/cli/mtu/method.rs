@@ -132,6 +132,19 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
             known = scout(&mut echo, &plan, stop)?;
             // Over IPv6 they have been sent by now.
             plan.scouts = target.address.is_ipv4();
+            if known.silent() {
+                // The controls among them have had their time.
+                plan.timeout /= 8;
+            }
+            // Where echo is filtered a host may still say that it does not know a protocol: few and small answers. A port
+            // that was named is the better way.
+            let alone = question.port.is_none() || question.choice == Choice::Icmp;
+            plan.unknown_protocol = match known.arrived {
+                _ if !alone => None,
+                None if target.address.is_ipv4() => Some(AnswerLimit::ICMP_ERRORS),
+                None => None,
+                Some(_) => Some(AnswerLimit::ICMPV6_ERRORS_LEFT),
+            };
             Box::new(echo)
         }
         // The kernel sends a lost SYN again after one second, and after two more.
@@ -153,67 +166,8 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
         let again = Plan { timeout: question.plan.timeout / 2, deadline: left(), ..question.plan.clone() };
         path = drive(&mut Search::new(again), transport.as_mut(), stop)?;
     }
-    // A port that was named is the better way.
-    let alone = question.port.is_none() || question.choice == Choice::Icmp;
-    // What did not leave was not filtered elsewhere.
-    let silent = path.verdict == Verdict::Unreachable && path.probes.sent > 0;
-    if method == Method::Icmp && silent && alone && !interrupted(&path) {
-        let asked = Plan { timeout: question.plan.timeout, deadline: left(), ..question.plan.clone() };
-        if let Some((path, transport)) =
-            by_scouts(question, &asked, known.rtt.filter(|_| known.arrived.is_some()))?
-        {
-            let elapsed_ms = crate::facts::milliseconds(start.elapsed());
-            return Ok((PathResult { elapsed_ms, ..path }, transport));
-        }
-    }
     let path = which_way(question, path, &known, left())?;
     Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, transport))
-}
-
-/// Where echo is filtered a host may still say that it does not know a protocol: those answers are few, and small, so
-/// that they tell of the way there alone. `None`: it says nothing of that either.
-fn by_scouts(
-    question: Question<'_>,
-    plan: &Plan,
-    heard: Option<Duration>,
-) -> Result<Option<Found>, ProbeError> {
-    let Question { netns, target, stop, .. } = question;
-    if heard.is_none() && target.address.is_ipv6() {
-        // It was asked so before.
-        return Ok(None);
-    }
-    // The way may have gone meanwhile: then what was found out stands.
-    let Ok(echo) = Echo::open(netns, target) else { return Ok(None) };
-    let mut scouts = Scouts(echo);
-    // One packet tells whether anybody answers.
-    let alone = Plan {
-        max: plan.control,
-        deadline: plan.deadline.min(plan.timeout / 4),
-        answers: Some(AnswerLimit::ICMP_ERRORS),
-        locate: false,
-        ..plan.clone()
-    };
-    let rtt = match heard {
-        Some(rtt) => rtt,
-        None => {
-            let alone = drive(&mut Search::new(alone), &mut scouts, stop)?;
-            let clear = alone.verdict == Verdict::Clear;
-            let Some(rtt) = alone.rtt_us.filter(|_| clear) else { return Ok(None) };
-            Duration::from_micros(rtt)
-        }
-    };
-    // Some were used up already. Over IPv6 hosts behind a prefix of 64 bits or less get four times as many and more
-    // (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
-    let left = if target.address.is_ipv4() {
-        // The control, and the largest size, which was one more.
-        AnswerLimit { burst: AnswerLimit::ICMP_ERRORS.burst - 2, ..AnswerLimit::ICMP_ERRORS }
-    } else {
-        AnswerLimit { burst: 1, interval: AnswerLimit::ICMP_ERRORS.interval / 4 }
-    };
-    let plan = Plan { answers: Some(left), ..plan.clone() };
-    let path = drive(&mut Search::paced(plan, Some(rtt)), &mut scouts, stop)?;
-    let reverse = Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None };
-    Ok(Some((PathResult { reverse, ..path }, Box::new(scouts))))
 }
 
 /// Whether the link-layer address of the next hop is not known yet.

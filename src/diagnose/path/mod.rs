@@ -343,6 +343,15 @@ fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<
             vec![Evidence::text("answers of the target", 0, "probes with DF")],
             TARGET_SILENT.fix,
         ),
+        PathNote::EchoFiltered => ECHO_FILTERED.finding(
+            subject,
+            format!(
+                "{} answers no echo request; it was measured by its errors for an unknown protocol",
+                facts.target
+            ),
+            vec![Evidence::text("answers to echo requests", 0, "ICMP probes with DF")],
+            ECHO_FILTERED.fix,
+        ),
         PathNote::LossNotBySize => LOSS.finding(
             subject,
             format!("probes to {} are lost whatever their size", facts.target),

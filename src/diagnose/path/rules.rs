@@ -59,6 +59,14 @@ pub const TARGET_SILENT: Rule = Rule {
     fix: "Measure to a target that answers.",
 };
 
+/// The target's errors were measured.
+pub const ECHO_FILTERED: Rule = Rule {
+    id: "mtu.echo_filtered",
+    severity: Severity::Info,
+    meaning: "The target answers no echo request, only that it does not know a protocol. Such answers are small and few: they tell nothing of the way back, and probes that are lost are counted with those that nobody answers.",
+    fix: "Name a port of the target that listens (--port N): TCP measures faster.",
+};
+
 /// Losses that no size explains.
 pub const LOSS: Rule = Rule {
     id: "mtu.loss",
@@ -201,6 +209,7 @@ pub const RULES: &[Rule] = &[
     PTB_INVALID,
     PTB_UNDERSTATES,
     TARGET_SILENT,
+    ECHO_FILTERED,
     LOSS,
     NO_RECOVERY,
     DISCOVERY_OFF,

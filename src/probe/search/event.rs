@@ -84,3 +84,10 @@ pub struct Scouted {
     /// Round trip of the control.
     pub rtt: Option<Duration>,
 }
+
+impl Scouted {
+    /// Whether packets were sent and nobody said anything.
+    pub fn silent(&self) -> bool {
+        !self.sent.is_empty() && self.too_bigs.is_empty() && self.arrived.is_none() && self.rtt.is_none()
+    }
+}

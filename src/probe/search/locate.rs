@@ -78,13 +78,18 @@ impl Locate {
         let reached = self.reached(records);
         // One lost answer must not blame a hop: the hops behind the last good one are asked again. Once is
         // enough when a router has said itself that it is too big.
-        let told = records.0.iter().skip(self.first_record).any(|r| r.too_big().is_some());
-        let enough = self.looks >= LOOKS || told || (reached.lost_at.is_none() && self.looks > 1);
+        let enough =
+            self.looks >= LOOKS || self.told(records) || (reached.lost_at.is_none() && self.looks > 1);
         if enough || self.doubt(&reached, &hops, records) < ENOUGH {
             return None;
         }
         let from = reached.good + 1;
         (from <= self.asked).then(|| self.flight(from, (from + 1).min(self.asked)))
+    }
+
+    /// Whether a router has said packet too big to a probe with a TTL.
+    pub(super) fn told(&self, records: &Records) -> bool {
+        records.0.iter().skip(self.first_record).any(|r| r.too_big().is_some())
     }
 
     /// How likely it is that chance took what a hop would have said, from the losses of sizes that pass.

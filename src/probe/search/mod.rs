@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How long a target is waited for at the least before it is asked by scouts as well.
-const LEAST_PATIENCE: Duration = Duration::from_micros(500);
+const LEAST_PATIENCE: Duration = Duration::from_micros(250);
 
 #[derive(Debug)]
 enum Phase {
@@ -64,6 +64,8 @@ pub struct Search {
     /// The size that scouts were last sent of, and whether they are leaving.
     scouted: Option<u32>,
     scouting: bool,
+    /// Every probe is a scout: the target answers nothing else.
+    by_scouts: bool,
 }
 
 impl Search {
@@ -98,6 +100,7 @@ impl Search {
             rtt,
             scouted: None,
             scouting: false,
+            by_scouts: false,
         }
     }
 
@@ -313,7 +316,7 @@ impl Search {
     fn send(&mut self, size: u32, ttl: Option<u8>, now: Duration) -> Probe {
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
         let rationed = self.rationed();
-        let scout = self.is_scout(size, ttl);
+        let scout = self.is_scout(size, ttl) && !self.by_scouts;
         self.records.0.push(Record {
             size,
             ttl,
@@ -358,17 +361,40 @@ impl Search {
     }
 
     fn is_scout(&self, size: u32, ttl: Option<u8>) -> bool {
-        self.scouting && ttl.is_none() && self.scouted == Some(size)
+        self.by_scouts || self.scouting && ttl.is_none() && self.scouted == Some(size)
     }
 
-    /// The size that a router named and the target does not answer, and when to ask it by scouts: soon, as
-    /// routers go. A target that is only farther away answers all the same.
+    /// The size to ask by scouts, and when: one that a router named and the target does not answer soon, as routers go (a
+    /// target that is only farther away answers all the same); the smallest where nobody says anything.
     fn scouts(&self) -> Option<(u32, Duration)> {
-        let asks = self.plan.scouts && matches!(self.phase, Phase::Sizes) && self.records.passes().is_none();
-        let size = asks.then(|| self.claim(0))?.filter(|m| *m >= self.plan.control)?;
-        let asked = self.records.0.iter().find(|r| r.size == size)?.sent_at;
-        let patience = (self.records.slowest_router()? * 4).max(LEAST_PATIENCE);
-        (self.scouted != Some(size)).then_some((size, asked + patience))
+        if !matches!(self.phase, Phase::Sizes) || self.records.passes().is_some() {
+            return None;
+        }
+        let (size, at) = match (self.claim(0), self.records.slowest_router()) {
+            (Some(claim), Some(router)) if self.plan.scouts && claim >= self.plan.control => {
+                let asked = self.records.0.iter().find(|r| r.size == claim)?.sent_at;
+                (claim, asked + (router * 4).max(LEAST_PATIENCE))
+            }
+            // What did not leave was not filtered elsewhere.
+            (None, None)
+                if self.plan.unknown_protocol.is_some()
+                    && self.flight == sizes::SILENT_FLIGHTS
+                    && self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost)) =>
+            {
+                (self.plan.control, Duration::ZERO)
+            }
+            _ => return None,
+        };
+        (self.scouted != Some(size)).then_some((size, at))
+    }
+
+    /// Echo requests are filtered, and what became of them says nothing: errors of the target are all there is.
+    fn ask_by_scouts(&mut self, limit: AnswerLimit) -> Vec<u32> {
+        self.by_scouts = true;
+        self.records.0.iter_mut().for_each(|r| r.scout = true);
+        self.rtt = self.records.fastest_reply();
+        self.plan.answers = Some(limit);
+        self.plan.first_flight(true)
     }
 
     fn advance(&mut self, now: Duration) {

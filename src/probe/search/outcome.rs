@@ -7,6 +7,8 @@ use crate::facts::{
     Bounds, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
 };
 
+const UNKNOWN: Reverse = Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None };
+
 /// Probability that one probe is lost by chance, from (sent, lost) of sizes that pass: the estimate of
 /// Krichevsky and Trofimov, which is never zero.
 pub(super) fn chance_of_loss((sent, lost): (u32, u32)) -> f64 {
@@ -40,6 +42,10 @@ pub(super) fn result(search: &Search) -> PathResult {
         notes.push(PathNote::Contradiction { passes: lo, fails: smaller });
         verdict = Verdict::Inconclusive;
     }
+    let heard = records.0.iter().any(super::record::Record::replied);
+    if heard && (search.by_scouts || !records.answers_probes()) {
+        notes.push(PathNote::EchoFiltered);
+    }
     let settled = matches!(verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
     // A PTB that was confirmed speaks for every size above it.
     let fails = if signalled { passes.map(|lo| lo + 1) } else { fails };
@@ -50,7 +56,8 @@ pub(super) fn result(search: &Search) -> PathResult {
         path_mtu_bytes: passes.filter(|_| settled),
         signalled: signalled && settled,
         narrowing: narrowing(search, verdict),
-        reverse: reverse(records),
+        // What the target says of scouts is small whatever their size.
+        reverse: if search.by_scouts { UNKNOWN } else { reverse(records) },
         bounds: Bounds { passes_bytes: passes, fails_bytes: fails.filter(|_| verdict != Verdict::Clear) },
         confidence: settled.then(|| confidence(search, verdict, passes, fails)),
         loss_ratio: losses.map(|(sent, lost)| f64::from(lost) / f64::from(sent)),
@@ -115,7 +122,7 @@ fn reverse(records: &Records) -> Reverse {
     }
     match (limit, whole) {
         (None, true) => Reverse { verdict: ReverseVerdict::Clear, limit_bytes: None },
-        (limit, _) => Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: limit },
+        (limit, _) => Reverse { limit_bytes: limit, ..UNKNOWN },
     }
 }
 

@@ -15,7 +15,9 @@ impl Search {
         };
         let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);
         let later = rtt + margin * self.reorder;
-        let last = rtt * 2 + Duration::from_millis(10) * self.reorder;
+        // A router has said itself what the hops are asked for: who else is there is worth no wait.
+        let told = matches!(&self.phase, Phase::Hops(locate) if locate.told(&self.records));
+        let last = if told { later } else { rtt * 2 + Duration::from_millis(10) * self.reorder };
         (later.min(self.plan.timeout), last.min(self.plan.timeout))
     }
 
@@ -24,6 +26,10 @@ impl Search {
     fn silent_patience(&self) -> Duration {
         let timeout = self.plan.timeout;
         match self.records.slowest_router() {
+            // Three of the size that a router named, for chance; the last is waited for.
+            Some(rtt) if self.claim(0).is_some_and(|named| self.records.sent(named) < 3) => {
+                timeout.min((rtt * 8).max(timeout / 20))
+            }
             Some(rtt) => timeout.min((rtt * 8).max(timeout / 4)),
             None if self.plan.answers.is_some() => timeout,
             None if self.flight < sizes::SILENT_FLIGHTS => timeout / 4,

@@ -56,6 +56,9 @@ pub struct Plan {
     pub locate: bool,
     /// Whether a target that is silent while routers speak may be asked by packets of a protocol that nobody speaks.
     pub scouts: bool,
+    /// Whether a target that answers nothing else may be measured by such packets, and how many of its errors are to be
+    /// had.
+    pub unknown_protocol: Option<AnswerLimit>,
 }
 
 /// A token bucket of answers: Linux sends six port-unreachables, then one a second (`icmp_ratelimit`,
@@ -71,6 +74,9 @@ pub struct AnswerLimit {
 impl AnswerLimit {
     /// ICMP errors of one kind that Linux sends to one host (`icmp_ratelimit`, icmp(7); `net.ipv6.icmp.ratelimit`).
     pub const ICMP_ERRORS: Self = Self { burst: 6, interval: Duration::from_secs(1) };
+    /// The same over IPv6, when many were asked for already. Hosts behind a prefix of 64 bits or less get four times as
+    /// many and more (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
+    pub const ICMPV6_ERRORS_LEFT: Self = Self { burst: 1, interval: Duration::from_millis(250) };
 }
 
 impl Plan {
@@ -89,6 +95,7 @@ impl Plan {
             answers: None,
             locate: true,
             scouts: false,
+            unknown_protocol: None,
         }
     }
 

@@ -61,6 +61,12 @@ impl Search {
 
     pub(super) fn next_sizes(&mut self) -> Next {
         let Some(lo) = self.records.passes() else { return self.silent_target() };
+        if let Some(limit) = self.plan.unknown_protocol.filter(|_| !self.by_scouts)
+            && !self.records.answers_probes()
+            && self.claim(0).is_none()
+        {
+            return Next::Flight(self.ask_by_scouts(limit));
+        }
         if lo == self.plan.max {
             return Next::Conclude(Verdict::Clear);
         }
