@@ -161,7 +161,7 @@ fn ctrl_c_in_the_middle_prints_what_is_known_and_exits_130() {
     let path = NamespacePath::build(&scenario(
         r#"about = "nobody answers"
            interface_mtu = 1500
-           target = { echo = false }
+           target = { echo = false, unknown_protocol = false }
            expect = { verdict = "unreachable" }"#,
     ));
     let child = nsprobe()

@@ -366,7 +366,7 @@ fn a_tunnel_that_lets_the_first_packet_through_is_not_taken_for_a_clear_path() {
 fn where_answers_are_few_a_search_costs_few_of_them() {
     let hop =
         |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
-    for (rtt, longest_ms) in [(0.1, 50.0), (5.0, 1100.0), (50.0, 3300.0)] {
+    for (rtt, longest_ms) in [(0.1, 60.0), (5.0, 1100.0), (50.0, 3300.0)] {
         let mut slow = Vec::new();
         for mtu in 600..1500 {
             let hops = vec![hop(1500, Ptb::Honest), hop(mtu, Ptb::Silent), hop(1500, Ptb::Honest)];

@@ -378,7 +378,7 @@ impl Search {
             // What did not leave was not filtered elsewhere.
             (None, None)
                 if self.plan.unknown_protocol.is_some()
-                    && self.flight == sizes::SILENT_FLIGHTS
+                    && self.flight > 1
                     && self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost)) =>
             {
                 (self.plan.control, Duration::ZERO)

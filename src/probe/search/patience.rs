@@ -15,10 +15,14 @@ impl Search {
         };
         let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);
         let later = rtt + margin * self.reorder;
-        // A router has said itself what the hops are asked for: who else is there is worth no wait.
-        let told = matches!(&self.phase, Phase::Hops(locate) if locate.told(&self.records));
-        let last = if told { later } else { rtt * 2 + Duration::from_millis(10) * self.reorder };
+        // Who else is there is worth no wait.
+        let last = if self.told() { later } else { rtt * 2 + Duration::from_millis(10) * self.reorder };
         (later.min(self.plan.timeout), last.min(self.plan.timeout))
+    }
+
+    /// Whether a router has said itself what the hops are asked for.
+    fn told(&self) -> bool {
+        matches!(&self.phase, Phase::Hops(locate) if locate.told(&self.records))
     }
 
     /// The same while the target has answered nothing. The last flight ends when the first has had the whole timeout:
@@ -26,6 +30,7 @@ impl Search {
     fn silent_patience(&self) -> Duration {
         let timeout = self.plan.timeout;
         match self.records.slowest_router() {
+            Some(rtt) if self.told() => timeout.min(rtt * 2 + Duration::from_millis(10)),
             // Three of the size that a router named, for chance; the last is waited for.
             Some(rtt) if self.claim(0).is_some_and(|named| self.records.sent(named) < 3) => {
                 timeout.min((rtt * 8).max(timeout / 20))

@@ -1,12 +1,15 @@
 //! Answers that are few: a flight is to cost one of them.
 
+use super::plan::between;
 use super::record::Record;
+use super::sizes::enough_failures;
 use super::{AnswerLimit, Search};
 use crate::facts::PathNote;
 use std::time::Duration;
 
-/// How far slowing down goes: pauses of 20 ms · 2ⁿ.
-const SLOWEST: u32 = 5;
+/// How far slowing down goes: pauses of 20 ms · 2ⁿ, at most one that suits a limit of one a second.
+const SLOWEST: u32 = 6;
+const LONGEST_PAUSE: Duration = Duration::from_millis(1030);
 /// Pause between two sizes, while no round-trip time is known.
 const UNKNOWN_RTT: Duration = Duration::from_millis(1);
 /// The longest pause between two sizes.
@@ -14,7 +17,9 @@ const LONGEST_GAP: Duration = Duration::from_millis(50);
 /// What a flight may take: less than the time for one more answer.
 const FLIGHT_TIME: Duration = Duration::from_millis(500);
 /// Sizes of one flight at the most.
-const MOST_SIZES: u32 = 30;
+const MOST_SIZES: usize = 30;
+/// The same where the limit is a guess: a flight may be sent in vain.
+const SIZES_OF_A_GUESS: usize = 12;
 
 impl Search {
     /// Time between two sizes: the answer to one comes before the next leaves, which then need not. None where answers
@@ -27,10 +32,29 @@ impl Search {
         rtt.map_or(UNKNOWN_RTT, |rtt| rtt * 5 / 4 + UNKNOWN_RTT / 2).min(LONGEST_GAP)
     }
 
-    /// Sizes of one flight, so that it is over before another answer is due.
-    pub(super) fn ration_sizes(&self) -> usize {
+    /// Sizes between what passes and what fails from large to small: the largest that passes takes the answer, and tells
+    /// of all the others. The flight is over before another answer is due.
+    pub(super) fn ration(&self, lo: u32, hi: u32) -> Vec<u32> {
+        let most = if self.plan.answers.is_some() { MOST_SIZES } else { SIZES_OF_A_GUESS };
         let count = FLIGHT_TIME.as_micros() / self.ration_gap().as_micros().max(1);
-        usize::try_from(count.clamp(4, u128::from(MOST_SIZES))).unwrap_or(4)
+        let count = usize::try_from(count).unwrap_or(most).clamp(4, most);
+        if lo == self.plan.control && hi == self.plan.max {
+            return [&self.plan.ladder(0)[..], &[lo]].concat();
+        }
+        let mut sizes = between(lo, hi, count);
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        // Losses cost no answer: where few sizes are left, or this one is likely, the same flight is sure of it.
+        let (sent, lost) = self.records.control_losses(lo);
+        let copies = usize::try_from(enough_failures((sent + 1, lost))).unwrap_or(1);
+        let all = u32::try_from(sizes.len()).is_ok_and(|len| len == hi - lo - 1);
+        let each = copies.min(count / (sizes.len() + 1));
+        if all && each > 1 {
+            sizes = [hi].into_iter().chain(sizes).flat_map(|size| vec![size; each]).collect();
+        } else if self.plan.ladder(0).contains(&lo) {
+            sizes.extend(vec![lo + 1; copies - 1]);
+        }
+        sizes.push(lo);
+        sizes
     }
 
     /// Whether answers are few, known beforehand or learned.
@@ -47,7 +71,7 @@ impl Search {
             return (interval * spent).saturating_sub(now) + interval * self.slow.min(2);
         }
         if self.slow > 0 {
-            Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))
+            (Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))).min(LONGEST_PAUSE)
         } else {
             Duration::ZERO
         }

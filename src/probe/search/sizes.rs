@@ -15,9 +15,6 @@ pub(super) const LEAST_FAILURES: u32 = 3;
 /// Flights to a target that answers nothing at all.
 pub(super) const SILENT_FLIGHTS: u16 = 3;
 
-/// Packets of one size that are lost for the price of no answer.
-const RATIONED_COPIES: usize = 6;
-
 pub(super) enum Next {
     Flight(Vec<u32>),
     Conclude(Verdict),
@@ -99,7 +96,7 @@ impl Search {
             return Next::Conclude(Verdict::BlackHole);
         }
         if self.rationed() {
-            let copies = usize::try_from(wanted - failures).unwrap_or(1).clamp(2, RATIONED_COPIES);
+            let copies = usize::try_from(wanted - failures).unwrap_or(1).clamp(2, 10);
             return Next::Flight([vec![hi; copies], vec![lo]].concat());
         }
         let count = (wanted - failures).clamp(1, (self.room(hi) / 2).max(1));
@@ -118,16 +115,10 @@ impl Search {
         }
     }
 
-    /// Sizes between what passes and what fails, among controls. Where answers are rationed from large to
-    /// small: the largest that passes takes the answer, and tells of all the others.
+    /// Sizes between what passes and what fails, among controls.
     pub(super) fn refine(&self, lo: u32, hi: u32) -> Vec<u32> {
         if self.rationed() {
-            let mut flight = between(lo, hi, self.ration_sizes());
-            flight.sort_unstable_by(|a, b| b.cmp(a));
-            // Losses cost no answer: when this is the size, the same flight is sure of it.
-            flight.extend([lo + 1; RATIONED_COPIES]);
-            flight.push(lo);
-            return flight;
+            return self.ration(lo, hi);
         }
         let room = self.room(lo.midpoint(hi));
         // As many losses as it will take when this flight's own two controls have come back.
@@ -200,7 +191,7 @@ impl Search {
 }
 
 /// Losses of one size that chance does not explain, where (sent, lost) were seen of sizes that pass.
-fn enough_failures(seen: (u32, u32)) -> u32 {
+pub(super) fn enough_failures(seen: (u32, u32)) -> u32 {
     let (least, chance) =
         if seen.1 == 0 { (LEAST_FAILURES - 1, CHANCE_WITHOUT_LOSS) } else { (LEAST_FAILURES, CHANCE) };
     let mut wanted = least;
