@@ -35,8 +35,9 @@
 //!   draw the same packet-too-big, need no port that somebody would have to name, leave nothing in the kernel's
 //!   cache, and the target's small error tells the way there from the way back. They carry the whole ladder, so that a black hole costs no
 //!   more than over IPv4; a clear path and a PTB cost the one round trip more that comes with asking them first.
-//!   Over IPv4 they are sent of one size only: the one that a router named to a target that answers no echo. Its
-//!   "protocol unreachable" confirms the size in a round trip, without a port that nobody named.
+//!   Over IPv4 they are sent of one size only: the one that a router named to a target that answers no echo, or the
+//!   smallest, a quarter of the timeout after nobody said anything. Its "protocol unreachable" confirms the size in a
+//!   round trip, without a port that nobody named.
 //! - *A PTB's value is confirmed by a probe*, and by one of a byte more that must not arrive: the search for the hop
 //!   sends it anyway. A router that names too little is found out even where its first word would end the flight.
 //! - *The confirming flight is the last of the search*: it carries each size that is left as often as it takes to be
@@ -44,11 +45,12 @@
 //!   fit, the first flight goes on with rarer sizes while nothing has come back: on a short path none leaves, on a long
 //!   one they cost packets and no time. A black hole takes three round trips at most and one for its hop; below what
 //!   IPv6 asks of a link, and on jumbo networks, odd sizes take one more.
-//! - *A target that answers no echo* may say that it does not know a protocol: where routers are silent too, a search by
-//!   those answers, six and then one a second, comes before "unreachable".
+//! - *A target that answers no echo* may say that it does not know a protocol: where routers are silent too, the search
+//!   goes on with scouts alone, and its answers, six and then one a second, are rationed as any others.
 //! - *Controls around every size* are right while a target answers everything. Where answers are rationed
-//!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead: the largest
-//!   packet that passes takes the one answer, and tells of all that were larger.
+//!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead, a round trip between
+//!   two packets: the largest that passes takes the one answer, tells of all that were larger, and spares the rest.
+//!   Losses cost no answer, so that they are collected in the same flight.
 //! - *A reply is the truth* only until a later packet of that size draws a PTB: a tunnel over IPv6 lets the
 //!   first oversize packet through while it learns.
 
