@@ -69,7 +69,7 @@ fn documents() -> Vec<(&'static str, Value)> {
         ("mtu", generated::<MtuReport>("mtu")),
         ("mtu_comparison", comparison()),
         ("diagnose", diagnosis()),
-        ("ipam", generated::<IpamDocument>("ipam")),
+        ("ipam", generated::<IpamDocument<'_>>("ipam")),
         ("why", generated::<WhyDocument>("why")),
         ("cluster", generated::<ClusterDocument>("cluster")),
         ("node", generated::<NodeDocument>("node")),

@@ -3,15 +3,14 @@
 use super::signals::Signals;
 use super::since::{self, Since};
 use super::{Context, Exit, Failure, node_log, values};
-use crate::diagnose::ipam::{check_ipam, settle_holders};
+use crate::diagnose::ipam::check_ipam;
 use crate::diagnose::kernel::{KernelView, Looked, Role, check_kernel};
 use crate::diagnose::node::{NodeView, check_node, node_verdict};
 use crate::facts::{Check, Finding, Holders, IpamState, KernelState, Namespace, Outcome, Seen, Severity};
 use crate::netns::NetNs;
-use crate::observe::ipam::{read_ipam, read_max_pods};
 use crate::observe::node::{Asked, read_node, read_node_runtime};
 use crate::observe::{ReadOptions, read_cni_config, read_kernel_state, read_namespaces};
-use crate::pods::{self, find_holders, time_runtime};
+use crate::pods::{self, time_runtime};
 use crate::report::{NodeDocument, render_node};
 use clap::Args;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -87,7 +86,7 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
         endpoint: times.endpoint.as_deref(),
         now,
     });
-    add_addresses(&mut looked, addresses.map_err(died)?, now);
+    add_addresses(&mut looked, addresses.map_err(died)?);
     add_kernel(&mut looked, &kernel.map_err(died)?);
     let (logged, checks) = logged.map_err(died)?;
     looked.findings.extend(logged);
@@ -106,11 +105,9 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
     Ok(Exit::Clean)
 }
 
-/// First the reservations, so that a sandbox that is made meanwhile is in the list and not taken for none.
+/// The addresses of the node's pods, and who holds them.
 fn read_addresses(options: &pods::Options) -> Seen<(IpamState, Holders)> {
-    let mut state = read_ipam(&options.host_root).map_err(|error| error.to_string())?;
-    let holding = find_holders(options).map_err(|error| error.to_string())?;
-    state.max_pods = read_max_pods(&options.host_root, &holding.kubelet);
+    let (state, holding) = super::ipam::look(options).map_err(|failure| failure.message)?;
     Ok((state, holding.holders))
 }
 
@@ -129,13 +126,12 @@ fn read_kernel(options: &pods::Options, watch: Option<Duration>, signals: Option
     Ok(Kernel { before: first.ok(), now: read(), namespace })
 }
 
-fn add_addresses(looked: &mut Looked, addresses: Seen<(IpamState, Holders)>, now: i64) {
+fn add_addresses(looked: &mut Looked, addresses: Seen<(IpamState, Holders)>) {
     const ID: &str = "node.ipam";
-    let (mut state, holders) = match addresses {
+    let (state, holders) = match addresses {
         Ok(addresses) => addresses,
         Err(why) => return looked.checks.push(Check::not_checked(ID, why)),
     };
-    settle_holders(&mut state, &holders, now);
     let findings = check_ipam(&state, &holders);
     let worst = findings.iter().find(|f| f.severity > Severity::Info);
     looked.checks.push(match (worst, state.networks.is_empty()) {

@@ -15,9 +15,8 @@ const BEING_MADE: i64 = 240;
 /// Evidence of one finding.
 const MOST_EVIDENCE: usize = 20;
 
-/// Says of each reservation who holds it. `now` in seconds since 1970.
-pub fn settle_holders(state: &mut IpamState, holders: &Holders, now: i64) {
-    let booted = state.booted_at.unwrap_or(i64::MIN);
+/// Says of each reservation that somebody holds who that is.
+pub fn settle_holders(state: &mut IpamState, holders: &Holders) {
     for reservation in state.networks.iter_mut().flat_map(|network| &mut network.reservations) {
         let Some(id) = &reservation.container_id else { continue };
         if let Some((name, _)) = holders.pods.get(id) {
@@ -29,13 +28,26 @@ pub fn settle_holders(state: &mut IpamState, holders: &Holders, now: i64) {
         let bare = id.rsplit('-').next().unwrap_or(id);
         if holders.traces.contains(id) || holders.traces.contains(bare) {
             reservation.leaked = Some(false);
-            continue;
         }
-        // Ids of this form are what runtimes of Kubernetes give; who uses others is not asked here.
-        let is_sandbox = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    }
+}
+
+/// Whether a reservation's age decides if it is leaked: nobody is known to hold it, and all who could were looked at.
+pub fn age_decides(reservation: &Reservation, holders: &Holders) -> bool {
+    // Ids of this form are what runtimes of Kubernetes give; who uses others is not asked here.
+    let sandbox = |id: &String| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let open = holders.incomplete.is_none() && reservation.leaked.is_none();
+    open && reservation.container_id.as_ref().is_some_and(sandbox)
+}
+
+/// Says which of these are leaked. `now` in seconds since 1970.
+pub fn settle_leaked(state: &mut IpamState, holders: &Holders, now: i64) {
+    let booted = state.booted_at.unwrap_or(i64::MIN);
+    for reservation in state.networks.iter_mut().flat_map(|network| &mut network.reservations) {
         let may_be_made = reservation.written_at.is_none_or(|at| at >= booted && now - at < BEING_MADE);
-        let known = holders.incomplete.is_none() && is_sandbox && !may_be_made;
-        reservation.leaked = known.then_some(true);
+        if age_decides(reservation, holders) && !may_be_made {
+            reservation.leaked = Some(true);
+        }
     }
 }
 
@@ -276,19 +288,22 @@ fn check_leaked(network: &IpamNetwork) -> Option<Finding> {
 
 /// Two addresses of one set for one interface.
 fn check_twice(network: &IpamNetwork) -> Option<Finding> {
-    let mut seen: HashMap<(usize, &str, &str), &Reservation> = HashMap::new();
-    let mut pairs = Vec::new();
+    let mut held: Vec<(&str, &str, usize, &Reservation)> = Vec::new();
     for reservation in network.reservations.iter().filter(|r| r.leaked != Some(true)) {
         let (Some(id), Some(interface)) = (&reservation.container_id, &reservation.interface) else {
             continue;
         };
         let set =
             network.sets.iter().position(|set| set.iter().any(|range| range.contains(reservation.address)));
-        let Some(set) = set else { continue };
-        if let Some(first) = seen.insert((set, id, interface), reservation) {
-            pairs.push((first, reservation));
-        }
+        held.extend(set.map(|set| (id.as_str(), interface.as_ref(), set, reservation)));
     }
+    held.sort_unstable_by_key(|(id, interface, set, r)| (*id, *interface, *set, r.address));
+    let twice = held.windows(2).filter_map(|two| match two {
+        [a, b] if (a.0, a.1, a.2) == (b.0, b.1, b.2) => Some((a.3, b.3)),
+        _ => None,
+    });
+    let mut pairs: Vec<_> = twice.collect();
+    pairs.sort_unstable_by_key(|(first, _)| first.address);
     let (first, second) = pairs.first()?;
     let who = first.owner.clone().unwrap_or_else(|| first.container_id.clone().unwrap_or_default());
     Some(

@@ -121,7 +121,8 @@ fn a_reservation_is_leaked_only_when_everything_says_so() {
         (network.reservations[0].owner, network.reservations[0].leaked) = (None, None);
         change(&mut network.reservations[0], &mut holders);
         let mut state = IpamState { networks: vec![network], booted_at: Some(500), ..IpamState::default() };
-        settle_holders(&mut state, &holders, 2000);
+        settle_holders(&mut state, &holders);
+        settle_leaked(&mut state, &holders, 2000);
         state.networks[0].reservations[0].leaked
     };
     assert_eq!(settle(&|_, _| {}), Some(true));

@@ -1,5 +1,8 @@
 //! The addresses that this node gives to pods, and who holds them.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -62,21 +65,36 @@ pub struct IpamRange {
     pub gateway: IpAddr,
 }
 
-/// One address that is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One reserved address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ReservationEntry")]
 pub struct Reservation {
-    /// The address: the name of the file.
+    /// The address.
     pub address: IpAddr,
-    /// The sandbox that it was given to, as the file says.
+    /// The sandbox that it was given to; null when the file does not say.
     pub container_id: Option<String>,
-    /// The interface in the sandbox; older versions of host-local do not say.
-    pub interface: Option<String>,
-    /// When it was written, seconds since 1970.
-    pub written_at: Option<i64>,
-    /// `namespace/name` of the pod whose sandbox that is.
+    /// The interface in it.
+    pub interface: Option<Cow<'static, str>>,
+    /// `namespace/name` of the pod; null when no list has the sandbox.
     pub owner: Option<String>,
-    /// Whether nobody who lives holds it; `None` where that is not known.
+    /// Whether nobody who lives holds it; null when that is not known.
     pub leaked: Option<bool>,
+    /// When it was written, seconds since 1970, where that was asked.
+    #[serde(skip)]
+    pub written_at: Option<i64>,
+}
+
+impl Reservation {
+    /// One of which nothing is known.
+    pub const UNREAD: Self = Self {
+        address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        container_id: None,
+        interface: None,
+        owner: None,
+        leaked: None,
+        written_at: None,
+    };
 }
 
 /// Which sandboxes there are, to ask whether somebody holds an address.

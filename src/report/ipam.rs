@@ -5,14 +5,13 @@ use crate::facts::{Finding, IpamNetwork, IpamState, Reservation, Severity};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write;
-use std::net::IpAddr;
 
 /// Body of `nsprobe.ipam/v1`.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct IpamDocument {
+pub struct IpamDocument<'a> {
     /// The networks: configured ones in the order of their files, then those that only have reservations.
-    pub networks: Vec<IpamNetworkEntry>,
+    pub networks: Vec<IpamNetworkEntry<'a>>,
     /// What is wrong.
     pub findings: Vec<Finding>,
 }
@@ -20,7 +19,7 @@ pub struct IpamDocument {
 /// One network.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct IpamNetworkEntry {
+pub struct IpamNetworkEntry<'a> {
     /// Its name.
     pub name: String,
     /// Who gives out its addresses: `host-local`, `calico-ipam`, …
@@ -28,7 +27,7 @@ pub struct IpamNetworkEntry {
     /// Its ranges; empty where they are not known.
     pub ranges: Vec<IpamRangeEntry>,
     /// What is reserved, by address.
-    pub reservations: Vec<ReservationEntry>,
+    pub reservations: &'a [Reservation],
 }
 
 /// One range.
@@ -45,30 +44,14 @@ pub struct IpamRangeEntry {
     pub free: Option<u64>,
 }
 
-/// One reserved address.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReservationEntry {
-    /// The address.
-    pub address: IpAddr,
-    /// The sandbox that it was given to; null when the file does not say.
-    pub container_id: Option<String>,
-    /// The interface in it.
-    pub interface: Option<String>,
-    /// `namespace/name` of the pod; null when no list has the sandbox.
-    pub owner: Option<String>,
-    /// Whether nobody who lives holds it; null when that is not known.
-    pub leaked: Option<bool>,
-}
-
-impl IpamDocument {
+impl<'a> IpamDocument<'a> {
     /// The document of what was read and found.
-    pub fn new(state: &IpamState, findings: Vec<Finding>) -> Self {
+    pub fn new(state: &'a IpamState, findings: Vec<Finding>) -> Self {
         Self { networks: state.networks.iter().map(entry).collect(), findings }
     }
 }
 
-fn entry(network: &IpamNetwork) -> IpamNetworkEntry {
+fn entry(network: &IpamNetwork) -> IpamNetworkEntry<'_> {
     let range = |range: &crate::facts::IpamRange| {
         let (size, used) = (range.size(), network.used(range));
         IpamRangeEntry {
@@ -78,18 +61,11 @@ fn entry(network: &IpamNetwork) -> IpamNetworkEntry {
             free: size.map(|size| size.saturating_sub(used)),
         }
     };
-    let reservation = |r: &Reservation| ReservationEntry {
-        address: r.address,
-        container_id: r.container_id.clone(),
-        interface: r.interface.clone(),
-        owner: r.owner.clone(),
-        leaked: r.leaked,
-    };
     IpamNetworkEntry {
         name: network.name.clone(),
         plugin: network.plugin.clone(),
         ranges: network.sets.iter().flatten().map(range).collect(),
-        reservations: network.reservations.iter().map(reservation).collect(),
+        reservations: &network.reservations,
     }
 }
 
@@ -101,12 +77,12 @@ pub struct IpamView {
 }
 
 /// The verdict, what is wrong, then the ranges.
-pub fn render_ipam(document: &IpamDocument, state: &IpamState, view: IpamView, out: &Out) -> String {
+pub fn render_ipam(document: &IpamDocument<'_>, state: &IpamState, view: IpamView, out: &Out) -> String {
     render(document, state, view, out.paint, out.width)
 }
 
 fn render(
-    document: &IpamDocument,
+    document: &IpamDocument<'_>,
     state: &IpamState,
     view: IpamView,
     paint: Paint,

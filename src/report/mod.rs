@@ -20,7 +20,7 @@ mod why;
 pub use capture::{CaptureReport, render_capture};
 pub use cluster::{ClusterDocument, ClusterHead, ClusterPodEntry, UnscheduledEntry, render_cluster};
 pub use diagnose::{DiagnoseReport, DiagnoseTarget, PathRow, render_diagnose};
-pub use ipam::{IpamDocument, IpamNetworkEntry, IpamRangeEntry, IpamView, ReservationEntry, render_ipam};
+pub use ipam::{IpamDocument, IpamNetworkEntry, IpamRangeEntry, IpamView, render_ipam};
 pub use json::{Document, ErrorDocument, document};
 pub use links::{LinksDocument, LinksView, render_links};
 pub use logs::{LogPrinter, LogView};

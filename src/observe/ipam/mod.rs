@@ -11,7 +11,7 @@ pub use max_pods::read_max_pods;
 pub use reservation::parse_reservation;
 
 use super::ObserveError;
-use crate::facts::{IpamNetwork, IpamState};
+use crate::facts::{IpamNetwork, IpamState, Reservation};
 use crate::netns::{open_in_root, read_in_root};
 use rustix::fs::{Dir, OFlags};
 use std::fs::File;
@@ -49,6 +49,14 @@ pub fn read_ipam(host_root: &Path) -> Result<IpamState, ObserveError> {
         }
     }
     Ok(state)
+}
+
+/// Adds when those reservations were written that `asked` picks.
+pub fn read_ages(host_root: &Path, state: &mut IpamState, asked: &dyn Fn(&Reservation) -> bool) {
+    let Ok(root) = File::open(host_root) else { return };
+    for network in &mut state.networks {
+        reservation::read_ages(&root, &network.folder, &mut network.reservations, asked);
+    }
 }
 
 fn read_configuration(root: &File, state: &mut IpamState) {

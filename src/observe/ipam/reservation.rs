@@ -2,10 +2,11 @@
 
 use crate::facts::Reservation;
 use crate::netns::{on_threads_that_die, open_in_root};
-use rustix::buffer::spare_capacity;
-use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
+use std::borrow::Cow;
+use std::ffi::CStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -24,93 +25,141 @@ pub(super) struct Folder {
     pub(super) unread: Vec<(String, String)>,
 }
 
-/// Reads every reservation of a network; a folder that is not there has none.
+/// Reads every reservation of a network, without their age; a folder that is not there has none.
 pub(super) fn read_folder(root: &File, path: &str) -> Result<Folder, io::Error> {
     let mut found = Folder::default();
-    let folder = match open_in_root(root.as_fd(), Path::new(path), OFlags::RDONLY | OFlags::DIRECTORY) {
+    let folder = match open_folder(root, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         folder => folder?,
     };
-    let mut addresses: Vec<(IpAddr, String)> = Vec::new();
+    let mut files: Vec<(IpAddr, FileType)> = Vec::new();
     for entry in Dir::read_from(&folder)?.take(MOST_FILES) {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy();
-        match name.parse::<IpAddr>() {
-            _ if name == "." || name == ".." => {}
-            Ok(address) => addresses.push((address, name.into_owned())),
-            Err(_) if name == "lock" || name.starts_with("last_reserved_ip.") => {}
-            Err(_) => found.strange_names.push(name.into_owned()),
-        }
-    }
-    addresses.sort_unstable();
-    let read =
-        |_, part: &[(IpAddr, String)]| part.iter().map(|(ip, name)| read_one(&folder, *ip, name)).collect();
-    for ((address, name), answer) in addresses.iter().zip(on_threads_that_die(&addresses, read)?) {
-        match answer {
-            Ok(reservation) => found.reservations.push(reservation),
-            // Freed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                found.unread.push((format!("{path}/{name}"), error.to_string()));
-                // Whatever is in it: host-local gives out no address whose file is there.
-                found.reservations.push(Reservation {
-                    address: *address,
-                    container_id: None,
-                    interface: None,
-                    written_at: None,
-                    owner: None,
-                    leaked: None,
-                });
+        let name = entry.file_name();
+        // host-local writes no other form of an address.
+        let address = name.to_str().ok().and_then(|name| name.parse::<IpAddr>().ok());
+        match address.filter(|address| FileName::new(*address).as_c_str() == name) {
+            Some(address) => files.push((address, entry.file_type())),
+            None => {
+                let name = name.to_string_lossy();
+                let own =
+                    matches!(name.as_ref(), "." | ".." | "lock") || name.starts_with("last_reserved_ip.");
+                found.strange_names.extend((!own).then(|| name.into_owned()));
             }
         }
+    }
+    files.sort_unstable_by_key(|file| file.0);
+    for (reservations, errors) in on_threads_that_die(&files, |_, part| vec![read_part(&folder, part)])? {
+        found.reservations.extend(reservations);
+        found.unread.extend(errors.into_iter().map(|(address, why)| (format!("{path}/{address}"), why)));
     }
     found.strange_names.sort();
     Ok(found)
 }
 
-fn read_one(folder: &OwnedFd, address: IpAddr, name: &str) -> io::Result<Reservation> {
+/// The reservations of some files, and which of them could not be read.
+fn read_part(folder: &OwnedFd, files: &[(IpAddr, FileType)]) -> (Vec<Reservation>, Vec<(IpAddr, String)>) {
+    let (mut found, mut errors) = (Vec::with_capacity(files.len()), Vec::new());
+    for &(address, kind) in files {
+        match read_one(folder, address, kind) {
+            Ok(reservation) => found.push(reservation),
+            // Freed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                errors.push((address, error.to_string()));
+                // Whatever is in it: host-local gives out no address whose file is there.
+                found.push(Reservation { address, ..Reservation::UNREAD });
+            }
+        }
+    }
+    (found, errors)
+}
+
+/// An address as host-local writes it, without a heap for each of many.
+struct FileName {
+    bytes: [u8; 64],
+}
+
+impl FileName {
+    fn new(address: IpAddr) -> Self {
+        let mut bytes = [0; 64];
+        // The longest has 45 characters, and there is a zero behind it.
+        let _ = write!(bytes.as_mut_slice(), "{address}");
+        Self { bytes }
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
+fn open_folder(root: &File, path: &str) -> io::Result<OwnedFd> {
+    open_in_root(root.as_fd(), Path::new(path), OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+fn read_one(folder: &OwnedFd, address: IpAddr, kind: FileType) -> io::Result<Reservation> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let check = |kind| match kind {
+        FileType::RegularFile => Ok(()),
+        FileType::Symlink => Err(wrong("it is a symbolic link")),
+        _ => Err(wrong("it is no regular file")),
+    };
+    // Not every file system says it with the name.
+    if kind != FileType::Unknown {
+        check(kind)?;
+    }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(folder, name, flags, Mode::empty()) {
-        Err(rustix::io::Errno::LOOP) => return Err(wrong("it is a symbolic link")),
+    let file = match openat(folder, FileName::new(address).as_c_str(), flags, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => return check(FileType::Symlink).and(Err(wrong("it is a loop"))),
         file => file?,
     };
-    let stat = fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(wrong("it is no regular file"));
+    if kind == FileType::Unknown {
+        check(FileType::from_raw_mode(fstat(&file)?.st_mode))?;
     }
-    if usize::try_from(stat.st_size).is_ok_and(|size| size > LONGEST) {
+    let mut buffer = [0; LONGEST + 1];
+    let length = rustix::io::read(&file, &mut buffer)?;
+    if length > LONGEST {
         return Err(wrong("it is larger than any that host-local writes"));
     }
-    let mut bytes = Vec::with_capacity(LONGEST);
-    rustix::io::read(&file, spare_capacity(&mut bytes))?;
-    let (container_id, interface) =
-        parse_reservation(&bytes).ok_or_else(|| wrong("it holds no id of a container"))?;
-    // On some architectures it is narrower, or unsigned.
-    #[allow(
-        clippy::useless_conversion,
-        clippy::unnecessary_fallible_conversions,
-        reason = "the type differs by architecture"
-    )]
-    let written_at = i64::try_from(stat.st_mtime).ok();
-    Ok(Reservation {
-        address,
-        container_id: Some(container_id),
-        interface,
-        written_at,
-        owner: None,
-        leaked: None,
-    })
+    let (container_id, interface) = parse_reservation(buffer.get(..length).unwrap_or_default())
+        .ok_or_else(|| wrong("it holds no id of a container"))?;
+    Ok(Reservation { address, container_id: Some(container_id), interface, ..Reservation::UNREAD })
+}
+
+/// Adds when those that `asked` picks were written; a file that is gone has no age.
+pub(super) fn read_ages(
+    root: &File,
+    path: &str,
+    all: &mut [Reservation],
+    asked: &dyn Fn(&Reservation) -> bool,
+) {
+    let Ok(folder) = open_folder(root, path) else { return };
+    for reservation in all.iter_mut().filter(|reservation| asked(reservation)) {
+        let name = FileName::new(reservation.address);
+        let Ok(stat) = statat(&folder, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        // On some architectures it is narrower, or unsigned.
+        #[allow(
+            clippy::useless_conversion,
+            clippy::unnecessary_fallible_conversions,
+            reason = "the type differs by architecture"
+        )]
+        let written_at = i64::try_from(stat.st_mtime).ok();
+        reservation.written_at = written_at;
+    }
 }
 
 /// `<container id>\r\n<interface>`; before 0.8 without the interface. Source: host-local's backend/disk/backend.go.
-pub fn parse_reservation(bytes: &[u8]) -> Option<(String, Option<String>)> {
+pub fn parse_reservation(bytes: &[u8]) -> Option<(String, Option<Cow<'static, str>>)> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let plain = |word: &&str| word.bytes().all(|b| b.is_ascii_graphic());
     let id = lines.next().filter(plain).filter(|id| id.len() <= 256)?;
     let interface = lines.next().filter(plain).filter(|name| name.len() <= 64);
-    Some((id.to_owned(), interface.map(ToOwned::to_owned)))
+    let interface = interface.map(|name| match name {
+        "eth0" => Cow::Borrowed("eth0"),
+        other => Cow::Owned(other.to_owned()),
+    });
+    Some((id.to_owned(), interface))
 }
 
 #[cfg(test)]
@@ -120,7 +169,7 @@ mod tests {
     #[test]
     fn what_host_local_wrote_is_read_with_and_without_an_interface() {
         let read = |text: &str| parse_reservation(text.as_bytes());
-        let both = Some(("abc".to_owned(), Some("eth0".to_owned())));
+        let both = Some(("abc".to_owned(), Some(Cow::Borrowed("eth0"))));
         for text in ["abc\r\neth0", "abc\neth0\n", "abc \r\n eth0  \r\n\r\n", "\r\nabc\r\neth0"] {
             assert_eq!(read(text), both, "{text:?}");
         }
