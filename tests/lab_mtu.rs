@@ -50,3 +50,22 @@ fn every_row_of_the_lab_gets_its_verdict_from_a_pod_name() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A policy that lets neither echo nor packet-too-big through: the kernel of the pod says that it does not know a
+/// protocol, and no port has to be named.
+#[test]
+fn a_black_hole_where_echo_is_filtered_is_measured_by_the_pods_errors() {
+    let lab = Lab::up("--case underlay-narrow --drop echo,ptb");
+    let target = lab.pod(2, "db-0");
+    for at in [0, 1] {
+        let address = target["ips"][at].as_str().unwrap();
+        let (code, document) = lab.nsprobe(1, &["mtu", "web-0", address]);
+        let seen = (document["verdict"].as_str(), document["path_mtu_bytes"].as_u64(), code);
+        assert_eq!(seen, (Some("black_hole"), Some(1354), Some(1)), "{document:#}");
+        let findings: Vec<_> =
+            document["findings"].as_array().unwrap().iter().map(|f| f["id"].as_str().unwrap()).collect();
+        assert!(findings.contains(&"mtu.echo_filtered"), "{findings:?}");
+        assert!(findings.contains(&"mtu.dropped_on_node"), "{findings:?}");
+        assert_eq!(document["reverse"]["verdict"], "unknown");
+    }
+}
