@@ -40,7 +40,7 @@ pub(super) fn look(options: &Options) -> Result<(IpamState, Holding), Failure> {
     // First, so that a sandbox that is made meanwhile is in the list and not taken for none.
     let mut state = read_ipam(root)?;
     let holding = find_holders(options)?;
-    state.max_pods = read_max_pods(root, &holding.kubelet);
+    state.max_pods = read_max_pods(root, holding.kubelet.as_ref());
     settle_holders(&mut state, &holding.holders);
     read_ages(root, &mut state, &|reservation| age_decides(reservation, &holding.holders));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -9,7 +9,7 @@ use crate::diagnose::node::{NodeView, check_node, node_verdict};
 use crate::facts::{Check, Finding, Holders, IpamState, KernelState, Namespace, Outcome, Seen, Severity};
 use crate::netns::NetNs;
 use crate::observe::node::{Asked, read_node, read_node_runtime};
-use crate::observe::{ReadOptions, read_cni_config, read_kernel_state, read_namespaces};
+use crate::observe::{ReadOptions, read_kernel_state, read_namespaces};
 use crate::pods::{self, time_runtime};
 use crate::report::{NodeDocument, render_node};
 use clap::Args;
@@ -62,7 +62,6 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
     let mut options = context.pods();
     options.timeout = options.timeout.min(RUNTIME);
     let root = context.global.host_root.clone();
-    let cni = read_cni_config(&root);
     let (times, addresses, state, kernel, logged) = std::thread::scope(|scope| {
         let times = scope.spawn(|| time_runtime(&options));
         let addresses = scope.spawn(|| read_addresses(&options));
@@ -75,7 +74,7 @@ pub(super) fn run(args: &NodeArgs, context: &mut Context) -> Result<Exit, Failur
     let times = times.map_err(died)??;
     let mut state = state;
     let asked = Asked { endpoint: times.endpoint.as_deref(), word: times.word.as_ref() };
-    read_node_runtime(&root, &cni, asked, &mut state);
+    let cni = read_node_runtime(&root, asked, &mut state);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let mut looked = check_node(NodeView {

@@ -76,6 +76,7 @@ fn file(path: &str, plugins: &[(&str, Option<u32>)]) -> CniFile {
 /// flannel with what it found out.
 fn flannel(mtu: u32) -> CniConfig {
     CniConfig {
+        folders: Vec::new(),
         files: vec![file("/etc/cni/net.d/10-flannel.conflist", &[("flannel", None), ("portmap", None)])],
         flannel: Some(MtuFile {
             path: "/run/flannel/subnet.env".into(),

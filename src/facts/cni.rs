@@ -6,6 +6,8 @@ use serde::Serialize;
 /// The CNI configuration of this node, and the files in which its agents leave an MTU.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CniConfig {
+    /// Where configuration was looked for, in this order.
+    pub folders: Vec<String>,
     /// Configuration files in the order in which the runtime reads them: the first counts.
     pub files: Vec<CniFile>,
     /// `/run/flannel/subnet.env`, when it is there.

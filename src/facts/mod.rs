@@ -11,6 +11,7 @@ mod connect;
 mod finding;
 mod ipam;
 mod kernel;
+mod kubelet;
 mod link;
 mod log;
 mod name_server;
@@ -36,6 +37,7 @@ pub use kernel::{
     Conntrack, ForwardingEntry, InterfaceSettings, KernelCounters, KernelSettings, KernelState, KernelTables,
     NeighbourEntry, NeighbourState, RememberedMtu, Seen, TableUsage,
 };
+pub use kubelet::{KubeletHost, KubeletProcess};
 pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
 pub use log::{LogPiece, LogStream};
 pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};

@@ -1,6 +1,6 @@
 //! What the node's own files and /proc say of kubelet, runtime, CNI and the room that is left.
 
-use super::Seen;
+use super::{KubeletProcess, Seen};
 use std::collections::BTreeMap;
 
 /// The two ways to make cgroups.
@@ -38,6 +38,8 @@ pub struct KubeletConfig {
     pub files: Vec<String>,
     /// `cgroupDriver`.
     pub cgroup_driver: Option<Stated<String>>,
+    /// Why nobody states the driver and it is not the kubelet's default either.
+    pub driver_unknown: Option<String>,
     /// `kubeReserved`.
     pub kube_reserved: BTreeMap<String, String>,
     /// `systemReserved`.
@@ -66,6 +68,8 @@ pub struct RuntimeConfig {
     pub hands_driver: Option<bool>,
     /// Folders of CNI plugins.
     pub plugin_folders: Vec<String>,
+    /// The folder of CNI configuration; `None` when its files do not say.
+    pub config_folder: Option<String>,
     /// Whether it calls the CNI plugin `loopback` for every pod: containerd, unless `use_internal_loopback` is on.
     pub calls_loopback: bool,
 }
@@ -95,8 +99,8 @@ pub struct Blocked {
 /// One pass over /proc.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeProcesses {
-    /// Arguments of the running kubelet.
-    pub kubelet: Option<Vec<String>>,
+    /// The running kubelet.
+    pub kubelet: Option<KubeletProcess>,
     /// Arguments of each containerd and CRI-O that runs.
     pub runtimes: Vec<Vec<String>>,
     /// Whether node-problem-detector runs.

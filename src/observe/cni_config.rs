@@ -4,6 +4,7 @@
 //! Sources: the CNI specification (network configuration format); libcni `ConfFiles`, containerd's go-cni `opts.go` (order,
 //! what makes a file invalid); flannel's CNI plugin (subnet.env, delegate); Calico's CNI plugin (/var/lib/calico/mtu).
 
+use super::runtimes;
 use crate::facts::{CniConfig, CniFile, CniNetwork, CniPlugin, MtuFile};
 use crate::netns::{open_in_root, read_whole, reopen};
 use rustix::fs::{Dir, FileType, OFlags, fstat};
@@ -13,7 +14,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// Where kubelets' runtimes look: the usual place, k3s, MicroK8s. The first that has a file counts.
+/// Where kubelets' runtimes look when their configuration does not say: the usual place, k3s, MicroK8s. The first that
+/// has a file counts.
 const FOLDERS: &[&str] = &[
     "/etc/cni/net.d",
     "/var/lib/rancher/k3s/agent/etc/cni/net.d",
@@ -32,22 +34,52 @@ const MOST_PLUGINS: usize = 32;
 /// cannot be read says why.
 pub fn read_cni_config(host_root: &Path) -> CniConfig {
     let Ok(root) = File::open(host_root) else { return CniConfig::default() };
+    let stated = stated_folders(&root);
+    of_folders(&root, stated)
+}
+
+/// The same of folders that a runtime's configuration states; of the known ones when it states none.
+pub(super) fn of_folders(root: &File, stated: Vec<String>) -> CniConfig {
+    let folders = or_known(stated);
     let mut config = CniConfig {
-        flannel: mtu_file(&root, FLANNEL, flannel_mtu),
-        calico: mtu_file(&root, CALICO, |text| mtu_of_text(text.trim())),
+        flannel: mtu_file(root, FLANNEL, flannel_mtu),
+        calico: mtu_file(root, CALICO, |text| mtu_of_text(text.trim())),
         files: Vec::new(),
+        folders: Vec::new(),
     };
-    for (path, modified, bytes) in read_files(&root) {
+    for (path, modified, bytes) in files_of(root, &folders) {
         let name = path.rsplit('/').next().unwrap_or_default();
         let content = bytes.map_err(|e| e.to_string()).and_then(|bytes| parse_cni(name, &bytes));
         config.files.push(CniFile { path, modified, content });
     }
+    config.folders = folders;
     config
 }
 
+fn or_known(stated: Vec<String>) -> Vec<String> {
+    if stated.is_empty() { FOLDERS.iter().map(|folder| (*folder).to_owned()).collect() } else { stated }
+}
+
+/// What the runtimes that run state in their configuration.
+fn stated_folders(root: &File) -> Vec<String> {
+    running_folders(root, &runtimes::running(root))
+}
+
+/// What these runtimes state in their configuration.
+pub(super) fn running_folders(root: &File, runtimes: &[Vec<String>]) -> Vec<String> {
+    super::node::stated_config_folders(root, runtimes)
+}
+
 /// Path, time of the last change and content of every configuration file, in the order in which runtimes read them.
-pub(super) fn read_files(root: &File) -> Vec<(String, Option<i64>, io::Result<Vec<u8>>)> {
-    for folder in FOLDERS {
+pub(super) fn read_files(root: &File) -> Vec<Read> {
+    files_of(root, &or_known(stated_folders(root)))
+}
+
+/// Path, time of the last change, content.
+type Read = (String, Option<i64>, io::Result<Vec<u8>>);
+
+fn files_of(root: &File, folders: &[String]) -> Vec<Read> {
+    for folder in folders {
         let mut names = names(root, folder);
         names.sort();
         let read_one = |name: String| {

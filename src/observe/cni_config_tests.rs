@@ -131,6 +131,38 @@ fn files_stand_in_the_order_in_which_a_runtime_reads_them() {
 }
 
 #[test]
+fn the_folder_that_the_running_containerd_states_is_the_one_that_counts() {
+    let config = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nconf_dir = \"/opt/net.d\"\n";
+    let dir = root(&[
+        ("/etc/cni/net.d/10-left.conf", BRIDGE),
+        ("/opt/net.d/10-used.conf", BRIDGE),
+        ("/x.toml", config),
+    ]);
+    let first = |dir: &Path| read_cni_config(dir).files.first().map(|f| f.path.clone());
+    assert_eq!(first(dir.path()).as_deref(), Some("/etc/cni/net.d/10-left.conf"), "nothing runs");
+    let process = dir.path().join("proc/7");
+    std::fs::create_dir_all(&process).unwrap();
+    symlink("/usr/bin/containerd", process.join("exe")).unwrap();
+    std::fs::write(process.join("cmdline"), "containerd\0--config\0/x.toml\0").unwrap();
+    std::fs::write(process.join("cgroup"), "0::/system.slice/containerd.service\n").unwrap();
+    assert_eq!(first(dir.path()).as_deref(), Some("/opt/net.d/10-used.conf"));
+    std::fs::remove_file(dir.path().join("opt/net.d/10-used.conf")).unwrap();
+    let read = read_cni_config(dir.path());
+    assert_eq!(
+        (read.files.len(), read.folders),
+        (0, vec!["/opt/net.d".to_owned()]),
+        "no other folder counts"
+    );
+    // A folder that is a link out of the root leads nowhere.
+    std::fs::remove_dir(dir.path().join("opt/net.d")).unwrap();
+    let outside = root(&[("/a/10-outside.conf", BRIDGE)]);
+    symlink(outside.path().join("a"), dir.path().join("opt/net.d")).unwrap();
+    assert_eq!(first(dir.path()), None);
+    std::fs::write(dir.path().join("x.toml"), "version = 2\n").unwrap();
+    assert_eq!(first(dir.path()).as_deref(), Some("/etc/cni/net.d/10-left.conf"), "containerd's default");
+}
+
+#[test]
 fn links_stay_inside_the_root_and_other_kinds_of_files_are_not_opened() {
     let dir = root(&[("/etc/cni/net.d/30-plain.conf", BRIDGE), ("/opt/real.conf", BRIDGE)]);
     let at = |name: &str| dir.path().join("etc/cni/net.d").join(name);

@@ -123,7 +123,8 @@ fn kubelet_endpoint(text: &str) -> Option<String> {
 
 /// From the running kubelet: its flag, or the configuration file that it names.
 fn kubelet_argument(fs: &HostFs, proc: &Proc) -> Option<String> {
-    let arguments = proc.kubelet();
+    // Flags of the program around a kubelet are not the kubelet's.
+    let arguments = proc.kubelet().filter(|kubelet| kubelet.inside.is_none())?.arguments;
     let words = || arguments.iter().flat_map(|a| a.splitn(2, '='));
     flag_value(words()).or_else(|| {
         let config = words().skip_while(|word| word.trim_start_matches('-') != "config").nth(1)?;

@@ -2,7 +2,7 @@
 
 use super::survey::Survey;
 use super::{ListError, Options};
-use crate::facts::{Degraded, Holders, ListSource, PodState};
+use crate::facts::{Degraded, Holders, KubeletProcess, ListSource, PodState};
 
 /// Folders named by the id of a sandbox or container. They are there before, or outlive, what the runtime lists.
 const FOLDERS: &[&str] = &[
@@ -26,8 +26,8 @@ pub struct Holding {
     pub endpoint: Option<String>,
     /// Set when the runtime could not be used.
     pub degraded: Option<Degraded>,
-    /// Arguments of the running kubelet; none when it does not run.
-    pub kubelet: Vec<String>,
+    /// The running kubelet.
+    pub kubelet: Option<KubeletProcess>,
 }
 
 /// Asks the runtime, or the disk where it does not answer, which sandboxes there are.

@@ -2,6 +2,7 @@
 //! the runtime says it is.
 
 use super::hostfs::MOST_NAMES;
+use crate::facts::KubeletProcess;
 use crate::netns::{Process, ProcessError, read_whole, start_time};
 use std::collections::HashMap;
 use std::fs::File;
@@ -168,12 +169,13 @@ impl Proc {
         self.file(pid, "comm").unwrap_or_default()
     }
 
-    /// Whether a process runs a program whose name begins with `name`. One link is cheaper to read than a file;
+    /// Whether a process runs a program whose name begins with one of `names`. One link is cheaper to read than a file;
     /// where it cannot be read (a kernel thread, a missing privilege) the kernel's own name for it decides.
-    pub(super) fn runs(&self, pid: u32, name: &str) -> bool {
+    pub(super) fn runs(&self, pid: u32, names: &[&[u8]]) -> bool {
+        let begins = |file: &[u8]| names.iter().any(|name| file.starts_with(name));
         match std::fs::read_link(self.root.join(pid.to_string()).join("exe")) {
-            Ok(path) => path.file_name().is_some_and(|f| f.as_encoded_bytes().starts_with(name.as_bytes())),
-            Err(_) => self.name(pid).starts_with(name.as_bytes()),
+            Ok(path) => path.file_name().is_some_and(|f| begins(f.as_encoded_bytes())),
+            Err(_) => begins(&self.name(pid)),
         }
     }
 
@@ -187,12 +189,18 @@ impl Proc {
             .collect()
     }
 
-    /// Arguments of the running kubelet, its name the first; none when it does not run.
-    pub(super) fn kubelet(&self) -> Vec<String> {
+    /// The running kubelet; one that has a process of its own before one inside of k3s or kubelite.
+    pub(super) fn kubelet(&self) -> Option<KubeletProcess> {
+        let mut inside = None;
         // What a process runs is cheaper to read than the memory that holds the arguments.
-        let pids = self.pids().into_iter().filter(|&pid| self.runs(pid, "kubelet"));
-        let is_it = |a: &Vec<String>| a.first().is_some_and(|p| p.rsplit('/').next() == Some("kubelet"));
-        pids.map(|pid| self.arguments(pid)).find(is_it).unwrap_or_default()
+        for pid in self.pids().into_iter().filter(|&pid| self.runs(pid, &[b"kubel", b"k3s"])) {
+            let cgroup = self.file(pid, "cgroup").unwrap_or_default();
+            match KubeletProcess::of(self.arguments(pid), &String::from_utf8_lossy(&cgroup)) {
+                Some(kubelet) if kubelet.inside.is_none() => return Some(kubelet),
+                found => inside = inside.or(found),
+            }
+        }
+        inside
     }
 
     /// One pass over every process.
@@ -327,6 +335,25 @@ mod tests {
             late(Some(100)) && !late(Some(99)) && !late(None),
             "a start time that is looked up on demand"
         );
+    }
+
+    #[test]
+    fn a_kubelet_of_its_own_comes_before_one_inside_of_k3s() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |pid: u32, comm: &str, line: &str, cgroup: &str| {
+            process(dir.path(), pid, 'S', 1, cgroup);
+            std::fs::write(dir.path().join(format!("{pid}/comm")), comm).unwrap();
+            std::fs::write(dir.path().join(format!("{pid}/cmdline")), line).unwrap();
+        };
+        let proc = Proc::new(dir.path().to_owned());
+        put(1, "k3s-server\n", "k3s\0server\0", &format!("0::/kubepods/pod{UID}/{ID}"));
+        put(2, "kubectl\n", "kubelet\0", "0::/");
+        assert_eq!(proc.kubelet(), None);
+        put(3, "k3s-server\n", "/usr/local/bin/k3s server\0\0", "0::/system.slice/k3s.service");
+        let found = proc.kubelet().unwrap();
+        assert_eq!((found.hidden, found.unit.as_deref()), (true, Some("k3s.service")));
+        put(4, "kubelet\n", "/usr/bin/kubelet\0--max-pods=3\0", "0::/");
+        assert_eq!(proc.kubelet().unwrap().arguments, ["/usr/bin/kubelet", "--max-pods=3"]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! What could not be read is a check that was *not* made.
 
 mod disks;
+#[cfg(test)]
+mod embedded_tests;
 mod prevent;
 mod quantity;
 mod room;
@@ -84,7 +86,12 @@ fn check_kubelet(view: NodeView<'_>, looked: &mut Looked) {
         }
         (Ok(_), Err(_)) => unread = Some("no kubelet runs, and none is configured, on this machine".into()),
     }
-    looked.add("node.kubelet", unread, findings, "the kubelet runs".into());
+    let process = view.state.processes.as_ref().ok().and_then(|processes| processes.kubelet.as_ref());
+    let well = match process.and_then(|process| process.inside) {
+        Some(host) => format!("the kubelet runs, inside {}", host.name()),
+        None => "the kubelet runs".into(),
+    };
+    looked.add("node.kubelet", unread, findings, well);
 }
 
 /// Past this a call takes long, milliseconds: well-run nodes answer in a few.
@@ -137,7 +144,9 @@ fn check_drivers(view: NodeView<'_>, looked: &mut Looked) {
     });
     let mut findings: Vec<Finding> = strange.map(unreadable).collect();
     let mut evidence = Vec::new();
-    if let Ok(config) = &state.kubelet {
+    if let Ok(config) = &state.kubelet
+        && config.driver_unknown.is_none()
+    {
         let stated = config.cgroup_driver.as_ref();
         evidence.push(Evidence::text(
             "cgroupDriver of the kubelet",
@@ -165,6 +174,19 @@ fn check_drivers(view: NodeView<'_>, looked: &mut Looked) {
             return;
         }
     };
+    if let Some(why) = &kubelet.driver_unknown {
+        // The kubelet makes the upper half of a pod's cgroup: what it is like shows what it uses.
+        let theirs = runtime.driver.value;
+        let shown = processes.is_some_and(|p| p.pod_cgroups.keys().eq([&theirs]));
+        let unread = (!shown).then(|| why.clone());
+        looked.add(
+            ID,
+            unread,
+            findings,
+            format!("pods run with {}, as does {}", theirs.name(), runtime.runtime),
+        );
+        return;
+    }
     let own = kubelet.cgroup_driver.as_ref().map_or("cgroupfs", |d| d.value.as_str());
     let theirs = runtime.driver.value;
     let pods: Vec<CgroupDriver> = processes.into_iter().flat_map(|p| p.pod_cgroups.keys().copied()).collect();
@@ -194,6 +216,11 @@ fn check_drivers(view: NodeView<'_>, looked: &mut Looked) {
     looked.add(ID, None, findings, well);
 }
 
+/// Where CNI's configuration was looked for.
+fn places(cni: &CniConfig) -> String {
+    if cni.folders.is_empty() { "/etc/cni/net.d".to_owned() } else { cni.folders.join(", ") }
+}
+
 fn check_cni(view: NodeView<'_>, looked: &mut Looked) {
     let files = &view.cni.files;
     let mut findings = Vec::new();
@@ -201,7 +228,7 @@ fn check_cni(view: NodeView<'_>, looked: &mut Looked) {
     let no_kubelet = view.state.processes.as_ref().is_ok_and(|p| p.kubelet.is_none());
     let no_node = files.is_empty() && no_runtime && no_kubelet;
     if files.is_empty() && !no_node {
-        let evidence = vec![Evidence::text("CNI configuration files", "none", "/etc/cni/net.d")];
+        let evidence = vec![Evidence::text("CNI configuration files", "none", places(view.cni))];
         findings.push(CNI_MISSING.finding(
             "host",
             "no CNI configuration is on this node",
@@ -215,8 +242,9 @@ fn check_cni(view: NodeView<'_>, looked: &mut Looked) {
         findings.push(CNI_UNREADABLE.finding("host", summary, evidence, CNI_UNREADABLE.fix));
     }
     if let [first, _, ..] = files.as_slice() {
+        let folder = first.path.rsplit_once('/').map_or("/etc/cni/net.d", |(folder, _)| folder);
         let all: Vec<&str> = files.iter().map(|f| f.path.as_str()).collect();
-        let evidence = vec![Evidence::text("files in order", all.join(", "), "/etc/cni/net.d")];
+        let evidence = vec![Evidence::text("files in order", all.join(", "), folder.to_owned())];
         let summary = format!("{} CNI configurations, {} counts", files.len(), first.path);
         findings.push(CNI_SEVERAL.finding("host", summary, evidence, CNI_SEVERAL.fix));
     }

@@ -1,16 +1,19 @@
 use super::prevent::{cpu_kept_by_providers, memory_kept_by_providers};
 use super::*;
 use crate::facts::{
-    Blocked, CertificateLife, CniFile, CniNetwork, DegradedReason, DiskIo, DiskUse, KubeletConfig, Limit,
-    LimitKind, NodeProcesses, PluginBinary, Pressure, RuntimeConfig, Stated,
+    Blocked, CertificateLife, CniFile, CniNetwork, DegradedReason, DiskIo, DiskUse, KubeletConfig,
+    KubeletProcess, Limit, LimitKind, NodeProcesses, PluginBinary, Pressure, RuntimeConfig, Stated,
 };
 
 const DAY: i64 = 86_400;
 const GIB: u64 = 1 << 30;
 
 fn well() -> NodeState {
-    let mut processes =
-        NodeProcesses { kubelet: Some(vec!["kubelet".into()]), problem_detector: true, ..Default::default() };
+    let mut processes = NodeProcesses {
+        kubelet: Some(KubeletProcess::default()),
+        problem_detector: true,
+        ..Default::default()
+    };
     processes.pod_cgroups.insert(CgroupDriver::Systemd, "/kubepods.slice/x".into());
     let stated = |value: &str| Stated { value: value.to_owned(), source: "config.yaml".into() };
     NodeState {
@@ -28,6 +31,7 @@ fn well() -> NodeState {
             driver: Stated { value: CgroupDriver::Systemd, source: "config.toml".into() },
             hands_driver: Some(false),
             plugin_folders: vec![],
+            config_folder: None,
             calls_loopback: true,
         }),
         pressure: ["cpu", "io", "memory"].map(|n| (n, Ok(Pressure { some: 1.0, full: 0.0 }))).into(),
@@ -72,14 +76,14 @@ fn file(path: &str, content: Result<CniNetwork, String>) -> CniFile {
     CniFile { path: path.into(), modified: None, content }
 }
 
-struct Case {
-    state: NodeState,
+pub(super) struct Case {
+    pub(super) state: NodeState,
     cni: CniConfig,
     ms: f64,
     degraded: Option<Degraded>,
 }
 
-fn case(change: impl FnOnce(&mut Case)) -> (Vec<&'static str>, Health, Looked) {
+pub(super) fn case(change: impl FnOnce(&mut Case)) -> (Vec<&'static str>, Health, Looked) {
     let files = vec![file("10-a.conflist", Ok(CniNetwork::default()))];
     let mut case =
         Case { state: well(), cni: CniConfig { files, ..CniConfig::default() }, ms: 2.0, degraded: None };
@@ -104,7 +108,7 @@ fn ids(change: impl FnOnce(&mut Case)) -> (Vec<&'static str>, Health) {
     (ids, verdict)
 }
 
-fn check<'a>(looked: &'a Looked, id: &str) -> &'a Check {
+pub(super) fn check<'a>(looked: &'a Looked, id: &str) -> &'a Check {
     looked.checks.iter().find(|c| c.id == id).unwrap()
 }
 

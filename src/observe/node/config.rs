@@ -2,54 +2,73 @@
 //!
 //! Sources: kubelet.config.k8s.io/v1beta1; `kubelet --config-dir` (names end in .conf, sorted, later ones win).
 
-use super::{names, text};
+use super::text;
 use crate::facts::{KubeletConfig, Seen, Stated};
+use crate::observe::kubelet::{Given, drop_ins, value, values};
 use serde_norway::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
-/// The configuration of the kubelet that runs with these arguments, or would run.
-pub(super) fn read(root: &File, arguments: Option<&[String]>) -> Seen<KubeletConfig> {
-    let arguments = arguments.unwrap_or_default();
-    let path = flag(arguments, "config").unwrap_or_else(|| CONFIG.to_owned());
+/// The configuration of the kubelet that runs with what it was given, or would run.
+pub(super) fn read(root: &File, given: Option<&Given>) -> Seen<KubeletConfig> {
+    let flags = given.map_or(&[][..], |given| given.flags.as_slice());
+    let named = value(flags, "config");
+    let inside = given.is_some_and(|given| given.inside.is_some());
+    let path = named.clone().or_else(|| (!inside).then(|| CONFIG.to_owned()));
     let mut config = KubeletConfig::default();
-    match text(root, &path) {
-        Ok(text) => merge_kubelet_config(&mut config, &path, &text)?,
-        Err(error) if arguments.is_empty() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(format!("no kubelet runs, and {path} is not there"));
+    if let Some(path) = path {
+        match text(root, &path) {
+            Ok(text) => merge_kubelet_config(&mut config, &path, &text)?,
+            Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(format!("no kubelet runs, and {path} is not there"));
+            }
+            Err(error) if given.is_none() || named.is_some() => return Err(format!("{path}: {error}")),
+            Err(_) => {}
         }
-        Err(error) if arguments.is_empty() || flag(arguments, "config").is_some() => {
-            return Err(format!("{path}: {error}"));
-        }
-        Err(_) => {}
     }
-    if let Some(folder) = flag(arguments, "config-dir") {
-        for name in names(root, &folder, ".conf") {
-            let path = format!("{folder}/{name}");
+    if let Some(folder) = value(flags, "config-dir") {
+        for path in drop_ins(root, &folder) {
             let text = text(root, &path).map_err(|error| format!("{path}: {error}"))?;
             merge_kubelet_config(&mut config, &path, &text)?;
         }
     }
-    if let Some(value) = flag(arguments, "cgroup-driver") {
+    if let Some(given) = given {
+        config.files.extend(given.files.iter().cloned());
+        config.driver_unknown = given.driver_unknown.clone();
+        if config.driver_unknown.is_some() {
+            // A flag of the program around it is above the file.
+            config.cgroup_driver = None;
+        }
+    }
+    if let Some(value) = value(flags, "cgroup-driver") {
         config.cgroup_driver = Some(Stated { value, source: "--cgroup-driver of the kubelet".into() });
+        config.driver_unknown = None;
     }
     for (name, map) in
         [("kube-reserved", &mut config.kube_reserved), ("system-reserved", &mut config.system_reserved)]
     {
-        let pairs = flag(arguments, name).unwrap_or_default();
-        map.extend(pairs.split(',').filter_map(|p| p.split_once('=')).map(|(k, v)| (k.into(), v.into())));
+        map.extend(pairs(flags, name, '='));
     }
     // A flag takes the place of the whole map.
-    if let Some(pairs) = flag(arguments, "eviction-hard") {
-        let pairs = pairs.split(',').filter_map(|p| p.split_once('<')).map(|(k, v)| (k.into(), v.into()));
-        config.eviction_hard = Some(pairs.collect());
+    if !values(flags, "eviction-hard").is_empty() {
+        config.eviction_hard = Some(pairs(flags, "eviction-hard", '<').collect());
     }
     config.reserved_cpus =
-        flag(arguments, "reserved-cpus").filter(|list| !list.is_empty()).or(config.reserved_cpus);
-    config.max_pods = flag(arguments, "max-pods").and_then(|pods| pods.parse().ok()).or(config.max_pods);
+        value(flags, "reserved-cpus").filter(|list| !list.is_empty()).or(config.reserved_cpus);
+    config.max_pods = value(flags, "max-pods").and_then(|pods| pods.parse().ok()).or(config.max_pods);
     Ok(config)
+}
+
+/// `cpu=1,memory=2Gi`, in as many flags as there are.
+fn pairs<'a>(
+    flags: &'a [String],
+    name: &str,
+    between: char,
+) -> impl Iterator<Item = (String, String)> + use<'a> {
+    let lists = values(flags, name).into_iter().flat_map(|list| list.split(','));
+    lists.filter_map(move |pair| pair.split_once(between)).map(|(k, v)| (k.into(), v.into()))
 }
 
 /// Lays one file over what is known.
@@ -145,16 +164,10 @@ pub fn go_duration_ms(text: &str) -> Option<u64> {
     (!text.trim().is_empty()).then_some(total)
 }
 
-/// `--name=value` or `--name value`.
-fn flag(arguments: &[String], name: &str) -> Option<String> {
-    let mut words = arguments.iter().flat_map(|argument| argument.splitn(2, '='));
-    words.by_ref().find(|word| word.strip_prefix("--") == Some(name))?;
-    words.next().map(ToOwned::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::KubeletHost;
 
     #[test]
     fn a_later_file_wins_and_what_is_no_yaml_is_told() {
@@ -227,7 +240,10 @@ mod tests {
         put("k/config.yaml", "cgroupDriver: cgroupfs\nmaxPods: 5\nevictionHard: {memory.available: 1Gi}\n");
         put("k/d/10.conf", "maxPods: 6\n");
         put("k/d/20.yaml", "maxPods: 7\n");
-        let arguments = |line: &str| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        let arguments = |line: &str| Given {
+            flags: line.split(' ').skip(1).map(ToOwned::to_owned).collect(),
+            ..Given::default()
+        };
         let line = "kubelet --config=/k/config.yaml --config-dir /k/d";
         let files = super::read(&root, Some(&arguments(line))).unwrap();
         assert_eq!((files.max_pods, files.files.len()), (Some(6), 2), "only names that end in .conf");
@@ -244,6 +260,38 @@ mod tests {
         assert!(super::read(&root, Some(&arguments("kubelet --config /gone.yaml"))).is_err());
         assert_eq!(super::read(&root, Some(&arguments("kubelet"))).unwrap(), KubeletConfig::default());
         assert!(super::read(&root, None).is_err(), "no kubelet and no file");
+    }
+
+    #[test]
+    fn inside_of_another_program_the_usual_file_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        std::fs::create_dir_all(dir.path().join("var/lib/kubelet")).unwrap();
+        std::fs::write(dir.path().join("var/lib/kubelet/config.yaml"), "maxPods: 5\ncgroupDriver: systemd\n")
+            .unwrap();
+        assert_eq!(super::read(&root, Some(&Given::default())).unwrap().max_pods, Some(5));
+        let mut given = Given {
+            inside: Some(KubeletHost::K3s),
+            flags: vec!["--eviction-hard=nodefs.available<5%".into(), "--eviction-hard=a<1".into()],
+            files: vec!["/etc/rancher/k3s/config.yaml".into()],
+            driver_unknown: Some("not told".into()),
+        };
+        let config = super::read(&root, Some(&given)).unwrap();
+        assert_eq!(
+            (config.max_pods, config.cgroup_driver, config.driver_unknown),
+            (None, None, given.driver_unknown.clone())
+        );
+        assert_eq!((config.files, config.eviction_hard.unwrap().len()), (given.files.clone(), 2));
+        given.flags.push("--config=/var/lib/kubelet/config.yaml".into());
+        let config = super::read(&root, Some(&given)).unwrap();
+        assert_eq!(
+            (config.max_pods, config.cgroup_driver),
+            (Some(5), None),
+            "k3s sets a flag above the file"
+        );
+        given.flags.push("--cgroup-driver=systemd".into());
+        let config = super::read(&root, Some(&given)).unwrap();
+        assert_eq!((config.cgroup_driver.unwrap().value.as_str(), config.driver_unknown), ("systemd", None));
     }
 
     proptest::proptest! {

@@ -16,7 +16,9 @@ pub use config::{go_duration_ms, merge_kubelet_config};
 pub use runtime::Asked;
 pub use runtime_files::{parse_containerd, parse_crio};
 
-use crate::facts::{CniConfig, NodeProcesses, NodeState, PluginBinary, Seen};
+use super::cni_config::{of_folders, running_folders};
+use super::kubelet;
+use crate::facts::{CniConfig, NodeState, PluginBinary, Seen};
 use crate::netns::{open_in_root, read_in_root};
 use rustix::fs::{Dir, OFlags, fstat};
 use std::collections::BTreeMap;
@@ -41,14 +43,25 @@ pub fn read_node(host_root: &Path) -> NodeState {
         let inotify = scope.spawn(|| limits::inotify(&proc, &root));
         (processes::read(&proc), inotify.join().unwrap_or_default())
     });
-    let (processes, cgroups) = match found {
+    let (mut processes, cgroups) = match found {
         Ok(found) => (Ok(found.processes), found.cgroups),
         Err(why) => (Err(why), BTreeMap::new()),
     };
     let mut limits = limits::tasks(&root, &cgroups);
     limits.extend(inotify);
-    let arguments = processes.as_ref().ok().and_then(|p: &NodeProcesses| p.kubelet.clone());
-    let kubelet = config::read(&root, arguments.as_deref());
+    let process = processes.as_ref().ok().and_then(|processes| processes.kubelet.as_ref());
+    let given = process.map(|process| kubelet::given(&root, process)).transpose().map(Option::flatten);
+    if given == Ok(None)
+        && let Ok(processes) = &mut processes
+    {
+        // A k3s server without an agent has none.
+        processes.kubelet = None;
+    }
+    let kubelet = given.as_ref().map_err(Clone::clone).and_then(|given| config::read(&root, given.as_ref()));
+    let certificates = match &given {
+        Ok(given) => certificates::read(&root, given.as_ref()),
+        Err(_) => Vec::new(),
+    };
     let (disks, silent_folders) = resources::disks(&root);
     let disk_io = disk_io::since(&root, &first, &disks);
     NodeState {
@@ -59,7 +72,7 @@ pub fn read_node(host_root: &Path) -> NodeState {
         silent_folders,
         disk_io,
         limits,
-        certificates: certificates::read(&root),
+        certificates,
         clock_synchronised: resources::clock(),
         plugins: Vec::new(),
         memory_bytes: resources::memory(&root),
@@ -70,13 +83,14 @@ pub fn read_node(host_root: &Path) -> NodeState {
     }
 }
 
-/// Reads the configuration of the runtime that was asked, and looks for the CNI programs that it calls; 1 ms.
-pub fn read_node_runtime(host_root: &Path, cni: &CniConfig, asked: Asked<'_>, state: &mut NodeState) {
+/// Reads the configuration of the runtime that was asked and that of CNI where it looks for it, and looks for the
+/// programs that it calls; 1 ms.
+pub fn read_node_runtime(host_root: &Path, asked: Asked<'_>, state: &mut NodeState) -> CniConfig {
     let root = match File::open(host_root) {
         Ok(root) => root,
         Err(error) => {
             state.runtime = Err(format!("{}: {error}", host_root.display()));
-            return;
+            return CniConfig::default();
         }
     };
     state.runtime = runtime::read(&root, state.processes.as_ref().ok(), asked);
@@ -84,7 +98,18 @@ pub fn read_node_runtime(host_root: &Path, cni: &CniConfig, asked: Asked<'_>, st
         Ok(runtime) => (runtime.plugin_folders.clone(), runtime.calls_loopback),
         Err(_) => (runtime::known_folders(), false),
     };
-    state.plugins = plugins(&root, cni, &folders, loopback);
+    let stated = match &state.runtime {
+        Ok(runtime) => runtime.config_folder.clone().into_iter().collect(),
+        Err(_) => running_folders(&root, state.processes.as_ref().map_or(&[], |p| &p.runtimes)),
+    };
+    let cni = of_folders(&root, stated);
+    state.plugins = plugins(&root, &cni, &folders, loopback);
+    cni
+}
+
+/// The folder of CNI configuration that each of these runtimes states in its own.
+pub(super) fn stated_config_folders(root: &File, runtimes: &[Vec<String>]) -> Vec<String> {
+    runtime::config_folders(root, runtimes)
 }
 
 fn nothing(why: &str) -> NodeState {
@@ -200,5 +225,35 @@ mod tests {
         let cni = CniConfig { files: vec![broken, file], ..CniConfig::default() };
         let found: Vec<String> = plugins(&root, &cni, &folders, true).into_iter().map(|p| p.kind).collect();
         assert_eq!(found, ["loopback", "bridge"]);
+    }
+
+    #[test]
+    fn a_node_of_k3s_is_read_from_under_its_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("proc/7/stat", "7 (k3s-server) S 1 1 1 0 -1 0 0");
+        put("proc/7/cmdline", "/usr/local/bin/k3s server\0\0");
+        put("proc/7/cgroup", "0::/system.slice/k3s.service\n");
+        put("sys/fs/cgroup/system.slice/k3s.service/pids.max", "100\n");
+        put("sys/fs/cgroup/system.slice/k3s.service/pids.current", "95\n");
+        let hidden = read_node(dir.path());
+        assert!(hidden.kubelet.unwrap_err().contains("hides its command line"));
+        assert_eq!(hidden.limits.iter().map(|l| l.what.as_str()).collect::<Vec<_>>(), ["threads of k3s"]);
+        let unit = "etc/systemd/system/k3s.service";
+        put(unit, "[Service]\nExecStart=/usr/local/bin/k3s server --kubelet-arg=max-pods=9\n");
+        put("var/lib/rancher/k3s/agent/etc/kubelet.conf.d/00-k3s-defaults.conf", "cgroupDriver: systemd\n");
+        put("var/lib/rancher/k3s/agent/serving-kubelet.crt", "x");
+        let node = read_node(dir.path());
+        let config = node.kubelet.unwrap();
+        assert_eq!((config.max_pods, config.cgroup_driver.unwrap().value.as_str()), (Some(9), "systemd"));
+        assert_eq!(config.files.last().map(String::as_str), Some("/etc/systemd/system/k3s.service"));
+        assert_eq!(node.certificates[0].path, "/var/lib/rancher/k3s/agent/serving-kubelet.crt");
+        assert!(node.processes.unwrap().kubelet.is_some());
+        put(unit, "[Service]\nExecStart=/usr/local/bin/k3s server --disable-agent\n");
+        assert_eq!(read_node(dir.path()).processes.unwrap().kubelet, None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Sources: proc_pid_stat(5), proc_pid_wchan(5), proc_pid_stack(5), proc_pid_cgroup(5).
 
-use crate::facts::{Blocked, CgroupDriver, NodeProcesses, Seen};
+use crate::facts::{Blocked, CgroupDriver, KubeletProcess, NodeProcesses, Seen};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
@@ -19,6 +19,8 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 const MOST_THREADS: usize = 10_000;
 /// Whose threads are looked at one by one: they go on running while one of them hangs.
 const DAEMONS: &[&str] = &["kubelet", "containerd", "crio", "dockerd", "cri-dockerd"];
+/// Names of processes that have a kubelet inside; what k3s executes for `k3s server` is called `k3s-server`.
+const HOSTS: &[&str] = &["k3s", "k3s-server", "k3s-agent", "kubelite"];
 
 /// The processes, and `/proc/PID/cgroup` of a kubelet, of runtimes and of one pod, by name.
 #[derive(Debug, Default)]
@@ -45,13 +47,15 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
         if flags & KERNEL_THREAD != 0 {
             continue;
         }
-        let daemon = DAEMONS.iter().find(|daemon| **daemon == name);
+        let host = HOSTS.contains(&name).then(|| embedded(proc, pid)).flatten();
+        let inside = host.as_ref().and_then(|host| host.inside).map(|host| host.name());
+        let daemon = inside.or_else(|| DAEMONS.iter().copied().find(|daemon| *daemon == name));
         match daemon {
             None if state == "D" => hanging.push((pid, name.to_owned(), switches(proc, pid))),
             None => {}
             Some(daemon) => {
                 let blocked = blocked_threads(proc, pid);
-                hanging.extend(blocked.map(|thread| (thread, (*daemon).to_owned(), switches(proc, thread))));
+                hanging.extend(blocked.map(|thread| (thread, daemon.to_owned(), switches(proc, thread))));
             }
         }
         if name == "containerd" || name == "crio" {
@@ -61,10 +65,17 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
             let arguments = arguments(proc, pid);
             let program = arguments.first().and_then(|a| a.rsplit('/').next()).unwrap_or_default();
             match program {
-                "kubelet" => found.kubelet = Some(arguments),
+                "kubelet" => {
+                    let cgroup = file(proc, pid, "cgroup").unwrap_or_default();
+                    found.kubelet = KubeletProcess::of(arguments, &cgroup);
+                }
                 "node-problem-detector" => found.problem_detector = true,
                 _ => {}
             }
+        }
+        // One that has a process of its own is the node's.
+        if let Some(host) = host {
+            found.kubelet.get_or_insert(host);
         }
         if let Some(text) = file(proc, pid, "cgroup") {
             if note_cgroup(&mut found, &text) {
@@ -90,6 +101,12 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
         }
     }
     Ok(Found { processes: found, cgroups })
+}
+
+/// The kubelet inside a process that is called like a program that has one.
+fn embedded(proc: &Path, pid: u32) -> Option<KubeletProcess> {
+    let cgroup = file(proc, pid, "cgroup")?;
+    KubeletProcess::of(arguments(proc, pid), &cgroup).filter(|process| process.inside.is_some())
 }
 
 /// Threads of a process that are in state D, by number.
@@ -235,7 +252,9 @@ mod tests {
         proc.put("10/cgroup", "0::/system.slice/kubelet.service\n");
         proc.put("14/cgroup", "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope\n");
         let found = proc.read();
-        assert_eq!(found.processes.kubelet.unwrap(), ["/usr/bin/kubelet", "--config=/x"]);
+        let kubelet = found.processes.kubelet.unwrap();
+        assert_eq!((kubelet.arguments[1].as_str(), kubelet.inside), ("--config=/x", None));
+        assert_eq!(kubelet.unit.as_deref(), Some("kubelet.service"));
         assert!(found.processes.problem_detector);
         assert_eq!(found.processes.runtimes, [["/usr/bin/containerd", "-c", "/y"]]);
         assert_eq!(found.cgroups.keys().copied().collect::<Vec<_>>(), ["kubelet", "kubepods"]);
@@ -260,6 +279,32 @@ mod tests {
         names.dedup();
         let expected = [(20, "cat", Some("rpc_wait_bit_killable")), (30, "containerd", Some("io_schedule"))];
         assert_eq!(names, expected, "not the kernel's own, and not one whose switches cannot be compared");
+    }
+
+    #[test]
+    fn k3s_and_kubelite_have_a_kubelet_inside_but_not_those_of_pods() {
+        let proc = Proc(tempfile::tempdir().unwrap());
+        let pod = "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope\n";
+        proc.process(9, "k3s-server", "S", 0, "k3s server");
+        proc.put("9/cgroup", pod);
+        proc.process(10, "kubelite", "S", 0, "kubelite");
+        assert_eq!(proc.read().processes.kubelet, None, "in a pod, or in a cgroup that is not told");
+        proc.process(11, "k3s-server", "S", 0, "");
+        proc.put("11/cmdline", "/usr/local/bin/k3s server\0\0\0");
+        proc.put("11/cgroup", "0::/system.slice/k3s.service\n");
+        let found = proc.read();
+        let kubelet = found.processes.kubelet.unwrap();
+        assert_eq!((kubelet.inside.unwrap().name(), kubelet.hidden), ("k3s", true));
+        assert_eq!(found.cgroups["k3s"], "0::/system.slice/k3s.service\n");
+        // rke2 and k0s start a kubelet, whatever else there is.
+        proc.process(12, "kubelet", "S", 0, "/var/lib/rancher/rke2/bin/kubelet --config-dir=/x");
+        assert_eq!(proc.read().processes.kubelet.unwrap().inside, None);
+        std::fs::remove_dir_all(proc.0.path().join("11")).unwrap();
+        proc.put("10/cgroup", "0::/system.slice/snap.microk8s.daemon-kubelite.service\n");
+        std::fs::remove_dir_all(proc.0.path().join("12")).unwrap();
+        let found = proc.read();
+        assert_eq!(found.processes.kubelet.unwrap().inside.unwrap().name(), "kubelite");
+        assert_eq!(found.cgroups.keys().copied().collect::<Vec<_>>(), ["kubelite", "kubepods"]);
     }
 
     #[test]

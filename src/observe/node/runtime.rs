@@ -31,6 +31,7 @@ const CRIO: &str = "/etc/crio/crio.conf";
 const CRIO_FOLDER: &str = "/etc/crio/crio.conf.d";
 /// Files of one containerd, those that are imported included.
 const MOST_FILES: usize = 32;
+const MOST_RUNTIMES: usize = 8;
 
 /// What is known of the runtime that kubelet and we ask.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,6 +82,25 @@ pub(super) fn read(root: &File, processes: Option<&NodeProcesses>, asked: Asked<
 
 const NO_FILE: &str = "no configuration file";
 pub(super) const CRIO_DEFAULT: &str = "CRI-O's default";
+
+/// The folder of CNI configuration that each of these processes states in its files, one after the other.
+pub(super) fn config_folders(root: &File, runtimes: &[Vec<String>]) -> Vec<String> {
+    let mut folders: Vec<String> = Vec::new();
+    for process in runtimes.iter().take(MOST_RUNTIMES) {
+        // dockerd's own serves no kubelet.
+        if flag(process, &["--config", "-c"]).is_some_and(|path| path.contains("/docker/")) {
+            continue;
+        }
+        let one = std::slice::from_ref(process);
+        let config = match program(process) {
+            "crio" => crio(root, one),
+            _ => containerd(root, one, Asked::default(), true),
+        };
+        let folder = config.ok().and_then(|config| config.config_folder);
+        folders.extend(folder.filter(|folder| !folders.contains(folder)));
+    }
+    folders
+}
 
 fn kind(asked: Asked<'_>, arguments: &[Vec<String>]) -> Option<Kind> {
     let of_name = |name: &str| match name {
@@ -207,9 +227,12 @@ fn crio(root: &File, arguments: &[Vec<String>]) -> Seen<RuntimeConfig> {
             Err(error) => return Err(format!("{path}: {error}")),
         }
     }
-    if let Some(manager) = flag(process, &["--cgroup-manager"]) {
-        let content = format!("[crio.runtime]\ncgroup_manager = {manager:?}\n");
-        files.push(("--cgroup-manager of crio".into(), content));
+    for (name, table, key) in
+        [("--cgroup-manager", "runtime", "cgroup_manager"), ("--cni-config-dir", "network", "network_dir")]
+    {
+        if let Some(value) = flag(process, &[name]) {
+            files.push((format!("{name} of crio"), format!("[crio.{table}]\n{key} = {value:?}\n")));
+        }
     }
     parse_crio(&files)
 }
@@ -364,6 +387,26 @@ mod tests {
         put(dir.path(), "/x/crio.conf", "");
         let elsewhere = "/usr/bin/crio --config /x/crio.conf --config-dir /x/d";
         assert_eq!(driver(&[elsewhere]), (CgroupDriver::Systemd, CRIO_DEFAULT.into()));
+    }
+
+    #[test]
+    fn every_runtime_that_runs_states_its_folder_of_cni_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = File::open(dir.path()).unwrap();
+        let v2 = |folder: &str| {
+            format!("version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\nconf_dir = \"{folder}\"\n")
+        };
+        put(dir.path(), "/k0s.toml", &format!("imports = [\"/d/*.toml\"]\n{}", v2("/first")));
+        put(dir.path(), "/d/a.toml", &v2("/imported"));
+        put(dir.path(), "/etc/crio/crio.conf.d/1.conf", "[crio.network]\nnetwork_dir = \"/crio\"\n");
+        let of = |lines: &[&str]| config_folders(&root, &running(lines).runtimes);
+        assert_eq!(of(&[]), Vec::<String>::new());
+        assert_eq!(of(&["containerd --config=/k0s.toml", "/usr/bin/crio"]), ["/imported", "/crio"]);
+        assert_eq!(of(&["/usr/bin/crio --cni-config-dir /flag"]), ["/flag"]);
+        put(dir.path(), "/run/docker/c.toml", &v2("/docker"));
+        assert_eq!(of(&["containerd --config /run/docker/c.toml", "containerd"]), Vec::<String>::new());
+        put(dir.path(), "/etc/containerd/config.toml", &v2("/usual"));
+        assert_eq!(of(&["containerd"]), ["/usual"]);
     }
 
     #[test]

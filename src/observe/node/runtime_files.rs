@@ -72,6 +72,7 @@ pub fn parse_containerd(files: &[(String, String)], major: Option<u64>) -> Seen<
         // From version 3 on the file is one of containerd 2, which does.
         hands_driver: (newest >= 3).then_some(true),
         plugin_folders: folders,
+        config_folder: text("conf_dir").map(folder).filter(|path| path.starts_with('/')),
         calls_loopback: internal != Some(true),
     })
 }
@@ -150,6 +151,7 @@ pub fn parse_crio(files: &[(String, String)]) -> Seen<RuntimeConfig> {
         driver: default,
         hands_driver: None,
         plugin_folders: folders,
+        config_folder: None,
         // It brings the loopback interface up itself.
         calls_loopback: false,
     };
@@ -167,8 +169,10 @@ pub fn parse_crio(files: &[(String, String)]) -> Seen<RuntimeConfig> {
         if let Some(value) = value {
             config.driver = Stated { value, source: path.clone() };
         }
-        let dirs =
-            crio.and_then(|c| c.get("network")).and_then(|n| n.get("plugin_dirs")).and_then(Value::as_array);
+        let network = crio.and_then(|c| c.get("network"));
+        let of_configuration = network.and_then(|n| n.get("network_dir")).and_then(Value::as_str).map(folder);
+        config.config_folder = of_configuration.filter(|path| path.starts_with('/')).or(config.config_folder);
+        let dirs = network.and_then(|n| n.get("plugin_dirs")).and_then(Value::as_array);
         let dirs: Vec<String> = dirs.into_iter().flatten().filter_map(Value::as_str).map(folder).collect();
         if !dirs.is_empty() {
             config.plugin_folders = dirs;
@@ -290,6 +294,30 @@ mod tests {
         let used = parse_crio(&[file(crio), file(recorded!("crio-1.37-used.conf"))]).unwrap();
         assert_eq!((used.driver.value, used.driver.source.as_str()), (Systemd, "crio.conf"));
         assert_eq!(used.plugin_folders, ["/opt/cni/bin"]);
+    }
+
+    #[test]
+    fn the_folder_of_cni_configuration_in_every_version_of_the_file() {
+        let folder = |files: &[&str], major| parse(files, major).unwrap().config_folder;
+        let of = |version: &str, section: &str| {
+            format!("{version}[plugins.{section}.cni]\nconf_dir = \"/x/net.d/\"\n")
+        };
+        let (v1, v2) = (of("", "cri"), of("version = 2\n", "\"io.containerd.grpc.v1.cri\""));
+        let v3 = of("version = 3\n", "'io.containerd.cri.v1.runtime'");
+        for text in [&v1, &v2, &v3] {
+            assert_eq!(folder(&[text], None).as_deref(), Some("/x/net.d"), "{text}");
+        }
+        assert_eq!(folder(&[V2], None), None);
+        assert_eq!(
+            folder(&[&v2, &v2.replace("/x/", "/y/")], Some(2)).as_deref(),
+            Some("/y/net.d"),
+            "imported"
+        );
+        assert_eq!(folder(&[&v2, V2], Some(1)), None, "the later file replaces the section");
+        assert_eq!(folder(&[&v2.replace("/x/", "x/")], None), None, "no path from the root");
+        let crio = |text: &str| parse_crio(&[("a".into(), text.to_owned())]).unwrap().config_folder;
+        assert_eq!(crio("[crio.network]\nnetwork_dir = \"/etc/x/\"\n").as_deref(), Some("/etc/x"));
+        assert_eq!(crio("[crio.runtime]\n"), None);
     }
 
     #[test]
