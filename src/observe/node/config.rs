@@ -46,12 +46,14 @@ pub(super) fn read(root: &File, given: Option<&Given>) -> Seen<KubeletConfig> {
         config.cgroup_driver = Some(Stated { value, source: "--cgroup-driver of the kubelet".into() });
         config.driver_unknown = None;
     }
+    // A flag takes the place of the whole map (component-base/cli/flag/map_string_string.go).
     for (name, map) in
         [("kube-reserved", &mut config.kube_reserved), ("system-reserved", &mut config.system_reserved)]
     {
-        map.extend(pairs(flags, name, '='));
+        if !values(flags, name).is_empty() {
+            *map = pairs(flags, name, '=').collect();
+        }
     }
-    // A flag takes the place of the whole map.
     if !values(flags, "eviction-hard").is_empty() {
         config.eviction_hard = Some(pairs(flags, "eviction-hard", '<').collect());
     }
@@ -237,7 +239,10 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        put("k/config.yaml", "cgroupDriver: cgroupfs\nmaxPods: 5\nevictionHard: {memory.available: 1Gi}\n");
+        put(
+            "k/config.yaml",
+            "cgroupDriver: cgroupfs\nmaxPods: 5\nevictionHard: {memory.available: 1Gi}\nkubeReserved: {pid: 9}\n",
+        );
         put("k/d/10.conf", "maxPods: 6\n");
         put("k/d/20.yaml", "maxPods: 7\n");
         let arguments = |line: &str| Given {
@@ -254,7 +259,7 @@ mod tests {
         let flags = super::read(&root, Some(&arguments(&line))).unwrap();
         assert_eq!(flags.cgroup_driver.unwrap().value, "systemd");
         assert_eq!((flags.max_pods, flags.reserved_cpus.as_deref()), (Some(250), Some("0")));
-        assert_eq!(flags.kube_reserved["memory"], "2Gi");
+        assert_eq!((flags.kube_reserved["memory"].as_str(), flags.kube_reserved.len()), ("2Gi", 2));
         let hard = flags.eviction_hard.unwrap();
         assert_eq!((hard["nodefs.available"].as_str(), hard.get("memory.available")), ("5%", None));
         assert!(super::read(&root, Some(&arguments("kubelet --config /gone.yaml"))).is_err());
