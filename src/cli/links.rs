@@ -108,8 +108,10 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         Err(error) => return Err(error.into()),
     };
     let inode = host.as_ref().map_or(0, NetNs::inode);
-    // The host is read while the runtime thinks.
-    let (of_host, others) = std::thread::scope(|scope| {
+    // The host and its files are read while the runtime thinks.
+    let (of_host, others, config) = std::thread::scope(|scope| {
+        let files = std::thread::Builder::new().name("files".into());
+        let config = files.spawn_scoped(scope, || read_cni_config(&options.host_root));
         let thread = host.as_ref().map(|netns| {
             let named = std::thread::Builder::new().name("netns".into());
             let read = move || read_with_state("host", netns, READ);
@@ -117,7 +119,9 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         });
         let others = read_others(args, &options, inode, &mut findings, &mut created);
         let joined = thread.transpose()?.map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
-        Ok::<_, Failure>((joined, others?))
+        let config = config.map_err(NetNsError::Thread)?.join();
+        let config = config.unwrap_or_else(|p| std::panic::resume_unwind(p));
+        Ok::<_, Failure>((joined, others?, config))
     })?;
     let mut targets = Targets::default();
     let mut state = None;
@@ -143,7 +147,6 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     findings.extend(state.map(|state| check_host(state, &namespaces, inode)).unwrap_or_default());
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     findings.extend(check_offloads(&namespaces, &release));
-    let config = read_cni_config(&options.host_root);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let reality = Reality { namespaces: &namespaces, host: inode, created: &created, now };
