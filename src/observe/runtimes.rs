@@ -41,7 +41,10 @@ pub(super) fn running(root: &File) -> Vec<Vec<String>> {
 
 /// One link is cheaper to read than a file; where it cannot be read the kernel's own name for the process decides.
 fn may_be(proc: &OwnedFd, pid: u32, name: impl FnOnce() -> Option<Vec<u8>>) -> bool {
-    let known = |name: &[u8]| PROGRAMS.iter().any(|program| name.starts_with(program));
+    // Every pod has a shim.
+    let known = |name: &[u8]| {
+        PROGRAMS.iter().any(|program| name.starts_with(program)) && !name.starts_with(b"containerd-shim")
+    };
     match readlinkat(proc, format!("{pid}/exe"), Vec::new()) {
         Ok(path) => path.to_bytes().rsplit(|&byte| byte == b'/').next().is_some_and(known),
         Err(_) => name().is_some_and(|name| known(&name)),
