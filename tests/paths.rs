@@ -383,3 +383,31 @@ fn where_answers_are_few_a_search_costs_few_of_them() {
         assert!(slow.is_empty(), "{} of 900 at {rtt} ms:\n{}", slow.len(), slow.join("\n"));
     }
 }
+
+/// Where an answer comes before the next packet leaves, the largest is sent a second time all the same.
+#[test]
+fn on_the_shortest_path_a_tunnel_that_lets_the_first_packet_through_is_seen_too() {
+    let mut search = Search::new(Plan::new(84, 1500, 68));
+    let (mut now, mut through) = (Duration::ZERO, false);
+    let router = support::virtual_path::router(1);
+    loop {
+        match search.poll(now) {
+            Step::Done => break,
+            Step::Wait(until) => now = until,
+            Step::Send(probe) | Step::Scout(probe) => {
+                now += Duration::from_micros(20);
+                let first = probe.size > 1450 && !std::mem::replace(&mut through, true);
+                let answer = match probe.ttl {
+                    Some(1) => Answer::Expired { from: router },
+                    _ if probe.size <= 1450 || first => {
+                        Answer::Reply { ttl: Some(63), largest_fragment: None }
+                    }
+                    _ => Answer::TooBig { mtu: 1450, from: router },
+                };
+                search.on_event(Event { id: probe.id, answer }, now);
+            }
+        }
+    }
+    let result = search.result();
+    assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Narrowed, Some(1450)), "{result:?}");
+}

@@ -34,7 +34,11 @@ impl Search {
             self.records.0.iter().any(|r| r.fate == Fate::InFlight && (from..to).contains(&r.size))
         };
         if lo == self.plan.max {
-            // A tunnel that lets the first packet through refuses the next: all but the rare sizes are waited for.
+            // A tunnel that lets the first packet through refuses the next: that one is sent, where it was to be, and
+            // all but the rare sizes are waited for.
+            if self.queue.iter().any(|(size, _)| *size == lo) {
+                return false;
+            }
             let rare = |r: &Record| r.flight == 1 && r.sent_at >= PATIENT;
             return !self.records.0.iter().any(|r| r.fate == Fate::InFlight && !rare(r));
         }
