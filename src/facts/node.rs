@@ -51,7 +51,7 @@ pub struct KubeletConfig {
     /// `reservedSystemCPUs`, a list of processors that takes the place of reserved CPU.
     pub reserved_cpus: Option<String>,
     /// `maxPods`.
-    pub max_pods: Option<u64>,
+    pub max_pods: Option<Stated<u32>>,
     /// `shutdownGracePeriod`, or the sum of `shutdownGracePeriodByPodPriority`, milliseconds; 0 is off.
     pub shutdown_grace_ms: Option<u64>,
 }

@@ -8,6 +8,7 @@ mod cni_config;
 mod counters;
 mod egress;
 mod error;
+mod files;
 mod forwarding;
 pub mod ipam;
 pub mod journal;

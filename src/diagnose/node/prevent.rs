@@ -95,7 +95,7 @@ fn reserved(view: NodeView<'_>, config: &KubeletConfig, looked: &mut Looked) {
         (None, _) => unread = Some("/proc/meminfo could not be read".to_owned()),
         (_, None) => unread = Some("a quantity of reserved memory is not understood".to_owned()),
         (Some(memory), Some(kept)) => {
-            let pods = config.max_pods.unwrap_or(MAX_PODS);
+            let pods = config.max_pods.as_ref().map_or(MAX_PODS, |max| u64::from(max.value));
             let mut providers = memory_kept_by_providers(memory, pods);
             providers.sort_by_key(|(_, bytes)| *bytes);
             let words: Vec<String> =

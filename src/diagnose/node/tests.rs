@@ -426,7 +426,7 @@ fn enough_is_kept_for_a_node_of_this_size() {
     assert_eq!(ids(both), well);
     let few_pods = |c: &mut Case| {
         keep("memory", "300Mi")(c);
-        c.state.kubelet.as_mut().unwrap().max_pods = Some(8);
+        c.state.kubelet.as_mut().unwrap().max_pods = Some(Stated { value: 8, source: "f".into() });
     };
     assert_eq!((ids(keep("memory", "300Mi")), ids(few_pods)), (little.clone(), well.clone()));
     assert_eq!((ids(keep("cpu", "0.07")), ids(keep("cpu", "69m"))), (well.clone(), little.clone()));

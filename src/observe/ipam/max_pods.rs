@@ -1,14 +1,10 @@
-//! The kubelet's `maxPods`: its flag, else its drop-ins, else its configuration file, else its default.
+//! The kubelet's `maxPods`: what it is configured to, else its default.
 
 use crate::facts::{KubeletProcess, MaxPods};
-use crate::netns::read_in_root;
-use crate::observe::kubelet::{drop_ins, given, value};
+use crate::observe::kubelet::{given, read_config};
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::Path;
 
-const CONFIG: &str = "/var/lib/kubelet/config.yaml";
-const MOST_BYTES: u64 = 1 << 20;
 /// What the kubelet takes when nobody says anything (kubelet.config.k8s.io/v1beta1, `maxPods`).
 const DEFAULT: u32 = 110;
 
@@ -21,44 +17,11 @@ pub fn read_max_pods(host_root: &Path, process: Option<&KubeletProcess>) -> Opti
         Some(process) => Some(given(&root, process).ok()??),
         None => None,
     };
-    let flags = given.as_ref().map_or(&[][..], |given| given.flags.as_slice());
-    if let Some(pods) = value(flags, "max-pods").and_then(|value| value.parse().ok()) {
-        return Some(MaxPods { pods, source: "--max-pods of the kubelet".into() });
-    }
-    let read = |path: &str| read_in_root(root.as_fd(), Path::new(path), MOST_BYTES);
-    let folder = value(flags, "config-dir");
-    for path in folder.iter().flat_map(|folder| drop_ins(&root, folder)).rev() {
-        if let Some(pods) = stated(&read(&path).ok()?)? {
-            return Some(MaxPods { pods, source: path });
-        }
-    }
-    let inside = given.as_ref().and_then(|given| given.inside);
-    let path = value(flags, "config").or_else(|| inside.is_none().then(|| CONFIG.to_owned()));
-    match path.map(|path| (read(&path), path)) {
-        Some((Ok(bytes), path)) => Some(match stated(&bytes)? {
-            Some(pods) => MaxPods { pods, source: path },
-            None => default(&format!("{path} has no maxPods")),
-        }),
-        // A kubelet that runs without a file has the default.
-        _ if folder.is_some() => Some(default("no file has maxPods")),
-        _ => given.is_some().then(|| default("the kubelet has no configuration file")),
-    }
-}
-
-fn default(why: &str) -> MaxPods {
-    MaxPods { pods: DEFAULT, source: format!("the kubelet's default: {why}") }
-}
-
-/// `maxPods` of a file; 0 is the same as unset. `None` when it is no such file.
-fn stated(bytes: &[u8]) -> Option<Option<u32>> {
-    #[derive(serde::Deserialize)]
-    struct Config {
-        #[serde(rename = "maxPods")]
-        max_pods: Option<u32>,
-    }
-    let text = std::str::from_utf8(bytes).ok()?;
-    let config: Config = serde_norway::from_str(text).ok()?;
-    Some(config.max_pods.filter(|pods| *pods > 0))
+    let config = read_config(&root, given.as_ref()).ok()?;
+    Some(match config.max_pods {
+        Some(stated) => MaxPods { pods: stated.value, source: stated.source },
+        None => MaxPods { pods: DEFAULT, source: "the kubelet's default: no file has maxPods".into() },
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! host-local's reservations: a file named by each address, which holds the sandbox's id and its interface.
 
 use crate::facts::Reservation;
-use crate::netns::open_in_root;
+use crate::netns::{on_threads_that_die, open_in_root};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -10,15 +10,9 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, mpsc};
-use std::thread::ScopedJoinHandle;
 
 /// Most files of one network: a /16 has 65,536, and a node's range is smaller.
 const MOST_FILES: usize = 1 << 20;
-/// Names that are handed on at once.
-const BATCH: usize = 512;
-/// The kernel's own locks let few get on at once.
-const MOST_THREADS: usize = 4;
 /// Longest file that host-local may have written: an id of 128 bytes and a name of 16.
 const LONGEST: usize = 512;
 
@@ -38,46 +32,8 @@ pub(super) fn read_folder(root: &File, path: &str) -> Result<Folder, io::Error> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         folder => folder?,
     };
-    // Files are opened while the folder is still being listed.
-    let (listed, queue) = mpsc::channel();
-    let queue = Mutex::new(queue);
-    let read = || {
-        let mut part = Part::default();
-        // Who has the queue waits for the next files; the others wait for the queue.
-        let next = || queue.lock().ok()?.recv().ok();
-        while let Some(files) = next() {
-            part.read(&folder, files);
-        }
-        part
-    };
-    let mut parts = std::thread::scope(|scope| {
-        let more = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) - 1;
-        let start = |_| std::thread::Builder::new().name("ipam".into()).spawn_scoped(scope, read).ok();
-        let threads: Vec<_> = (0..more).map_while(start).collect();
-        let ended = list(&folder, listed, &mut found.strange_names);
-        let own = read();
-        let join = |thread: ScopedJoinHandle<'_, Part>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        let parts: Vec<Part> = threads.into_iter().map(join).chain([own]).collect();
-        ended.map(|()| parts)
-    })?;
-    found.reservations = parts.iter_mut().flat_map(|part| std::mem::take(&mut part.found)).collect();
-    found.reservations.sort_unstable_by_key(|reservation| reservation.address);
-    let mut errors: Vec<_> = parts.into_iter().flat_map(|part| part.errors).collect();
-    errors.sort_unstable();
-    found.unread = errors.into_iter().map(|(address, why)| (format!("{path}/{address}"), why)).collect();
-    found.strange_names.sort();
-    Ok(found)
-}
-
-/// A file's name, and what kind of file the folder says it is.
-type Listed = (IpAddr, FileType);
-
-/// Hands on the names of reservations, some at a time.
-fn list(folder: &OwnedFd, to: mpsc::Sender<Vec<Listed>>, strange: &mut Vec<String>) -> io::Result<()> {
-    let mut files = Vec::with_capacity(BATCH);
-    for entry in Dir::read_from(folder)?.take(MOST_FILES) {
+    let mut files: Vec<(IpAddr, FileType)> = Vec::new();
+    for entry in Dir::read_from(&folder)?.take(MOST_FILES) {
         let entry = entry?;
         let name = entry.file_name();
         // host-local writes no other form of an address.
@@ -88,40 +44,35 @@ fn list(folder: &OwnedFd, to: mpsc::Sender<Vec<Listed>>, strange: &mut Vec<Strin
                 let name = name.to_string_lossy();
                 let own =
                     matches!(name.as_ref(), "." | ".." | "lock") || name.starts_with("last_reserved_ip.");
-                strange.extend((!own).then(|| name.into_owned()));
-            }
-        }
-        if files.len() == BATCH {
-            // All readers end only when this does.
-            let _ = to.send(std::mem::replace(&mut files, Vec::with_capacity(BATCH)));
-        }
-    }
-    let _ = to.send(files);
-    Ok(())
-}
-
-/// What one thread has read.
-#[derive(Default)]
-struct Part {
-    found: Vec<Reservation>,
-    errors: Vec<(IpAddr, String)>,
-}
-
-impl Part {
-    fn read(&mut self, folder: &OwnedFd, files: Vec<Listed>) {
-        for (address, kind) in files {
-            match read_one(folder, address, kind) {
-                Ok(reservation) => self.found.push(reservation),
-                // Freed meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    self.errors.push((address, error.to_string()));
-                    // Whatever is in it: host-local gives out no address whose file is there.
-                    self.found.push(Reservation { address, ..Reservation::UNREAD });
-                }
+                found.strange_names.extend((!own).then(|| name.into_owned()));
             }
         }
     }
+    files.sort_unstable_by_key(|file| file.0);
+    for (reservations, errors) in on_threads_that_die(&files, |_, part| vec![read_part(&folder, part)])? {
+        found.reservations.extend(reservations);
+        found.unread.extend(errors.into_iter().map(|(address, why)| (format!("{path}/{address}"), why)));
+    }
+    found.strange_names.sort();
+    Ok(found)
+}
+
+/// The reservations of some files, and which of them could not be read.
+fn read_part(folder: &OwnedFd, files: &[(IpAddr, FileType)]) -> (Vec<Reservation>, Vec<(IpAddr, String)>) {
+    let (mut found, mut errors) = (Vec::with_capacity(files.len()), Vec::new());
+    for &(address, kind) in files {
+        match read_one(folder, address, kind) {
+            Ok(reservation) => found.push(reservation),
+            // Freed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                errors.push((address, error.to_string()));
+                // Whatever is in it: host-local gives out no address whose file is there.
+                found.push(Reservation { address, ..Reservation::UNREAD });
+            }
+        }
+    }
+    (found, errors)
 }
 
 /// An address as host-local writes it, without a heap for each of many.

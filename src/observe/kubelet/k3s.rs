@@ -5,8 +5,9 @@
 //! and `agent_linux.go` (k3s's own flags; from 1.32 on a folder of drop-ins), `pkg/agent/config/config.go` (files
 //! below the data folder).
 
-use super::{Given, entries, text, unit, value, values};
+use super::{Given, unit, value, values};
 use crate::facts::{KubeletHost, KubeletProcess, Seen};
+use crate::observe::files::{entries, text};
 use serde_norway::Value;
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -3,20 +3,18 @@
 //! Sources: pflag (a later flag wins); kubelet `cmd/kubelet/app/server.go` (`--config-dir` is walked, folders too, by
 //! name); MicroK8s `wrappers/run-kubelite-with-args` and the kubelite patch's `ReadArgsFromFile`.
 
+mod config;
 mod k3s;
 mod unit;
 
-use crate::facts::{KubeletHost, KubeletProcess, Seen};
-use crate::netns::{open_in_root, read_in_root};
-use rustix::fs::{Dir, FileType, OFlags};
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
-use std::path::Path;
+pub(super) use config::read as read_config;
+pub use config::{go_duration_ms, merge_kubelet_config};
 
-/// No configuration file is larger.
-const MOST_BYTES: u64 = 1 << 20;
-const MOST_NAMES: usize = 1000;
+use super::files::{entries, text};
+use crate::facts::{KubeletHost, KubeletProcess, Seen};
+use rustix::fs::FileType;
+use std::fs::File;
+
 const MOST_DROP_INS: usize = 200;
 const DEEPEST: usize = 4;
 const MOST_ARGUMENTS: usize = 1000;
@@ -87,26 +85,6 @@ fn walk(root: &File, folder: &str, depth: usize, found: &mut Vec<String>) {
             found.push(path);
         }
     }
-}
-
-/// Names and kinds in a folder, sorted; none when it cannot be read.
-fn entries(root: &File, folder: &str) -> Vec<(String, FileType)> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let Ok(opened) = open_in_root(root.as_fd(), Path::new(folder), flags) else { return Vec::new() };
-    let Ok(entries) = Dir::new(opened) else { return Vec::new() };
-    let mut names: Vec<(String, FileType)> = entries
-        .take(MOST_NAMES)
-        .filter_map(Result::ok)
-        .filter_map(|entry| Some((entry.file_name().to_str().ok()?.to_owned(), entry.file_type())))
-        .filter(|(name, _)| name != "." && name != "..")
-        .collect();
-    names.sort_by(|a, b| a.0.cmp(&b.0));
-    names
-}
-
-fn text(root: &File, path: &str) -> io::Result<String> {
-    let bytes = read_in_root(root.as_fd(), Path::new(path), MOST_BYTES)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// MicroK8s: a file of arguments, `--kubelet-args-file`.

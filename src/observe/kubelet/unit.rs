@@ -3,7 +3,7 @@
 //! Sources: systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.syntax(7); k3s `install.sh` (how it writes
 //! the unit and its file of environment variables).
 
-use super::{entries, text};
+use crate::observe::files::{entries, text};
 use std::collections::BTreeMap;
 use std::fs::File;
 

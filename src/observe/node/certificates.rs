@@ -4,8 +4,8 @@
 //! (agent/client-kubelet.crt, agent/serving-kubelet.crt below its data folder); MicroK8s `default-args/kubelet` and
 //! `actions/common/utils.sh` (credentials/kubelet.config, certs/kubelet.crt).
 
-use super::text;
 use crate::facts::{CertificateLife, Seen};
+use crate::observe::files::text;
 use crate::observe::kubelet::{Given, value};
 use base64ct::{Base64, Encoding};
 use std::fs::File;

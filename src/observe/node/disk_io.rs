@@ -3,9 +3,9 @@
 //! Sources: kernel Documentation/admin-guide/iostats.rst, Documentation/ABI/testing/procfs-diskstats;
 //! proc_pid_mountinfo(5).
 
-use super::text;
 use crate::facts::{DiskIo, DiskUse, Seen, milliseconds};
 use crate::netns::open_in_root;
+use crate::observe::files::text;
 use rustix::fs::{OFlags, fstat, major, minor};
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -3,8 +3,8 @@
 //! Sources: proc_loadavg(5), proc_sys_kernel(5), inotify(7), proc_pid_fdinfo(5); kernel
 //! Documentation/admin-guide/cgroup-v1/pids.rst, cgroup-v2.rst (pids.max, pids.current).
 
-use super::text;
 use crate::facts::{Limit, LimitKind};
+use crate::observe::files::text;
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use std::collections::BTreeMap;
 use std::fs::File;

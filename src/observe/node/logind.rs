@@ -3,8 +3,8 @@
 //! Sources: logind.conf(5), systemd.time(7), systemd.unit(5) on drop-ins; the kubelet's node shutdown manager takes an
 //! inhibitor of `WHO=kubelet`, `WHAT=shutdown`, `MODE=delay`.
 
-use super::{names, text};
 use crate::netns::open_in_root;
+use crate::observe::files::{names, text};
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::fs::File;

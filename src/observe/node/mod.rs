@@ -2,7 +2,6 @@
 //! /proc. Nothing is written.
 
 mod certificates;
-mod config;
 mod disk_io;
 mod limits;
 mod logind;
@@ -11,24 +10,20 @@ mod resources;
 mod runtime;
 mod runtime_files;
 
+pub use super::kubelet::{go_duration_ms, merge_kubelet_config};
 pub use certificates::parse_certificate;
-pub use config::{go_duration_ms, merge_kubelet_config};
 pub use runtime::Asked;
 pub use runtime_files::{parse_containerd, parse_crio};
 
 use super::cni_config::{of_folders, running_folders};
 use super::kubelet;
 use crate::facts::{CniConfig, NodeState, PluginBinary, Seen};
-use crate::netns::{open_in_root, read_in_root};
-use rustix::fs::{Dir, OFlags, fstat};
+use crate::netns::open_in_root;
+use rustix::fs::{OFlags, fstat};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
-
-/// No configuration file is larger.
-const MOST_BYTES: u64 = 1 << 20;
-const MOST_NAMES: usize = 1000;
 
 /// Reads what the node at `host_root` tells of itself, but of its runtime: some ms, and 200 ms more between two looks
 /// where a process hangs or a disk is busy.
@@ -57,7 +52,8 @@ pub fn read_node(host_root: &Path) -> NodeState {
         // A k3s server without an agent has none.
         processes.kubelet = None;
     }
-    let kubelet = given.as_ref().map_err(Clone::clone).and_then(|given| config::read(&root, given.as_ref()));
+    let kubelet =
+        given.as_ref().map_err(Clone::clone).and_then(|given| kubelet::read_config(&root, given.as_ref()));
     let certificates = match &given {
         Ok(given) => certificates::read(&root, given.as_ref()),
         Err(_) => Vec::new(),
@@ -130,27 +126,6 @@ fn nothing(why: &str) -> NodeState {
         inhibit_delay_ms: None,
         kubelet_inhibits: None,
     }
-}
-
-/// A small text file of the node.
-fn text(root: &File, path: &str) -> std::io::Result<String> {
-    let bytes = read_in_root(root.as_fd(), Path::new(path), MOST_BYTES)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Names in a folder that end so, sorted.
-fn names(root: &File, folder: &str, end: &str) -> Vec<String> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let Ok(opened) = open_in_root(root.as_fd(), Path::new(folder), flags) else { return Vec::new() };
-    let Ok(entries) = Dir::new(opened) else { return Vec::new() };
-    let mut names: Vec<String> = entries
-        .take(MOST_NAMES)
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str().ok().map(ToOwned::to_owned))
-        .filter(|name| name.ends_with(end) && !name.starts_with('.'))
-        .collect();
-    names.sort();
-    names
 }
 
 /// The programs of the configuration that counts, and loopback where the runtime calls it for every pod.
@@ -249,7 +224,10 @@ mod tests {
         put("var/lib/rancher/k3s/agent/serving-kubelet.crt", "x");
         let node = read_node(dir.path());
         let config = node.kubelet.unwrap();
-        assert_eq!((config.max_pods, config.cgroup_driver.unwrap().value.as_str()), (Some(9), "systemd"));
+        assert_eq!(
+            (config.max_pods.unwrap().value, config.cgroup_driver.unwrap().value.as_str()),
+            (9, "systemd")
+        );
         assert_eq!(config.files.last().map(String::as_str), Some("/etc/systemd/system/k3s.service"));
         assert_eq!(node.certificates[0].path, "/var/lib/rancher/k3s/agent/serving-kubelet.crt");
         assert!(node.processes.unwrap().kubelet.is_some());

@@ -2,9 +2,9 @@
 //!
 //! Sources: kernel Documentation/accounting/psi.rst; statvfs(3); adjtimex(2).
 
-use super::text;
 use crate::facts::{DiskUse, Pressure, Seen};
 use crate::netns::{handle_path, open_in_root};
+use crate::observe::files::text;
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::fs::File;

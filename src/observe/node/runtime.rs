@@ -4,8 +4,8 @@
 //! when another one takes over.
 
 use super::runtime_files::{Files, parse_containerd, parse_crio};
-use super::{names, text};
 use crate::facts::{NodeProcesses, RuntimeConfig, RuntimeWord, Seen, Stated};
+use crate::observe::files::{names, text};
 use std::collections::VecDeque;
 use std::fs::File;
 

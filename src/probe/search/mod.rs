@@ -75,7 +75,7 @@ impl Search {
     }
 
     /// The same, with a round-trip time that was measured before.
-    pub fn paced(plan: Plan, rtt: Option<Duration>) -> Self {
+    fn paced(plan: Plan, rtt: Option<Duration>) -> Self {
         let rare = plan.rare_sizes();
         let first = plan.first_flight(rtt.is_some()).into_iter().chain(rare.iter().copied());
         let queue = first.map(|size| (size, None)).collect();

@@ -2,9 +2,9 @@
 //!
 //! Sources: kubelet.config.k8s.io/v1beta1; `kubelet --config-dir` (names end in .conf, sorted, later ones win).
 
-use super::text;
+use super::{Given, drop_ins, value, values};
 use crate::facts::{KubeletConfig, Seen, Stated};
-use crate::observe::kubelet::{Given, drop_ins, value, values};
+use crate::observe::files::text;
 use serde_norway::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::fs::File;
 const CONFIG: &str = "/var/lib/kubelet/config.yaml";
 
 /// The configuration of the kubelet that runs with what it was given, or would run.
-pub(super) fn read(root: &File, given: Option<&Given>) -> Seen<KubeletConfig> {
+pub(in crate::observe) fn read(root: &File, given: Option<&Given>) -> Seen<KubeletConfig> {
     let flags = given.map_or(&[][..], |given| given.flags.as_slice());
     let named = value(flags, "config");
     let inside = given.is_some_and(|given| given.inside.is_some());
@@ -59,7 +59,9 @@ pub(super) fn read(root: &File, given: Option<&Given>) -> Seen<KubeletConfig> {
     }
     config.reserved_cpus =
         value(flags, "reserved-cpus").filter(|list| !list.is_empty()).or(config.reserved_cpus);
-    config.max_pods = value(flags, "max-pods").and_then(|pods| pods.parse().ok()).or(config.max_pods);
+    if let Some(value) = value(flags, "max-pods").and_then(|pods| pods.parse().ok()) {
+        config.max_pods = Some(Stated { value, source: "--max-pods of the kubelet".into() });
+    }
     Ok(config)
 }
 
@@ -109,9 +111,15 @@ pub fn merge_kubelet_config(config: &mut KubeletConfig, path: &str, text: &str) 
     if let Some(list) = word("reservedSystemCPUs") {
         config.reserved_cpus = Some(list.to_owned());
     }
-    // 0 is the same as unset.
-    if let Some(pods) = value.get("maxPods").and_then(Value::as_u64).filter(|&pods| pods > 0) {
-        config.max_pods = Some(pods);
+    match value.get("maxPods") {
+        None | Some(Value::Null) => {}
+        Some(pods) => {
+            let pods = pods.as_u64().and_then(|pods| u32::try_from(pods).ok());
+            let pods = pods.ok_or_else(|| format!("{path}: maxPods is no number of pods"))?;
+            // 0 is the same as unset.
+            let stated = (pods > 0).then(|| Stated { value: pods, source: path.to_owned() });
+            config.max_pods = stated.or(config.max_pods.take());
+        }
     }
     config.files.push(path.to_owned());
     Ok(())
@@ -214,12 +222,13 @@ mod tests {
         assert_eq!(reserved.kube_reserved["pid"], "1000");
         assert_eq!(reserved.system_reserved["memory"], "256Mi");
         assert_eq!(reserved.eviction_hard.as_ref().unwrap()["nodefs.available"], "5%");
-        assert_eq!((reserved.max_pods, reserved.merge_eviction_defaults), (Some(60), false));
+        let max = |config: &KubeletConfig| config.max_pods.as_ref().map(|max| max.value);
+        assert_eq!((max(&reserved), reserved.merge_eviction_defaults), (Some(60), false));
         let grace = read(include_str!("../../../tests/fixtures/kubelet-config/shutdown-grace.yaml"));
         assert_eq!((grace.shutdown_grace_ms, grace.eviction_hard), (Some(30_000), None));
         let installer =
             read(include_str!("../../../tests/fixtures/kubelet-config/installer-layout-zero-durations.yaml"));
-        assert_eq!((installer.shutdown_grace_ms, installer.max_pods), (Some(0), None));
+        assert_eq!((installer.shutdown_grace_ms, max(&installer)), (Some(0), None));
         let by_priority = "shutdownGracePeriodByPodPriority:\n- {priority: 0, shutdownGracePeriodSeconds: 60}\n\
             - {priority: 9, shutdownGracePeriodSeconds: 30}\nmergeDefaultEvictionSettings: true\nreservedSystemCPUs: 0-1\n";
         let by_priority = read(by_priority);
@@ -251,14 +260,15 @@ mod tests {
         };
         let line = "kubelet --config=/k/config.yaml --config-dir /k/d";
         let files = super::read(&root, Some(&arguments(line))).unwrap();
-        assert_eq!((files.max_pods, files.files.len()), (Some(6), 2), "only names that end in .conf");
+        let max = |config: &KubeletConfig| config.max_pods.as_ref().map(|max| max.value);
+        assert_eq!((max(&files), files.files.len()), (Some(6), 2), "only names that end in .conf");
         let line = format!(
             "{line} --cgroup-driver systemd --max-pods=250 --reserved-cpus=0 --kube-reserved=cpu=1,memory=2Gi \
              --eviction-hard=nodefs.available<5%,imagefs.available<1Gi"
         );
         let flags = super::read(&root, Some(&arguments(&line))).unwrap();
-        assert_eq!(flags.cgroup_driver.unwrap().value, "systemd");
-        assert_eq!((flags.max_pods, flags.reserved_cpus.as_deref()), (Some(250), Some("0")));
+        assert_eq!(flags.cgroup_driver.as_ref().unwrap().value, "systemd");
+        assert_eq!((max(&flags), flags.reserved_cpus.as_deref()), (Some(250), Some("0")));
         assert_eq!((flags.kube_reserved["memory"].as_str(), flags.kube_reserved.len()), ("2Gi", 2));
         let hard = flags.eviction_hard.unwrap();
         assert_eq!((hard["nodefs.available"].as_str(), hard.get("memory.available")), ("5%", None));
@@ -274,7 +284,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("var/lib/kubelet")).unwrap();
         std::fs::write(dir.path().join("var/lib/kubelet/config.yaml"), "maxPods: 5\ncgroupDriver: systemd\n")
             .unwrap();
-        assert_eq!(super::read(&root, Some(&Given::default())).unwrap().max_pods, Some(5));
+        assert_eq!(super::read(&root, Some(&Given::default())).unwrap().max_pods.unwrap().value, 5);
         let mut given = Given {
             inside: Some(KubeletHost::K3s),
             flags: vec!["--eviction-hard=nodefs.available<5%".into(), "--eviction-hard=a<1".into()],
@@ -290,7 +300,7 @@ mod tests {
         given.flags.push("--config=/var/lib/kubelet/config.yaml".into());
         let config = super::read(&root, Some(&given)).unwrap();
         assert_eq!(
-            (config.max_pods, config.cgroup_driver),
+            (config.max_pods.map(|max| max.value), config.cgroup_driver),
             (Some(5), None),
             "k3s sets a flag above the file"
         );
