@@ -96,6 +96,18 @@ fn where_echo_is_filtered_and_no_router_speaks_what_the_host_says_of_protocols_i
     }
 }
 
+/// The first has used up what the host gives at once: then there is one answer a second.
+#[test]
+fn where_only_errors_answer_the_next_search_finds_it_too() {
+    for family in [4, 6] {
+        let path = path(family, "silent", false);
+        for time in 1..=3 {
+            let (_, document) = mtu(&path, &[]);
+            assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "time {time}: {document:#}");
+        }
+    }
+}
+
 #[test]
 fn no_port_is_asked_that_nobody_named() {
     let path = path(4, "silent", false);

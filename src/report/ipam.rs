@@ -119,7 +119,13 @@ fn render(
             || "how many pods the kubelet takes is not known".to_owned(),
             |max| format!("the kubelet takes {} ({})", max.pods, max.source),
         );
-        let _ = writeln!(text, "\n{} has room for {room} pods; {}", sanitize(&network.name), sanitize(&max));
+        let _ = writeln!(
+            text,
+            "\n{} has room for {} pods; {}",
+            sanitize(&network.name),
+            rounded(room),
+            sanitize(&max)
+        );
     }
     if view.verbose {
         state.networks.iter().for_each(|network| reservations(&mut text, network, paint));
@@ -137,7 +143,7 @@ fn table(text: &mut String, state: &IpamState, paint: Paint) {
     let mut rows: Vec<[String; 6]> = vec![HEAD.map(ToOwned::to_owned)];
     for network in &state.networks {
         let name = sanitize(&network.name).into_owned();
-        let show = |n: Option<u64>| n.map_or_else(|| UNKNOWN.to_owned(), |n| n.to_string());
+        let show = |n: Option<u64>| n.map_or_else(|| UNKNOWN.to_owned(), rounded);
         for range in network.sets.iter().flatten() {
             let (size, used) = (range.size(), network.used(range));
             let here = |r: &&Reservation| range.contains(r.address);
@@ -179,6 +185,12 @@ fn table(text: &mut String, state: &IpamState, paint: Paint) {
     }
 }
 
+/// A number; what nobody counts is shown as the power of two that it is nearly: a /64 has ~2^64.
+fn rounded(n: u64) -> String {
+    let bits = u64::BITS - n.leading_zeros();
+    if bits > 48 { format!("~2^{bits}") } else { n.to_string() }
+}
+
 /// How many are leaked; what is not known of any is unknown, and not none.
 fn leaked<'a>(reservations: impl Iterator<Item = &'a Reservation>) -> String {
     let (mut leaked, mut unknown) = (0u64, 0u64);
@@ -213,5 +225,16 @@ fn reservations(text: &mut String, network: &IpamNetwork, paint: Paint) {
         };
         let interface = sanitize(r.interface.as_deref().unwrap_or(UNKNOWN)).into_owned();
         let _ = writeln!(text, "  {:<width$}  {id:<13}  {interface:<8}  {who}", r.address.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+
+    #[test]
+    fn a_number_that_nobody_counts_is_short() {
+        let seen = [0, 253, 131_069, (1 << 48) - 2, u64::MAX - 1, u64::MAX - 4].map(rounded);
+        assert_eq!(seen, ["0", "253", "131069", "281474976710654", "~2^64", "~2^64"]);
     }
 }

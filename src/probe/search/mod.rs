@@ -247,7 +247,9 @@ impl Search {
             let scouts = self.scouts();
             if let Some((size, _)) = scouts.filter(|(_, at)| now >= *at) {
                 (self.scouted, self.scouting) = (Some(size), true);
-                self.queue.extend([(size, None), (size + 1, None), (size, None)]);
+                // One byte more than a router has named must be refused; of silence one answer tells enough.
+                let sizes = if self.claim(0) == Some(size) { &[size, size + 1, size][..] } else { &[size] };
+                self.queue.extend(sizes.iter().map(|size| (*size, None)));
                 continue;
             }
             if let Some(until) = self.unsettled(now).filter(|_| !settled) {
@@ -381,7 +383,10 @@ impl Search {
                     && self.flight > 1
                     && self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost)) =>
             {
-                (self.plan.control, Duration::ZERO)
+                // Again and again: who was asked a moment ago has no answer left until a second has gone by.
+                let last = self.records.0.iter().filter(|r| r.scout).map(|r| r.sent_at).max();
+                let at = last.map_or(Duration::ZERO, |last| last + self.plan.timeout / 5);
+                return Some((self.plan.control, at));
             }
             _ => return None,
         };

@@ -18,7 +18,7 @@ const LONGEST_GAP: Duration = Duration::from_millis(50);
 const FLIGHT_TIME: Duration = Duration::from_millis(500);
 /// Sizes of one flight at the most.
 const MOST_SIZES: usize = 30;
-/// The same where the limit is a guess: a flight may be sent in vain.
+/// The same where the limit is a guess, or turned out to be used up: a flight may be sent in vain.
 const SIZES_OF_A_GUESS: usize = 12;
 
 impl Search {
@@ -35,7 +35,8 @@ impl Search {
     /// Sizes between what passes and what fails from large to small: the largest that passes takes the answer, and tells
     /// of all the others. The flight is over before another answer is due.
     pub(super) fn ration(&self, lo: u32, hi: u32) -> Vec<u32> {
-        let most = if self.plan.answers.is_some() { MOST_SIZES } else { SIZES_OF_A_GUESS };
+        let known = self.plan.answers.is_some() && self.slow == 0;
+        let most = if known { MOST_SIZES } else { SIZES_OF_A_GUESS };
         let count = FLIGHT_TIME.as_micros() / self.ration_gap().as_micros().max(1);
         let count = usize::try_from(count).unwrap_or(most).clamp(4, most);
         if lo == self.plan.control && hi == self.plan.max {
@@ -67,8 +68,13 @@ impl Search {
         if let Some(AnswerLimit { burst, interval }) = self.plan.answers {
             let owed = self.records.replies().saturating_sub(burst) + 1;
             let spent = if self.records.replies() < burst { 0 } else { owed };
-            // Bursts of nothing but losses say that the bucket is emptier than we think.
-            return (interval * spent).saturating_sub(now) + interval * self.slow.min(2);
+            // A flight of nothing but losses says that somebody had used them up: the next is due an interval after the
+            // last, at the latest.
+            if self.slow > 0 {
+                let last = self.records.last_reply().unwrap_or_default();
+                return (last + interval).saturating_sub(now).max(interval / 4);
+            }
+            return (interval * spent).saturating_sub(now);
         }
         if self.slow > 0 {
             (Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))).min(LONGEST_PAUSE)
@@ -79,7 +85,8 @@ impl Search {
 
     /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
     pub(super) fn adapt_rate(&mut self) {
-        let Some(passes) = self.records.passes().filter(|_| self.records.answers_probes()) else { return };
+        let answers = self.by_scouts || self.records.answers_probes();
+        let Some(passes) = self.records.passes().filter(|_| answers) else { return };
         let controls =
             self.records.0.iter().filter(|r| r.flight == self.flight && r.full() && r.size <= passes);
         let lost: Vec<bool> = controls.map(Record::lost).collect();

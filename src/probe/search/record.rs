@@ -125,6 +125,15 @@ impl Records {
         u32::try_from(self.0.iter().filter(|r| r.replied()).count()).unwrap_or(u32::MAX)
     }
 
+    /// When the last of them came.
+    pub(super) fn last_reply(&self) -> Option<Duration> {
+        let at = |r: &Record| match r.fate {
+            Fate::Answered { at, answer: Answer::Reply { .. } } => Some(at),
+            _ => None,
+        };
+        self.0.iter().filter_map(at).max()
+    }
+
     /// Smallest size above `passes` that is known to fail, by a PTB, a local refusal or a loss that means something.
     pub(super) fn fails(&self, passes: u32) -> Option<u32> {
         self.full()
