@@ -52,3 +52,19 @@ fn a_pod_that_was_made_before_the_setting_changed_is_named_and_its_healthy_twin_
     assert_eq!(found, [("config.cni_unreadable".to_owned(), "host".to_owned())], "{document:#}");
     assert!(document["new_pods"].is_null(), "nobody knows: {document:#}");
 }
+
+#[test]
+fn of_two_that_are_called_containerd_the_one_that_answers_says_where_the_cni_files_are() {
+    let lab = Lab::up("--nodes 1 --pod-mtu 1450");
+    // A shell under that name, which runs before the real one does.
+    let decoy = r#"mkdir -p /root/decoy/net.d
+cp /bin/dash /root/decoy/containerd
+echo 'sleep 1000' >/root/decoy/script
+printf 'version = 2\n[plugins."io.containerd.grpc.v1.cri".cni]\nconf_dir = "/root/decoy/net.d"\n' >/root/decoy/config.toml
+printf '{"name":"decoy","type":"bridge","mtu":1300}' >/root/decoy/net.d/1.conf
+setsid /root/decoy/containerd /root/decoy/script --config /root/decoy/config.toml </dev/null >/dev/null 2>&1 &"#;
+    lab.exec(1, &["sh", "-c", decoy]);
+    lab.script(&["restart-runtime", "1"]);
+    let (_, document) = lab.nsprobe(1, &["links"]);
+    assert_eq!(document["new_pods"]["mtu_bytes"], 1450, "{document:#}");
+}

@@ -48,6 +48,9 @@ fn containerd_alive_lists_states_addresses_and_pids() {
         assert_eq!(answer.pods().len(), server.answers.sandboxes.len());
         assert_eq!(check_pids(&node, &answer), seen, "{name}");
         let calls = server.answers.calls.lock().unwrap();
+        let times = |name: &str| calls.iter().filter(|call| *call == name).count();
+        let first = (times("Version"), times("ListPodSandbox"), times("ListContainers"));
+        assert_eq!(first, (0, 1, 1), "{name}: no question more than is needed");
         let verbose = calls.iter().filter(|call| call.contains("verbose")).count();
         let unknown = answer.pods().iter().map(|pod| {
             let containers = pod["containers"].as_array().unwrap().iter();

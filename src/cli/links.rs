@@ -60,6 +60,9 @@ fn check_host(state: Result<KernelState, ObserveError>, namespaces: &[Namespace]
 /// Addresses of every pod too: two with one address, and an address that no route leads to.
 const READ: ReadOptions = ReadOptions { counters: false, all_addresses: true };
 
+/// What was read of each, and the process of the runtime where that was asked for all of them.
+type Others = (Vec<(String, NetNs, Reading)>, Option<u32>);
+
 /// The pods that were named, or all; the host's own namespace, which pods with hostNetwork share, is left out.
 fn read_others(
     args: &LinksArgs,
@@ -67,13 +70,15 @@ fn read_others(
     host: u64,
     findings: &mut Vec<Finding>,
     created: &mut BTreeMap<String, Option<String>>,
-) -> Result<Vec<(String, NetNs, Reading)>, Failure> {
+) -> Result<Others, Failure> {
     let read = |netns: &NetNs| (netns.inode() != host).then(|| read_here(netns, READ));
     let mut others = Vec::new();
+    let mut runtime = None;
     if args.sources.is_empty() {
         let all = crate::pods::resolve_all(options, read)?;
         findings.extend(all.degraded.iter().map(|d| check_runtime(d, all.endpoint.as_deref())));
         *created = all.created;
+        runtime = all.runtime_pid;
         for (subject, source) in all.sources {
             match source {
                 Ok((netns, reading)) => others.extend(reading.map(|reading| (subject, netns, reading))),
@@ -90,7 +95,7 @@ fn read_others(
         let reading = source.netns.run(|| read(&source.netns)).map_err(ObserveError::from)?;
         others.extend(reading.map(|reading| (source.label, source.netns, reading)));
     }
-    Ok(others)
+    Ok((others, runtime))
 }
 
 pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failure> {
@@ -108,10 +113,8 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         Err(error) => return Err(error.into()),
     };
     let inode = host.as_ref().map_or(0, NetNs::inode);
-    // The host and its files are read while the runtime thinks.
-    let (of_host, others, config) = std::thread::scope(|scope| {
-        let files = std::thread::Builder::new().name("files".into());
-        let config = files.spawn_scoped(scope, || read_cni_config(&options.host_root));
+    // The host is read while the runtime thinks.
+    let (of_host, (others, runtime)) = std::thread::scope(|scope| {
         let thread = host.as_ref().map(|netns| {
             let named = std::thread::Builder::new().name("netns".into());
             let read = move || read_with_state("host", netns, READ);
@@ -119,10 +122,9 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         });
         let others = read_others(args, &options, inode, &mut findings, &mut created);
         let joined = thread.transpose()?.map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
-        let config = config.map_err(NetNsError::Thread)?.join();
-        let config = config.unwrap_or_else(|p| std::panic::resume_unwind(p));
-        Ok::<_, Failure>((joined, others?, config))
+        Ok::<_, Failure>((joined, others?))
     })?;
+    let config = read_cni_config(&options.host_root, runtime);
     let mut targets = Targets::default();
     let mut state = None;
     if let (Some(netns), Some((reading, kernel))) = (host, of_host) {

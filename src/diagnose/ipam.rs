@@ -288,22 +288,18 @@ fn check_leaked(network: &IpamNetwork) -> Option<Finding> {
 
 /// Two addresses of one set for one interface.
 fn check_twice(network: &IpamNetwork) -> Option<Finding> {
-    let mut held: Vec<(&str, &str, usize, &Reservation)> = Vec::new();
+    let mut held: HashMap<(&str, &str, usize), &Reservation> =
+        HashMap::with_capacity(network.reservations.len());
+    let mut pairs: Vec<(&Reservation, &Reservation)> = Vec::new();
     for reservation in network.reservations.iter().filter(|r| r.leaked != Some(true)) {
         let (Some(id), Some(interface)) = (&reservation.container_id, &reservation.interface) else {
             continue;
         };
         let set =
             network.sets.iter().position(|set| set.iter().any(|range| range.contains(reservation.address)));
-        held.extend(set.map(|set| (id.as_str(), interface.as_ref(), set, reservation)));
+        let before = set.and_then(|set| held.insert((id, interface, set), reservation));
+        pairs.extend(before.map(|before| (before, reservation)));
     }
-    held.sort_unstable_by_key(|(id, interface, set, r)| (*id, *interface, *set, r.address));
-    let twice = held.windows(2).filter_map(|two| match two {
-        [a, b] if (a.0, a.1, a.2) == (b.0, b.1, b.2) => Some((a.3, b.3)),
-        _ => None,
-    });
-    let mut pairs: Vec<_> = twice.collect();
-    pairs.sort_unstable_by_key(|(first, _)| first.address);
     let (first, second) = pairs.first()?;
     let who = first.owner.clone().unwrap_or_else(|| first.container_id.clone().unwrap_or_default());
     Some(
@@ -374,7 +370,8 @@ fn check_max_pods(state: &IpamState, holders: &Holders) -> Option<Finding> {
     let network = state.networks.first().filter(|n| n.plugin == "host-local" && n.configured_in.is_some())?;
     let room = network.room()?;
     let reservations = state.networks.iter().flat_map(|n| &n.reservations);
-    let holding: HashSet<&String> = reservations.filter_map(|r| r.container_id.as_ref()).collect();
+    let ids = reservations.filter_map(|r| r.container_id.as_ref());
+    let holding: HashSet<&String> = ids.filter(|id| holders.pods.contains_key(*id)).collect();
     // hostNetwork pods need no address; a sandbox that has none is one.
     let without = holders.pods.iter().filter(|(id, (_, ready))| *ready && !holding.contains(id)).count();
     let without = u64::try_from(without).unwrap_or(0);

@@ -84,9 +84,10 @@ pub fn check_reach(namespaces: &[Namespace], host: u64) -> Vec<Finding> {
     let mut findings = Vec::new();
     let node = namespaces.iter().find(|n| n.netns_inode == host);
     let pods: Vec<&Namespace> = namespaces.iter().filter(|n| n.netns_inode != host).collect();
-    // Read once: on a full node each of hundreds of addresses is compared with each of hundreds of routes.
-    let ways: Vec<Way<'_>> =
-        node.iter().flat_map(|n| &n.routes).filter_map(|r| Some((r, prefix(r)?))).collect();
+    // Read once: on a full node each of hundreds of addresses is compared with each of hundreds of routes. Those of
+    // the link-local network of each interface are as many, and lead to none of them.
+    let ways = node.iter().flat_map(|n| &n.routes).filter_map(|r| Some((r, prefix(r)?)));
+    let ways: Vec<Way<'_>> = ways.filter(|(_, (network, _))| is_global(network)).collect();
     for pod in &pods {
         findings.extend(node.map(|node| check_ends(pod, node)).unwrap_or_default());
         findings.extend(check_default(pod));

@@ -37,8 +37,12 @@ pub struct KubeletProcess {
 
 impl KubeletProcess {
     /// The kubelet that a process with these arguments and this `/proc/PID/cgroup` is or holds. `None` for another
-    /// program, for another command of k3s, and where a pod runs a k3s or a kubelite of its own.
+    /// program, for another command of k3s, and in a pod: what is called a kubelet there, with whatever arguments, is
+    /// not the node's.
     pub fn of(arguments: Vec<String>, cgroup: &str) -> Option<Self> {
+        if cgroup.contains("kubepods") {
+            return None;
+        }
         // Only a title has its words in one string.
         let title = match arguments.as_slice() {
             [one] if one.contains(' ') => Some(one.split_whitespace().map(ToOwned::to_owned).collect()),
@@ -58,9 +62,6 @@ impl KubeletProcess {
             }
             _ => return None,
         };
-        if inside.is_some() && cgroup.contains("kubepods") {
-            return None;
-        }
         Some(Self { arguments, inside, hidden, unit: unit(cgroup) })
     }
 }
@@ -100,6 +101,7 @@ mod tests {
                 "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope",
             ),
             (&lite[..], "4:pids:/kubepods/besteffort/podx/1"),
+            (&["/usr/bin/kubelet", "--config=/x"][..], "0::/kubepods.slice/kubepods-podx.slice/x.scope"),
             (&["/usr/local/bin/k3s", "kubectl", "get", "nodes"][..], own),
             (&["k3s"][..], own),
             (&["containerd", "-c", "/x"][..], own),

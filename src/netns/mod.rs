@@ -4,10 +4,12 @@
 //! restores, so no error path can leave a thread in a pod's namespace.
 
 mod process;
+mod procfs;
 mod rooted;
 mod tool;
 
 pub use process::{Process, ProcessError, start_time};
+pub use procfs::Procfs;
 pub use rooted::{handle_path, inode_in_root, open_in_root, read_in_root, read_whole, reopen};
 pub use tool::{Shortfall, Uts, enter_for_tool, replace_process};
 

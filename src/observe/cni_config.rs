@@ -31,10 +31,14 @@ const MOST_FILES: usize = 16;
 const MOST_PLUGINS: usize = 32;
 
 /// Reads the CNI configuration of the node whose file system is at `host_root`; what is not there is left out, what
-/// cannot be read says why.
-pub fn read_cni_config(host_root: &Path) -> CniConfig {
+/// cannot be read says why. `runtime` is the process of the runtime that the kubelet asks; where it is not known every
+/// process is looked at, which takes some ms.
+pub fn read_cni_config(host_root: &Path, runtime: Option<u32>) -> CniConfig {
     let Ok(root) = File::open(host_root) else { return CniConfig::default() };
-    let stated = stated_folders(&root);
+    let stated = match runtime.and_then(|pid| runtimes::of(&root, pid)) {
+        Some(runtime) => running_folders(&root, &[runtime]),
+        None => stated_folders(&root),
+    };
     of_folders(&root, stated)
 }
 

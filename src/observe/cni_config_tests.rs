@@ -117,7 +117,7 @@ fn files_stand_in_the_order_in_which_a_runtime_reads_them() {
         ("/var/lib/calico/mtu", "1440\n"),
     ]);
     std::fs::create_dir(dir.path().join("etc/cni/net.d/00-folder.conf")).unwrap();
-    let config = read_cni_config(dir.path());
+    let config = read_cni_config(dir.path(), None);
     let paths: Vec<&str> = config.files.iter().map(|f| f.path.rsplit('/').next().unwrap()).collect();
     assert_eq!(paths, ["10-early.conflist", "20-late.conf", "99-last.json"]);
     assert!(config.files[0].content.is_err() && config.files[1].content.is_ok());
@@ -126,8 +126,8 @@ fn files_stand_in_the_order_in_which_a_runtime_reads_them() {
     assert_eq!(config.flannel, None);
 
     let k3s = root(&[("/var/lib/rancher/k3s/agent/etc/cni/net.d/10-flannel.conflist", "{}")]);
-    assert_eq!(read_cni_config(k3s.path()).files.len(), 1);
-    assert_eq!(read_cni_config(Path::new("/nonexistent")), CniConfig::default());
+    assert_eq!(read_cni_config(k3s.path(), None).files.len(), 1);
+    assert_eq!(read_cni_config(Path::new("/nonexistent"), None), CniConfig::default());
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn the_folder_that_the_running_containerd_states_is_the_one_that_counts() {
         ("/opt/net.d/10-used.conf", BRIDGE),
         ("/x.toml", config),
     ]);
-    let first = |dir: &Path| read_cni_config(dir).files.first().map(|f| f.path.clone());
+    let first = |dir: &Path| read_cni_config(dir, None).files.first().map(|f| f.path.clone());
     assert_eq!(first(dir.path()).as_deref(), Some("/etc/cni/net.d/10-left.conf"), "nothing runs");
     let process = dir.path().join("proc/7");
     std::fs::create_dir_all(&process).unwrap();
@@ -146,8 +146,21 @@ fn the_folder_that_the_running_containerd_states_is_the_one_that_counts() {
     std::fs::write(process.join("cmdline"), "containerd\0--config\0/x.toml\0").unwrap();
     std::fs::write(process.join("cgroup"), "0::/system.slice/containerd.service\n").unwrap();
     assert_eq!(first(dir.path()).as_deref(), Some("/opt/net.d/10-used.conf"));
+    // A second one runs, of which the kubelet knows nothing.
+    let second = dir.path().join("proc/3");
+    std::fs::create_dir_all(&second).unwrap();
+    symlink("/usr/bin/containerd", second.join("exe")).unwrap();
+    std::fs::write(second.join("cmdline"), "containerd\0--config\0/y.toml\0").unwrap();
+    std::fs::write(second.join("cgroup"), "0::/system.slice/docker.service\n").unwrap();
+    std::fs::write(dir.path().join("y.toml"), config.replace("/opt/net.d", "/etc/cni/net.d")).unwrap();
+    let folders = |runtime| read_cni_config(dir.path(), runtime).folders;
+    assert_eq!(folders(Some(7)), ["/opt/net.d"]);
+    assert_eq!(folders(Some(3)), ["/etc/cni/net.d"]);
+    assert_eq!(folders(None), ["/etc/cni/net.d", "/opt/net.d"]);
+    assert_eq!(folders(Some(9)), folders(None), "that is no runtime");
+    std::fs::remove_dir_all(second).unwrap();
     std::fs::remove_file(dir.path().join("opt/net.d/10-used.conf")).unwrap();
-    let read = read_cni_config(dir.path());
+    let read = read_cni_config(dir.path(), None);
     assert_eq!(
         (read.files.len(), read.folders),
         (0, vec!["/opt/net.d".to_owned()]),
@@ -174,7 +187,7 @@ fn links_stay_inside_the_root_and_other_kinds_of_files_are_not_opened() {
     symlink("60-loop.conf", at("60-loop.conf")).unwrap();
     std::fs::create_dir_all(dir.path().join("run/flannel")).unwrap();
     symlink("/dev/zero", dir.path().join("run/flannel/subnet.env")).unwrap();
-    let config = read_cni_config(dir.path());
+    let config = read_cni_config(dir.path(), None);
     let ok: Vec<bool> = config.files.iter().map(|f| f.content.is_ok()).collect();
     assert_eq!(ok, [true, false, true, false, false, false], "{:#?}", config.files);
     assert_eq!(config.files[3].content, Err("it is no regular file".into()));

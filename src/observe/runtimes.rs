@@ -1,54 +1,36 @@
 //! Which containerd and CRI-O run, and with which arguments.
 
-use crate::netns::{open_in_root, read_in_root};
-use rustix::fs::{Dir, OFlags, readlinkat};
+use crate::netns::Procfs;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 
-const MOST_BYTES: u64 = 64 << 10;
-const MOST_PIDS: usize = 100_000;
 /// What they run; k3s and its containerd are one program.
 const PROGRAMS: &[&[u8]] = &[b"containerd", b"crio", b"k3s"];
 
 /// Arguments of each one that runs outside of pods.
 pub(super) fn running(root: &File) -> Vec<Vec<String>> {
-    let open = || open_in_root(root.as_fd(), Path::new("/proc"), OFlags::RDONLY | OFlags::DIRECTORY);
-    let Ok((proc, entries)) = open().and_then(|proc| Ok((proc, Dir::new(open()?)?))) else {
-        return Vec::new();
-    };
-    let pids = entries.take(MOST_PIDS).filter_map(Result::ok);
-    let mut pids: Vec<u32> = pids.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect();
-    pids.sort_unstable();
-    let read =
-        |pid: u32, name: &str| read_in_root(proc.as_fd(), Path::new(&format!("{pid}/{name}")), MOST_BYTES);
-    let text = |pid, name| read(pid, name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let arguments = |pid: u32| {
-        let line = text(pid, "cmdline").ok()?;
-        let arguments: Vec<String> =
-            line.split('\0').filter(|a| !a.is_empty()).map(ToOwned::to_owned).collect();
-        let program = arguments.first()?.rsplit('/').next()?;
-        // A pod may have a runtime of its own.
-        let ours = ["containerd", "crio"].contains(&program)
-            && text(pid, "cgroup").is_ok_and(|cgroup| !cgroup.contains("kubepods"));
-        ours.then_some(arguments)
-    };
-    pids.into_iter()
-        .filter(|&pid| may_be(&proc, pid, || read(pid, "comm").ok()))
-        .filter_map(arguments)
-        .collect()
+    let Ok(proc) = Procfs::in_root(root.as_fd()) else { return Vec::new() };
+    let pids = proc.pids().unwrap_or_default().into_iter();
+    pids.filter(|&pid| proc.runs(pid, may_be)).filter_map(|pid| runtime(&proc, pid)).collect()
 }
 
-/// One link is cheaper to read than a file; where it cannot be read the kernel's own name for the process decides.
-fn may_be(proc: &OwnedFd, pid: u32, name: impl FnOnce() -> Option<Vec<u8>>) -> bool {
+/// Arguments of that one.
+pub(super) fn of(root: &File, pid: u32) -> Option<Vec<String>> {
+    runtime(&Procfs::in_root(root.as_fd()).ok()?, pid)
+}
+
+/// Arguments of a process, if it is a runtime of the node: a pod may have one of its own.
+pub(super) fn runtime(proc: &Procfs, pid: u32) -> Option<Vec<String>> {
+    let arguments = proc.arguments(pid);
+    let program = arguments.first()?.rsplit('/').next()?;
+    let ours = ["containerd", "crio"].contains(&program)
+        && proc.text(pid, "cgroup").is_some_and(|cgroup| !cgroup.contains("kubepods"));
+    ours.then_some(arguments)
+}
+
+fn may_be(name: &[u8]) -> bool {
     // Every pod has a shim.
-    let known = |name: &[u8]| {
-        PROGRAMS.iter().any(|program| name.starts_with(program)) && !name.starts_with(b"containerd-shim")
-    };
-    match readlinkat(proc, format!("{pid}/exe"), Vec::new()) {
-        Ok(path) => path.to_bytes().rsplit(|&byte| byte == b'/').next().is_some_and(known),
-        Err(_) => name().is_some_and(|name| known(&name)),
-    }
+    PROGRAMS.iter().any(|program| name.starts_with(program)) && !name.starts_with(b"containerd-shim")
 }
 
 #[cfg(test)]

@@ -166,8 +166,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         let fs = HostFs::open(root).unwrap();
-        let proc = Proc::new(fs.proc_root());
-        let found = |option, env| match find(&fs, &proc, option, env, |_| false) {
+        let found = |option, env| match find(&fs, &Proc::new(fs.proc_root()), option, env, |_| false) {
             Endpoints::Named { by, path } => format!("{by} {path}"),
             Endpoints::Known(paths) => paths.join(" "),
             Endpoints::Unusable { by, value } => format!("{by}! {value}"),

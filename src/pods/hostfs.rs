@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 /// Most bytes that are read of one file; the largest known (a Docker or OCI configuration) is far below.
 const MOST_BYTES: usize = 4 << 20;
 /// Most names that are read of one folder.
-pub(super) const MOST_NAMES: usize = 100_000;
+const MOST_NAMES: usize = 100_000;
 
 /// The node's file system.
 #[derive(Debug)]

@@ -1,11 +1,9 @@
 //! What /proc says: which container and pod a process belongs to, and whether a PID is still what a file or
 //! the runtime says it is.
 
-use super::hostfs::MOST_NAMES;
 use crate::facts::KubeletProcess;
-use crate::netns::{Process, ProcessError, read_whole, start_time};
+use crate::netns::{Process, ProcessError, Procfs, start_time};
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The container and the pod that a cgroup path names.
@@ -65,9 +63,11 @@ fn pod_uid(part: &str) -> Option<String> {
 }
 
 /// The node's /proc.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Proc {
     root: PathBuf,
+    /// None when it is not there.
+    open: Option<Procfs>,
 }
 
 /// Which process is meant by a PID.
@@ -94,32 +94,31 @@ pub(super) struct Scan {
 
 impl Proc {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+        let open = Procfs::open(&root).ok();
+        Self { root, open }
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    fn file(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
-        read_whole(&File::open(self.root.join(pid.to_string()).join(name)).ok()?, 64 << 10).ok()
+    fn text(&self, pid: u32, name: &str) -> Option<String> {
+        self.open.as_ref()?.text(pid, name)
     }
 
     /// Whether this is a /proc at all: without one nothing can be said of any process.
     pub(super) fn is_there(&self) -> bool {
-        self.file(1, "stat").is_some_and(|stat| !stat.is_empty())
+        self.text(1, "stat").is_some_and(|stat| !stat.is_empty())
     }
 
     /// The container and pod that a process belongs to.
     pub(super) fn owner(&self, pid: u32) -> CgroupOwner {
-        let text = self.file(pid, "cgroup").unwrap_or_default();
-        cgroup_owner(&String::from_utf8_lossy(&text))
+        cgroup_owner(&self.text(pid, "cgroup").unwrap_or_default())
     }
 
     /// As [`Proc::owner`], by one cgroup alone: on v1 a dozen paths take the kernel ten times as long.
     fn cpuset_owner(&self, pid: u32) -> CgroupOwner {
-        let text = self.file(pid, "cpuset").unwrap_or_default();
-        cgroup_owner(&format!("::{}", String::from_utf8_lossy(&text)))
+        cgroup_owner(&format!("::{}", self.text(pid, "cpuset").unwrap_or_default()))
     }
 
     /// Pins `pid` if it lives and is the process that is meant: its cgroup names the container, or the pod. Where
@@ -150,52 +149,24 @@ impl Proc {
 
     /// Inode of the network namespace of a process: `net:[4026531840]`.
     pub(super) fn netns_inode(&self, pid: u32) -> Option<u64> {
-        let link = std::fs::read_link(self.root.join(pid.to_string()).join("ns/net")).ok()?;
-        link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+        let link = self.open.as_ref()?.link(pid, "ns/net")?;
+        std::str::from_utf8(&link).ok()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
     }
 
-    /// Every PID of this /proc.
+    /// Every PID of this /proc, in ascending order.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let Ok(entries) = std::fs::read_dir(&self.root) else { return Vec::new() };
-        entries
-            .take(MOST_NAMES)
-            .filter_map(Result::ok)
-            .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
-            .collect()
-    }
-
-    /// The name that the kernel gave a process when it was executed, at most 15 bytes and a newline.
-    pub(super) fn name(&self, pid: u32) -> Vec<u8> {
-        self.file(pid, "comm").unwrap_or_default()
-    }
-
-    /// Whether a process runs a program whose name begins with one of `names`. One link is cheaper to read than a file;
-    /// where it cannot be read (a kernel thread, a missing privilege) the kernel's own name for it decides.
-    pub(super) fn runs(&self, pid: u32, names: &[&[u8]]) -> bool {
-        let begins = |file: &[u8]| names.iter().any(|name| file.starts_with(name));
-        match std::fs::read_link(self.root.join(pid.to_string()).join("exe")) {
-            Ok(path) => path.file_name().is_some_and(|f| begins(f.as_encoded_bytes())),
-            Err(_) => begins(&self.name(pid)),
-        }
-    }
-
-    /// Arguments of a process.
-    pub(super) fn arguments(&self, pid: u32) -> Vec<String> {
-        let bytes = self.file(pid, "cmdline").unwrap_or_default();
-        bytes
-            .split(|&b| b == 0)
-            .filter(|part| !part.is_empty())
-            .map(|part| String::from_utf8_lossy(part).into_owned())
-            .collect()
+        self.open.as_ref().and_then(|open| open.pids().ok()).unwrap_or_default()
     }
 
     /// The running kubelet; one that has a process of its own before one inside of k3s or kubelite.
     pub(super) fn kubelet(&self) -> Option<KubeletProcess> {
         let mut inside = None;
+        let proc = self.open.as_ref()?;
         // What a process runs is cheaper to read than the memory that holds the arguments.
-        for pid in self.pids().into_iter().filter(|&pid| self.runs(pid, &[b"kubel", b"k3s"])) {
-            let cgroup = self.file(pid, "cgroup").unwrap_or_default();
-            match KubeletProcess::of(self.arguments(pid), &String::from_utf8_lossy(&cgroup)) {
+        let may_be = |name: &[u8]| name.starts_with(b"kubel") || name.starts_with(b"k3s");
+        for pid in self.pids().into_iter().filter(|&pid| proc.runs(pid, may_be)) {
+            let cgroup = proc.text(pid, "cgroup").unwrap_or_default();
+            match KubeletProcess::of(proc.arguments(pid), &cgroup) {
                 Some(kubelet) if kubelet.inside.is_none() => return Some(kubelet),
                 found => inside = inside.or(found),
             }
@@ -228,7 +199,7 @@ impl Proc {
     /// A containerd shim stands in the bundle of its sandbox: that is where the bundles are, wherever the
     /// runtime was told to keep its state.
     fn note_shim(&self, pid: u32, scan: &mut Scan) {
-        if !self.name(pid).starts_with(b"containerd-shim") {
+        if self.text(pid, "comm").is_none_or(|name| !name.starts_with("containerd-shim")) {
             return;
         }
         let folder = std::fs::read_link(self.root.join(pid.to_string()).join("cwd"))
@@ -348,6 +319,7 @@ mod tests {
         let proc = Proc::new(dir.path().to_owned());
         put(1, "k3s-server\n", "k3s\0server\0", &format!("0::/kubepods/pod{UID}/{ID}"));
         put(2, "kubectl\n", "kubelet\0", "0::/");
+        put(5, "kubelet\n", "kubelet\0--config=/x\0", &format!("0::/kubepods/pod{UID}/{ID}"));
         assert_eq!(proc.kubelet(), None);
         put(3, "k3s-server\n", "/usr/local/bin/k3s server\0\0", "0::/system.slice/k3s.service");
         let found = proc.kubelet().unwrap();

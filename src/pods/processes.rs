@@ -11,7 +11,6 @@ use crate::facts::Pod;
 pub fn processes_of(options: &Options, pod: &Pod) -> Result<Vec<u32>, ListError> {
     let proc = Proc::new(options.open()?.proc_root());
     let mut pids = proc.pids();
-    pids.sort_unstable();
     pids.retain(|&pid| {
         let owner = proc.owner(pid);
         let by_container = |id: &String| *id == pod.sandbox_id || pod.containers.iter().any(|c| c.id == *id);

@@ -79,6 +79,8 @@ pub struct AllSources<T> {
     pub created: BTreeMap<String, Option<String>>,
     /// The runtime endpoint that was used or tried.
     pub endpoint: Option<String>,
+    /// The process that answered there, as the node numbers it.
+    pub runtime_pid: Option<u32>,
     /// Set when the runtime could not be used.
     pub degraded: Option<Degraded>,
 }
@@ -123,8 +125,9 @@ pub fn resolve_all<T: Send>(
     };
     sources.extend(on_threads_that_die(&rest, open).map_err(NetNsError::Thread)?);
     sources.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let runtime_pid = survey.runtime_pid();
     let list = survey.list(Vec::new());
-    Ok(AllSources { sources, created, endpoint: list.endpoint, degraded: list.degraded })
+    Ok(AllSources { sources, created, endpoint: list.endpoint, runtime_pid, degraded: list.degraded })
 }
 
 fn plain(label: String, netns: NetNs, pid: Option<u32>, host_network: bool) -> Source {

@@ -100,24 +100,21 @@ impl<'a> Survey<'a> {
         let (option, environment) = (options.endpoint.as_deref(), environment.as_deref());
         let mut guess = None;
         let endpoints = endpoint::find(fs, &survey.proc, option, environment, |known| {
-            guess = cri::connect(fs, known, GUESS.min(options.timeout)).ok().and_then(|runtime| {
-                let lists = runtime.lists().ok()?;
-                Some((known.clone(), runtime, lists))
-            });
+            let answer = cri::connect(fs, known, GUESS.min(options.timeout)).ok();
+            guess = answer.map(|(runtime, lists)| (known.clone(), runtime, lists));
             guess.is_some()
         });
-        if let Some((known, mut runtime, lists)) = guess
-            && known == endpoints
-        {
-            runtime.extend(options.timeout);
-            survey.endpoint = Some(runtime.endpoint.clone());
-            (survey.runtime, survey.lists) = (Some(runtime), Some(lists));
-            return Ok(survey);
-        }
-        match cri::connect(fs, &endpoints, options.timeout) {
-            Ok(runtime) => {
+        let answer = match guess {
+            Some((known, mut runtime, lists)) if known == endpoints => {
+                runtime.extend(options.timeout);
+                Ok((runtime, lists))
+            }
+            _ => cri::connect(fs, &endpoints, options.timeout),
+        };
+        match answer {
+            Ok((runtime, lists)) => {
                 survey.endpoint = Some(runtime.endpoint.clone());
-                survey.runtime = Some(runtime);
+                (survey.runtime, survey.lists) = (Some(runtime), Some(lists));
             }
             Err(Fault::Denied(path)) => return Err(ListError::Denied { path }),
             Err(Fault::Degraded(degraded, endpoint)) => {
@@ -195,6 +192,11 @@ impl<'a> Survey<'a> {
             }
         }
         calls
+    }
+
+    /// The process that answers as the runtime, where its number means the same in the node's /proc.
+    pub(super) fn runtime_pid(&self) -> Option<u32> {
+        self.runtime.as_ref()?.pid.filter(|_| self.proc.root() == Path::new("/proc"))
     }
 
     /// What the runtime says of itself.

@@ -123,7 +123,7 @@ pub(super) fn read_kernel(place: &Place) -> Kernel {
 
 /// What the CNI is told to give to new pods.
 pub(super) fn read_config(place: &Place) -> Part {
-    Part::Config(read_cni_config(&place.options.host_root))
+    Part::Config(read_cni_config(&place.options.host_root, None))
 }
 
 /// The sockets of the namespace, before anything of this diagnosis opens one there.

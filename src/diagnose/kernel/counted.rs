@@ -156,8 +156,8 @@ fn check_probing(view: KernelView<'_>) -> Option<Finding> {
 /// What of a link's counters is a loss: name, value.
 fn losses(view: KernelView<'_>, name: &str, counters: &Counters) -> [(&'static str, u64); 3] {
     // A VXLAN counts its own neighbour discovery, which has nowhere to go, as dropped.
-    let tunnel = view.namespace.is_some_and(|n| n.links.iter().any(|l| l.name == name && l.tunnel.is_some()));
-    let dropped = if tunnel { 0 } else { counters.tx_dropped };
+    let mut tunnels = view.namespace.iter().flat_map(|n| &n.links).filter(|l| l.tunnel.is_some());
+    let dropped = if tunnels.any(|l| l.name == name) { 0 } else { counters.tx_dropped };
     [("tx_dropped", dropped), ("tx_errors", counters.tx_errors), ("rx_errors", counters.rx_errors)]
 }
 

@@ -36,9 +36,9 @@ pub(super) fn read_folder(root: &File, path: &str) -> Result<Folder, io::Error> 
     for entry in Dir::read_from(&folder)?.take(MOST_FILES) {
         let entry = entry?;
         let name = entry.file_name();
-        // host-local writes no other form of an address.
+        // host-local writes no other form of an address; of an IPv4 one there is but one that can be read.
         let address = name.to_str().ok().and_then(|name| name.parse::<IpAddr>().ok());
-        match address.filter(|address| FileName::new(*address).as_c_str() == name) {
+        match address.filter(|a| a.is_ipv4() || FileName::new(*a).as_c_str() == name) {
             Some(address) => files.push((address, entry.file_type())),
             None => {
                 let name = name.to_string_lossy();

@@ -4,6 +4,7 @@
 //! Documentation/admin-guide/cgroup-v1/pids.rst, cgroup-v2.rst (pids.max, pids.current).
 
 use crate::facts::{Limit, LimitKind};
+use crate::netns::Procfs;
 use crate::observe::files::text;
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use std::collections::BTreeMap;
@@ -143,9 +144,7 @@ fn of_users(users: &BTreeMap<u32, Use>, at_least: bool, instances: u64, watches:
 fn count_inotify(proc: &Path, end: Instant) -> (BTreeMap<u32, Use>, bool) {
     let mut users: BTreeMap<u32, Use> = BTreeMap::new();
     let mut partial = false;
-    let pids = std::fs::read_dir(proc).into_iter().flatten().filter_map(Result::ok);
-    let pids = pids.filter_map(|e| e.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
-    for pid in pids {
+    for pid in Procfs::open(proc).and_then(|proc| proc.pids()).unwrap_or_default() {
         if Instant::now() >= end {
             return (users, true);
         }

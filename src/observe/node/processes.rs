@@ -3,14 +3,13 @@
 //! Sources: proc_pid_stat(5), proc_pid_wchan(5), proc_pid_stack(5), proc_pid_cgroup(5).
 
 use crate::facts::{Blocked, CgroupDriver, KubeletProcess, NodeProcesses, Seen};
+use crate::netns::Procfs;
+use crate::observe::runtimes;
+use rustix::fs::{Dir, Mode, OFlags, openat};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-const MOST: u64 = 64 << 10;
-const MOST_PIDS: usize = 100_000;
 /// Between the two looks: what has not run meanwhile hangs.
 const PAUSE: Duration = Duration::from_millis(150);
 /// `PF_KTHREAD` (linux/sched.h): the kernel's own threads may wait like that for good.
@@ -30,18 +29,16 @@ pub(super) struct Found {
 }
 
 /// Who runs, and who hangs.
-pub(super) fn read(proc: &Path) -> Seen<Found> {
-    let entries = std::fs::read_dir(proc).map_err(|error| format!("{}: {error}", proc.display()))?;
-    let pids = entries
-        .take(MOST_PIDS)
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+pub(super) fn read(path: &Path) -> Seen<Found> {
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    let proc = &Procfs::open(path).map_err(told)?;
+    let pids = proc.pids().map_err(told)?;
     let mut found = NodeProcesses::default();
     let mut cgroups = BTreeMap::new();
     let mut hanging = Vec::new();
     let mut any = false;
     for pid in pids {
-        let Some(stat) = file(proc, pid, "stat") else { continue };
+        let Some(stat) = proc.text(pid, "stat") else { continue };
         any = true;
         let Some((name, state, flags)) = parse_stat(&stat) else { continue };
         if flags & KERNEL_THREAD != 0 {
@@ -59,15 +56,15 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
             }
         }
         if name == "containerd" || name == "crio" {
-            found.runtimes.push(arguments(proc, pid));
+            found.runtimes.extend(runtimes::runtime(proc, pid));
         }
         if name == "kubelet" || name.starts_with("node-problem") {
-            let arguments = arguments(proc, pid);
+            let arguments = proc.arguments(pid);
             let program = arguments.first().and_then(|a| a.rsplit('/').next()).unwrap_or_default();
             match program {
                 "kubelet" => {
-                    let cgroup = file(proc, pid, "cgroup").unwrap_or_default();
-                    found.kubelet = KubeletProcess::of(arguments, &cgroup);
+                    let cgroup = proc.text(pid, "cgroup").unwrap_or_default();
+                    found.kubelet = KubeletProcess::of(arguments, &cgroup).or(found.kubelet.take());
                 }
                 "node-problem-detector" => found.problem_detector = true,
                 _ => {}
@@ -77,7 +74,7 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
         if let Some(host) = host {
             found.kubelet.get_or_insert(host);
         }
-        if let Some(text) = file(proc, pid, "cgroup") {
+        if let Some(text) = proc.text(pid, "cgroup") {
             if note_cgroup(&mut found, &text) {
                 cgroups.entry("kubepods").or_insert_with(|| text.clone());
             } else if let Some(daemon) = daemon {
@@ -86,17 +83,18 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
         }
     }
     if !any {
-        return Err(format!("{} holds no processes", proc.display()));
+        return Err(format!("{} holds no processes", path.display()));
     }
     if !hanging.is_empty() {
         std::thread::sleep(PAUSE);
     }
     for (pid, name, before) in hanging {
-        let still = file(proc, pid, "stat")
+        let still = proc
+            .text(pid, "stat")
             .is_some_and(|stat| parse_stat(&stat).is_some_and(|(_, state, _)| state == "D"));
         if still && before.is_some() && switches(proc, pid) == before {
-            let wchan = file(proc, pid, "wchan").filter(|w| !w.is_empty() && w != "0");
-            let wchan = wchan.or_else(|| top_of_stack(&file(proc, pid, "stack")?));
+            let wchan = proc.text(pid, "wchan").filter(|w| !w.is_empty() && w != "0");
+            let wchan = wchan.or_else(|| top_of_stack(&proc.text(pid, "stack")?));
             found.blocked.push(Blocked { pid, name, wchan });
         }
     }
@@ -104,21 +102,23 @@ pub(super) fn read(proc: &Path) -> Seen<Found> {
 }
 
 /// The kubelet inside a process that is called like a program that has one.
-fn embedded(proc: &Path, pid: u32) -> Option<KubeletProcess> {
-    let cgroup = file(proc, pid, "cgroup")?;
-    KubeletProcess::of(arguments(proc, pid), &cgroup).filter(|process| process.inside.is_some())
+fn embedded(proc: &Procfs, pid: u32) -> Option<KubeletProcess> {
+    let cgroup = proc.text(pid, "cgroup")?;
+    KubeletProcess::of(proc.arguments(pid), &cgroup).filter(|process| process.inside.is_some())
 }
 
 /// Threads of a process that are in state D, by number.
-fn blocked_threads(proc: &Path, pid: u32) -> impl Iterator<Item = u32> {
-    let threads = std::fs::read_dir(proc.join(format!("{pid}/task"))).into_iter().flatten();
+fn blocked_threads(proc: &Procfs, pid: u32) -> impl Iterator<Item = u32> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(proc, format!("{pid}/task"), flags, Mode::empty());
+    let threads = folder.and_then(Dir::new).into_iter().flatten();
     threads
         .take(MOST_THREADS)
         .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()))
-        .filter(move |thread| {
+        .filter_map(|entry| entry.file_name().to_str().ok()?.parse::<u32>().ok())
+        .filter(|&thread| {
             // /proc/TID is there for every thread, though it is not listed.
-            let stat = file(proc, *thread, "stat");
+            let stat = proc.text(thread, "stat");
             stat.is_some_and(|stat| parse_stat(&stat).is_some_and(|(_, state, _)| state == "D"))
         })
 }
@@ -128,17 +128,6 @@ fn top_of_stack(text: &str) -> Option<String> {
     let (_, call) = text.lines().next()?.split_once("] ")?;
     let name = call.split('+').next()?.trim();
     (!name.is_empty()).then(|| name.to_owned())
-}
-
-fn file(proc: &Path, pid: u32, name: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    File::open(proc.join(pid.to_string()).join(name)).ok()?.take(MOST).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn arguments(proc: &Path, pid: u32) -> Vec<String> {
-    let text = file(proc, pid, "cmdline").unwrap_or_default();
-    text.split('\0').filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 /// Name, state and flags (proc_pid_stat(5): fields 2, 3 and 9).
@@ -151,8 +140,8 @@ fn parse_stat(stat: &str) -> Option<(&str, &str, u64)> {
 }
 
 /// How often a process gave up the processor: as long as this stands still it does not run.
-fn switches(proc: &Path, pid: u32) -> Option<Vec<String>> {
-    let text = file(proc, pid, "status")?;
+fn switches(proc: &Procfs, pid: u32) -> Option<Vec<String>> {
+    let text = proc.text(pid, "status")?;
     let lines: Vec<String> =
         text.lines().filter(|line| line.contains("ctxt_switches")).map(ToOwned::to_owned).collect();
     (!lines.is_empty()).then_some(lines)
@@ -249,7 +238,12 @@ mod tests {
         proc.process(12, "node-problem-de", "S", 0, "/node-problem-detector --x");
         proc.process(13, "containerd", "S", 0, "/usr/bin/containerd -c /y");
         proc.process(14, "containerd-shim", "S", 0, "/usr/bin/containerd-shim-runc-v2");
+        proc.process(16, "kubelet", "S", 0, "kubelet --config=/of-a-pod");
+        proc.put("16/cgroup", "0::/kubepods/podx/2\n");
+        proc.process(15, "containerd", "S", 0, "containerd -c /of-a-pod");
         proc.put("10/cgroup", "0::/system.slice/kubelet.service\n");
+        proc.put("13/cgroup", "0::/\n");
+        proc.put("15/cgroup", "0::/kubepods/podx/1\n");
         proc.put("14/cgroup", "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-1.scope\n");
         let found = proc.read();
         let kubelet = found.processes.kubelet.unwrap();
@@ -257,8 +251,8 @@ mod tests {
         assert_eq!(kubelet.unit.as_deref(), Some("kubelet.service"));
         assert!(found.processes.problem_detector);
         assert_eq!(found.processes.runtimes, [["/usr/bin/containerd", "-c", "/y"]]);
-        assert_eq!(found.cgroups.keys().copied().collect::<Vec<_>>(), ["kubelet", "kubepods"]);
-        assert_eq!(found.processes.pod_cgroups.len(), 1);
+        assert_eq!(found.cgroups.keys().copied().collect::<Vec<_>>(), ["containerd", "kubelet", "kubepods"]);
+        assert_eq!(found.processes.pod_cgroups.len(), 2);
         assert!(found.processes.blocked.is_empty());
 
         proc.process(20, "cat", "D", 0, "cat /mnt/x");

@@ -1,15 +1,13 @@
 //! Which process holds a socket: the descriptors in /proc/PID/fd name its inode.
 
 use crate::facts::{Socket, SocketProcess};
-use crate::netns::read_whole;
+use crate::netns::{Procfs, read_whole};
 use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat, readlinkat_raw};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-/// Processes that are looked at; the kernel's own limit is 4 million PIDs.
-const MOST_PROCESSES: usize = 100_000;
 /// Descriptors that are looked at, of all processes together.
 const MOST_DESCRIPTORS: usize = 4_000_000;
 /// A name is 15 bytes; a file that says more is not /proc.
@@ -58,19 +56,19 @@ impl Owners {
 pub fn read_owners(proc_root: &Path, whose: Whose<'_>) -> Owners {
     let mut owners = Owners::default();
     let mut left = MOST_DESCRIPTORS;
-    let Ok(root) = File::open(proc_root) else { return owners };
+    let Ok(proc) = Procfs::open(proc_root) else { return owners };
     let own = std::process::id();
     let all;
     let pids = match whose {
         Whose::Processes(pids) => pids,
         Whose::Namespaces(_) => {
-            all = pids_of(&root);
+            all = proc.pids().unwrap_or_default();
             &all
         }
     };
     for &pid in pids.iter().filter(|&&pid| pid != own) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(folder) = openat(&root, pid.to_string(), flags, Mode::empty()) else { continue };
+        let Ok(folder) = openat(&proc, pid.to_string(), flags, Mode::empty()) else { continue };
         if let Whose::Namespaces(inodes) = whose
             && !link_number(&folder, "ns/net", b"net:[").is_some_and(|inode| inodes.contains(&inode))
         {
@@ -113,17 +111,6 @@ impl Owners {
             self.sockets.entry(inode).or_insert(place);
         }
     }
-}
-
-fn pids_of(root: &File) -> Vec<u32> {
-    let Ok(entries) = Dir::read_from(root) else { return Vec::new() };
-    let names = entries.filter_map(Result::ok);
-    let mut pids: Vec<u32> = names
-        .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
-        .take(MOST_PROCESSES)
-        .collect();
-    pids.sort_unstable();
-    pids
 }
 
 /// The number in a link such as `net:[4026531840]`.

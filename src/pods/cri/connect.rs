@@ -1,6 +1,6 @@
-//! Finding the runtime that answers: connect, ask for its version, tell dead from hung.
+//! Finding the runtime that answers: connect, ask for what it has, tell dead from hung.
 
-use super::{CallError, Fault, Runtime, call, degraded, messages as m};
+use super::{CallError, Fault, Lists, Runtime, degraded, list_all};
 use crate::facts::{Degraded, DegradedReason};
 use crate::netns::handle_path;
 use crate::pods::endpoint::Endpoints;
@@ -47,14 +47,17 @@ impl Refusal {
 struct Answer {
     channel: Channel,
     package: &'static str,
+    pid: Option<u32>,
+    lists: Lists,
 }
 
-/// Connects to the endpoint, or to the first known socket that answers, before `deadline`.
+/// Connects to the endpoint, or to the first known socket that answers, before `timeout` has passed; and what it has:
+/// whatever else would be asked first, a version, costs a round trip more and tells less.
 pub(in crate::pods) fn connect(
     fs: &HostFs,
     endpoints: &Endpoints,
     timeout: Duration,
-) -> Result<Runtime, Fault> {
+) -> Result<(Runtime, Lists), Fault> {
     let deadline = Instant::now() + timeout;
     let no_runtime = |detail: String, endpoint| {
         Fault::Degraded(Degraded { reason: DegradedReason::NoRuntime, detail }, endpoint)
@@ -80,14 +83,18 @@ pub(in crate::pods) fn connect(
     let found = tokio.block_on(first_answer(handles, deadline));
     let timeout_ms = timeout.as_millis();
     match found {
-        Ok((index, answer)) => Ok(Runtime {
-            tokio,
-            channel: answer.channel,
-            package: answer.package,
-            endpoint: format!("unix://{}", paths.get(index).map_or("", String::as_str)),
-            deadline,
-            timeout_ms,
-        }),
+        Ok((index, answer)) => {
+            let runtime = Runtime {
+                tokio,
+                channel: answer.channel,
+                package: answer.package,
+                pid: answer.pid,
+                endpoint: format!("unix://{}", paths.get(index).map_or("", String::as_str)),
+                deadline,
+                timeout_ms,
+            };
+            Ok((runtime, answer.lists))
+        }
         Err((index, refusal)) => {
             let path = paths.get(index).map_or("", String::as_str);
             Err(fault(refusal, path, by, timeout_ms))
@@ -184,14 +191,14 @@ async fn first_answer(
 async fn ask(handle: &OwnedFd, deadline: Instant) -> Result<Answer, Refusal> {
     let work = async {
         let stream = connect_socket(handle).await?;
+        // SO_PEERCRED (unix(7)): 0 where this process cannot see the other.
+        let pid = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+        let pid = pid.filter(|&pid| pid > 0);
         let channel = open_channel(stream).await.map_err(Refusal::Call)?;
         let mut last = CallError::Deadline;
         for package in ["runtime.v1", "runtime.v1alpha2"] {
-            let request = m::VersionRequest { version: package.trim_start_matches("runtime.").into() };
-            let version: Result<m::VersionResponse, Status> =
-                call(channel.clone(), package, "Version", request).await;
-            match version {
-                Ok(_) => return Ok(Answer { channel, package }),
+            match list_all(&channel, package).await {
+                Ok(lists) => return Ok(Answer { channel, package, pid, lists }),
                 Err(status) => {
                     let unknown = status.code() == Code::Unimplemented;
                     if package == "runtime.v1" || !unknown {

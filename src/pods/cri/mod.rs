@@ -72,6 +72,8 @@ pub(super) struct Runtime {
     channel: Channel,
     /// `runtime.v1`, or `runtime.v1alpha2` of containerd before 1.6.
     package: &'static str,
+    /// Who listens at the socket, as this process numbers it.
+    pub(super) pid: Option<u32>,
     /// `unix:///…`.
     pub(super) endpoint: String,
     deadline: Instant,
@@ -97,14 +99,7 @@ impl Runtime {
 
     /// Every sandbox and every container, dead ones too.
     pub(super) fn lists(&self) -> Result<Lists, CallError> {
-        self.before_deadline(async {
-            let sandboxes = self.call("ListPodSandbox", m::ListRequest {});
-            let containers = self.call("ListContainers", m::ListRequest {});
-            let (sandboxes, containers) = futures_util::future::join(sandboxes, containers).await;
-            let sandboxes: m::ListPodSandboxResponse = sandboxes?;
-            let containers: m::ListContainersResponse = containers?;
-            Ok((sandboxes.items, containers.containers))
-        })
+        self.before_deadline(list_all(&self.channel, self.package))
     }
 
     /// Its name and version, and the cgroup driver that it tells the kubelet; `None` when it does not answer.
@@ -234,6 +229,15 @@ fn degraded(error: &CallError, endpoint: &str, timeout_ms: u128) -> Degraded {
             detail: format!("the container runtime at {endpoint} answered with an error ({text})"),
         },
     }
+}
+
+async fn list_all(channel: &Channel, package: &str) -> Result<Lists, Status> {
+    let sandboxes = call(channel.clone(), package, "ListPodSandbox", m::ListRequest {});
+    let containers = call(channel.clone(), package, "ListContainers", m::ListRequest {});
+    let (sandboxes, containers) = futures_util::future::join(sandboxes, containers).await;
+    let sandboxes: m::ListPodSandboxResponse = sandboxes?;
+    let containers: m::ListContainersResponse = containers?;
+    Ok((sandboxes.items, containers.containers))
 }
 
 fn call<Q, A>(
