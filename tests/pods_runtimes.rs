@@ -10,7 +10,7 @@
 mod pods_support;
 
 use nsprobe::facts::{CgroupDriver, Pod};
-use nsprobe::pods::{Options, is_live, list, list_told, time_runtime};
+use nsprobe::pods::{Options, is_live, list, list_told, resolve_all, time_runtime};
 use pods_support::cri::{Answers, dead, hung, serve, serve_recorded};
 use pods_support::{Answer, Node};
 use serde_json::{Value, json};
@@ -400,5 +400,7 @@ fn a_runtime_says_who_it_is_and_its_cgroup_driver_where_it_knows_the_question() 
         assert_eq!((word.name.as_str(), word.version.as_str(), word.driver), ("recorded", "1", said));
         assert_eq!(times.calls.len(), 2);
         assert_eq!(times.degraded, None);
+        // Who listens is this process, in a /proc that numbers its processes differently.
+        assert_eq!(resolve_all(&options, |_| ()).unwrap().runtime_pid, None);
     }
 }

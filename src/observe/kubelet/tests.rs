@@ -76,7 +76,8 @@ fn k3s_that_hides_its_command_line_is_read_from_its_unit() {
     tree.put(
         UNIT,
         "[Service]\nType=notify\nEnvironmentFile=-/etc/systemd/system/%N.service.env\nExecStartPre=-/sbin/modprobe overlay\n\
-         ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--kubelet-arg=max-pods=61' \\\n\t'--kubelet-arg' \\\n\t'kube-reserved=cpu=1' \\\n\n",
+         ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--kubelet-arg=max-pods=61' \\\n\t'--kubelet-arg' \\\n\t'kube-reserved=cpu=1' \\\n\n\
+         [X-Else]\nExecStart=/bin/false\n",
     );
     assert_eq!(tree.value(&hidden, "max-pods").as_deref(), Some("61"));
     assert_eq!(tree.value(&hidden, "kube-reserved").as_deref(), Some("cpu=1"));
