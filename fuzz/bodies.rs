@@ -90,7 +90,7 @@ pub fn sockets(data: &[u8]) {
         // struct nlmsghdr and struct inet_diag_msg are the least that a socket takes.
         assert!(sockets.len() * 88 <= data.len());
         assert!(sockets.iter().all(|s| s.segment_bytes().is_none_or(|n| n > 20)));
-        assert!(check_sockets("a/b", &sockets, &[]).iter().all(|f| !f.evidence.is_empty()));
+        assert!(check_sockets("a/b", false, &sockets, &[]).iter().all(|f| !f.evidence.is_empty()));
     }
 }
 

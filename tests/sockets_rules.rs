@@ -48,14 +48,14 @@ fn ids(findings: &[Finding]) -> Vec<&str> {
 }
 
 fn only(sockets: &[Socket], measured: &[MeasuredPath]) -> Finding {
-    let mut found = check_sockets("shop/web-0", sockets, measured);
+    let mut found = check_sockets("shop/web-0", false, sockets, measured);
     assert_eq!(found.len(), 1, "{found:#?}");
     found.remove(0)
 }
 
 #[test]
 fn every_reason_of_the_recording_is_told_apart_once_the_path_is_measured() {
-    let found = check_sockets("shop/web-0", &recorded(), &[narrow()]);
+    let found = check_sockets("shop/web-0", false, &recorded(), &[narrow()]);
     assert_eq!(
         ids(&found),
         [
@@ -89,7 +89,7 @@ fn every_reason_of_the_recording_is_told_apart_once_the_path_is_measured() {
 
 #[test]
 fn nothing_is_claimed_of_a_path_that_was_not_measured() {
-    let found = check_sockets("shop/web-0", &recorded(), &[]);
+    let found = check_sockets("shop/web-0", false, &recorded(), &[]);
     assert_eq!(
         ids(&found),
         [
@@ -104,7 +104,8 @@ fn nothing_is_claimed_of_a_path_that_was_not_measured() {
     assert_eq!(suspects(&recorded()), ["198.51.100.3".parse::<std::net::IpAddr>().unwrap()]);
     // A search without a number proves nothing either, and asks for another way.
     for verdict in [Verdict::Unreachable, Verdict::Inconclusive] {
-        let found = check_sockets("shop/web-0", &recorded(), &[measured("198.51.100.3", verdict, None)]);
+        let found =
+            check_sockets("shop/web-0", false, &recorded(), &[measured("198.51.100.3", verdict, None)]);
         assert_eq!(found[1].id, "sockets.mtu_suspected");
         assert!(found[1].fix.contains("--port"), "{}", found[1].fix);
     }
@@ -134,7 +135,7 @@ fn what_is_healthy_is_left_in_peace() {
     let paths = ["198.51.100.2", "198.51.100.3", "2001:db8:2::2"];
     let narrow = paths.map(|p| measured(p, Verdict::BlackHole, Some(1300)));
     for measured in [&narrow[..], &[]] {
-        assert_eq!(check_sockets("shop/web-0", &healthy, measured), []);
+        assert_eq!(check_sockets("shop/web-0", false, &healthy, measured), []);
     }
 }
 
@@ -205,13 +206,13 @@ fn connections_that_nobody_closes_are_a_pile_only_when_there_are_many() {
     let mut waits = to(9001);
     waits.process = Some(SocketProcess { pid: 7, name: "leaky".into() });
     let some = vec![waits.clone(); 9];
-    assert_eq!(check_sockets("shop/web-0", &some, &[]), []);
+    assert_eq!(check_sockets("shop/web-0", false, &some, &[]), []);
     let many = vec![waits.clone(); 10];
     let found = only(&many, &[]);
     assert_eq!(found.id, "sockets.close_wait");
     assert!(found.summary.starts_with("leaky (PID 7) keeps 10 connections open"), "{}", found.summary);
     waits.detail.tcp.as_mut().unwrap().last_ack_ms = 10;
-    assert_eq!(check_sockets("shop/web-0", &vec![waits; 10], &[]), [], "they were closed just now");
+    assert_eq!(check_sockets("shop/web-0", false, &vec![waits; 10], &[]), [], "they were closed just now");
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn thousands_of_peers_are_a_handful_of_findings() {
         socket.remote = Some(([10, 9, high, low], 80).into());
         all.push(socket);
     }
-    let found = check_sockets("shop/web-0", &all, &[]);
+    let found = check_sockets("shop/web-0", false, &all, &[]);
     assert_eq!(found.len(), 7);
     assert!(
         found[6].summary.starts_with("994 peers or ports more, 994 sockets in all"),
@@ -296,4 +297,15 @@ fn many_connections_to_one_peer_are_one_finding() {
     let found = only(&vec![to(9005); 500], &[narrow()]);
     assert!(found.summary.starts_with("500 connections to 198.51.100.3 hang"), "{}", found.summary);
     assert_eq!(found.evidence.len(), 6);
+}
+
+#[test]
+fn a_pod_in_the_nodes_network_is_not_told_to_change_the_nodes_interface() {
+    let fix = |of_node| {
+        let found = check_sockets("shop/web-0", of_node, &recorded(), &[narrow()]);
+        found.into_iter().find(|f| f.id == "sockets.stuck_on_mtu").unwrap().fix
+    };
+    assert!(fix(false).contains("nsprobe exec shop/web-0 -- ip link set dev eth0"), "{}", fix(false));
+    assert!(!fix(true).contains("ip link set"), "{}", fix(true));
+    assert!(fix(true).contains("ip route change"), "{}", fix(true));
 }

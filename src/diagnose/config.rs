@@ -344,7 +344,7 @@ fn check_bridge(given: &NewPods, node: &Namespace, findings: &mut Vec<Finding>) 
             bridge.name, bridge.mtu_bytes, given.mtu_bytes, given.stated_by, given.path
         ),
         vec![link_mtu(bridge, "host"), stated(given)],
-        format!("ip link set dev {} mtu {}", bridge.name, given.mtu_bytes),
+        format!("ip link set dev {} mtu {}", super::shell::word(&bridge.name), given.mtu_bytes),
     ));
 }
 

@@ -1,5 +1,6 @@
 //! What to do about a wrong MTU: the command that mends it now, and the setting that makes it last.
 
+use super::shell::word;
 use crate::facts::{Link, Route};
 
 /// The CNI setting that decides the MTU, told from the name its tunnel has; `outer` is what the tunnel may send, its
@@ -25,9 +26,9 @@ fn cni_setting(tunnel: &str, pod_mtu: u32, outer: u32) -> String {
 /// Both ends get the smaller MTU: that never makes another hop too small.
 pub(super) fn veth(subject: &str, link: &str, inside: u32, peer: &str, outside: u32) -> String {
     let now = if inside > outside {
-        format!("nsprobe exec {subject} -- ip link set dev {link} mtu {outside}")
+        format!("nsprobe exec {subject} -- ip link set dev {} mtu {outside}", word(link))
     } else {
-        format!("ip link set dev {peer} mtu {inside}")
+        format!("ip link set dev {} mtu {inside}", word(peer))
     };
     format!(
         "now: {now}; to last: one MTU in the CNI's configuration, then recreate the pod (kubectl delete pod)"
@@ -35,7 +36,7 @@ pub(super) fn veth(subject: &str, link: &str, inside: u32, peer: &str, outside: 
 }
 
 pub(super) fn bridge_port(bridge: &str, ports: &[&str], largest: u32) -> String {
-    let port = ports.first().copied().unwrap_or("PORT");
+    let port = word(ports.first().copied().unwrap_or("PORT"));
     let more = if ports.len() > 1 { ", and so for the others" } else { "" };
     format!(
         "one MTU for all: ip link set dev {port} mtu {largest}{more}, if what hangs on it takes {largest} too; else lower {bridge} and its other ports, in the CNI's configuration, and recreate the pods"
@@ -44,12 +45,13 @@ pub(super) fn bridge_port(bridge: &str, ports: &[&str], largest: u32) -> String 
 
 /// Only the bridge promises more than any of its ports takes.
 pub(super) fn lower_bridge(bridge: &str, least: u32) -> String {
+    let bridge = word(bridge);
     format!("ip link set dev {bridge} mtu {least}; to last, the same MTU in the CNI's configuration")
 }
 
 /// A few ports are larger than all others.
 pub(super) fn lower_ports(ports: &[&str], least: u32) -> String {
-    let port = ports.first().copied().unwrap_or("PORT");
+    let port = word(ports.first().copied().unwrap_or("PORT"));
     let more = if ports.len() > 1 { ", and so for the others" } else { "" };
     format!(
         "one MTU for all: ip link set dev {port} mtu {least}{more}, and the other end inside the pod too: simplest is to recreate the pod behind it (nsprobe links -v names it) after a look at the CNI's MTU"
@@ -59,7 +61,8 @@ pub(super) fn lower_ports(ports: &[&str], least: u32) -> String {
 pub(super) fn tunnel(tunnel: &str, mtu: u32, below: &str, below_mtu: u32, overhead: u32) -> String {
     let fits = below_mtu.saturating_sub(overhead);
     format!(
-        "{below_mtu} − {overhead} = {fits}: ip link set dev {tunnel} mtu {fits}; to last, and for the pods: {}; or raise {below} and the network below it to {}",
+        "{below_mtu} − {overhead} = {fits}: ip link set dev {} mtu {fits}; to last, and for the pods: {}; or raise {below} and the network below it to {}",
+        word(tunnel),
         cni_setting(tunnel, fits, below_mtu),
         mtu.saturating_add(overhead)
     )
@@ -92,7 +95,12 @@ pub(super) fn mixed(example: Option<&str>) -> String {
 pub(super) fn route(subject: &str, route: &Route, link: &Link) -> String {
     let via = route.via.map(|v| format!(" via {v}")).unwrap_or_default();
     let prefix = if subject == "host" { String::new() } else { format!("nsprobe exec {subject} -- ") };
-    format!("{prefix}ip route change {}{via} dev {} mtu {}", route.destination, link.name, link.mtu_bytes)
+    format!(
+        "{prefix}ip route change {}{via} dev {} mtu {}",
+        route.destination,
+        word(&link.name),
+        link.mtu_bytes
+    )
 }
 
 pub(super) fn nested(bridge: &str, mtu: u32) -> String {
@@ -106,14 +114,15 @@ pub(super) fn advmss(subject: &str, route: &Route, link: &Link, fits: u32) -> St
     let via = route.via.map(|v| format!(" via {v}")).unwrap_or_default();
     let mtu = route.mtu_bytes.map(|m| format!(" mtu {m}")).unwrap_or_default();
     let prefix = if subject == "host" { String::new() } else { format!("nsprobe exec {subject} -- ") };
-    format!("{prefix}ip route change {}{via} dev {}{mtu} advmss {fits}", route.destination, link.name)
+    format!("{prefix}ip route change {}{via} dev {}{mtu} advmss {fits}", route.destination, word(&link.name))
 }
 
 /// Trust, but measure: what a router said may be old.
 pub(super) fn learned(tunnel: &str, remote: &str, path: u32, overhead: u32) -> String {
     let fits = path.saturating_sub(overhead);
     format!(
-        "nsprobe mtu host {remote} measures it; if it is so, {path} − {overhead} = {fits}: ip link set dev {tunnel} mtu {fits}, and for the pods: {}; if not, ip route flush cache forgets it",
+        "nsprobe mtu host {remote} measures it; if it is so, {path} − {overhead} = {fits}: ip link set dev {} mtu {fits}, and for the pods: {}; if not, ip route flush cache forgets it",
+        word(tunnel),
         cni_setting(tunnel, fits, path)
     )
 }

@@ -141,7 +141,7 @@ fn check_ipsec(namespace: &Namespace, tunnel: &Link, findings: &mut Vec<Finding>
         ],
         format!(
             "ip link set dev {} mtu {}: {takes} less 77, as flannel and Cilium reckon for their ciphers; nsprobe mtu through it tells the exact size",
-            tunnel.name,
+            super::shell::word(&tunnel.name),
             takes.saturating_sub(77)
         ),
     ));
@@ -235,7 +235,7 @@ pub fn check_offloads(namespaces: &[Namespace], release: &str) -> Vec<Finding> {
                     Evidence::text(format!("transmit checksum offload of {name}"), true, "ethtool ETHTOOL_GTXCSUM"),
                     Evidence::text("kernel release", release, "uname"),
                 ],
-                format!("ethtool -K {name} tx-checksum-ip-generic off, if services are slow (distributions have put the fix into older kernels too)"),
+                format!("ethtool -K {} tx-checksum-ip-generic off, if services are slow (distributions have put the fix into older kernels too)", super::shell::word(name)),
             ));
         }
     }

@@ -27,6 +27,7 @@ pub mod points;
 pub mod reach;
 pub mod resolve;
 pub mod runtime;
+mod shell;
 pub mod sockets;
 pub mod tunnel_path;
 pub mod verdict;

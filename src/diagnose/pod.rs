@@ -58,12 +58,17 @@ pub fn check_pod(pod: &Pod, host_network: bool) -> (Check, Vec<Finding>) {
         }
         let code = container.exit_code.unwrap_or_default();
         let reason = container.reason.as_deref().map(|r| format!(", {r}")).unwrap_or_default();
-        findings.push(CONTAINER_DOWN.finding(
+        let mut finding = CONTAINER_DOWN.finding(
             &name,
             format!("its container {} has ended (exit code {code}{reason}) and does not run", container.name),
             vec![Evidence::text(format!("exit code of {}", container.name), code, source)],
             CONTAINER_DOWN.fix.replace("POD", &name),
-        ));
+        );
+        // What `kubectl debug` leaves behind: nobody starts it again, and nothing depends on it.
+        if container.name.starts_with("debugger-") {
+            finding.severity = Severity::Info;
+        }
+        findings.push(finding);
     }
     if host_network {
         findings.push(HOST_NETWORK.finding(
@@ -182,6 +187,15 @@ mod tests {
         let done = container("init", ContainerState::Exited, 0, Some(0));
         let (check, findings) = check_pod(&pod(PodState::Ready, vec![down, again, done]), false);
         assert_eq!((check.outcome, ids(&findings)), (Outcome::Passed, vec![]));
+    }
+
+    #[test]
+    fn what_kubectl_debug_left_behind_is_no_fault() {
+        let left = container("debugger-x1", ContainerState::Exited, 0, Some(130));
+        let app = container("app", ContainerState::Running, 0, None);
+        let (check, findings) = check_pod(&pod(PodState::Ready, vec![app, left]), false);
+        assert_eq!((check.outcome, ids(&findings)), (Outcome::Passed, vec!["pod.container_down"]));
+        assert_eq!(findings[0].severity, Severity::Info);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::Rule;
 use super::chain::{bridge_of, find, uplink};
+use super::shell::word;
 use crate::facts::{Evidence, Finding, Link, Namespace, Route, Severity};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -148,7 +149,7 @@ fn check_ends(pod: &Namespace, node: &Namespace) -> Vec<Finding> {
             pod.subject.as_str(),
             format!("{name} of {whose} is down: nothing of {} gets through", pod.subject),
             vec![Evidence::text(format!("state of {name} in {whose}"), link.state.clone(), LINK)],
-            format!("{inside_pod}ip link set dev {name} up; then find out who took it down"),
+            format!("{inside_pod}ip link set dev {} up; then find out who took it down", word(name)),
         ));
     }
     findings
@@ -253,7 +254,7 @@ fn check_way_to(pod: &Namespace, node: &Namespace, ways: &[Way<'_>]) -> Option<F
         let (address, instead, source) = wrong?;
         let table = vrf.map(|v| format!(" vrf {}", v.name)).unwrap_or_default();
         let rules = if node.policy_rules { " (ip rule shows which table counts)" } else { "" };
-        let fix = format!("restart the CNI's agent, which writes the route anew, or recreate the pod; now: ip route replace {address} dev {}{table}{rules}", own.name);
+        let fix = format!("restart the CNI's agent, which writes the route anew, or recreate the pod; now: ip route replace {address} dev {}{table}{rules}", word(&own.name));
         Some(NO_ROUTE_TO_POD.finding(
             pod.subject.as_str(),
             format!("the node does not reach {address} of {} by {}: {instead}", pod.subject, own.name),
@@ -376,7 +377,7 @@ fn check_minimum(namespace: &Namespace) -> Option<Finding> {
         namespace.subject.as_str(),
         format!("{}{more} has MTU {}: the kernel takes IPv6 off an interface below {LEAST}", first.name, first.mtu_bytes),
         links.iter().take(ROWS).map(row).collect(),
-        format!("ip link set dev {} mtu {LEAST} or more, then add its IPv6 addresses and routes again (or restart the CNI's agent)", first.name),
+        format!("ip link set dev {} mtu {LEAST} or more, then add its IPv6 addresses and routes again (or restart the CNI's agent)", word(&first.name)),
     ))
 }
 

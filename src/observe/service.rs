@@ -1,8 +1,11 @@
 //! Is an address a Service's? kube-proxy answers for it with IPVS, or rewrites it with iptables or nftables.
 
 use crate::netns::NetNs;
-use std::io::{BufRead, BufReader, Read};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::io::Read;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,7 +21,7 @@ pub enum ServiceProxy {
 /// For one tool; on a node with tens of thousands of rules it takes longer, and then it is not known.
 const PATIENCE: Duration = Duration::from_millis(800);
 /// What is read of a tool's output.
-const MOST_OUTPUT: u64 = 64 << 20;
+const MOST_OUTPUT: usize = 64 << 20;
 
 /// Whether this node's IPVS serves the address, so that the node itself answers for it.
 pub fn ipvs_answers(host: &NetNs, address: IpAddr) -> bool {
@@ -66,17 +69,38 @@ fn says(tool: &str, words: &[&str], address: IpAddr) -> bool {
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };
     let end = Instant::now() + PATIENCE;
-    let found = child.stdout.take().is_some_and(|output| {
-        BufReader::new(output.take(MOST_OUTPUT))
-            .lines()
-            .map_while(Result::ok)
-            .take_while(|_| Instant::now() < end)
-            .any(|line| rule_names(&line, address))
-    });
+    let found =
+        child.stdout.take().is_some_and(|output| any_line(output, end, |line| rule_names(line, address)));
     // It may still be writing what nobody reads.
     let _ = child.kill();
     let _ = child.wait();
     found
+}
+
+/// Whether a line of it is what is looked for; what has not come by `end` is not waited for, nor what is past a bound.
+fn any_line(mut output: impl Read + AsFd, end: Instant, is_it: impl Fn(&str) -> bool) -> bool {
+    let (mut rest, mut chunk, mut left) = (Vec::new(), vec![0; 64 << 10], MOST_OUTPUT);
+    loop {
+        let patience = end.saturating_duration_since(Instant::now());
+        let Ok(timeout) = Timespec::try_from(patience) else { return false };
+        match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&timeout)) {
+            Err(Errno::INTR) if !patience.is_zero() => continue,
+            Ok(count) if count > 0 && !patience.is_zero() => {}
+            _ => return false,
+        }
+        let count = match output.read(&mut chunk) {
+            Ok(count) if count > 0 && count <= left => count,
+            _ => return is_it(&String::from_utf8_lossy(&rest)),
+        };
+        left -= count;
+        rest.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let Some(whole) = rest.iter().rposition(|&byte| byte == b'\n') else { continue };
+        let tail = rest.split_off(whole + 1);
+        if String::from_utf8_lossy(&rest).lines().any(&is_it) {
+            return true;
+        }
+        rest = tail;
+    }
 }
 
 fn rule_names(line: &str, address: IpAddr) -> bool {
@@ -95,6 +119,26 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_tool_that_says_nothing_is_not_waited_for() {
+        let start = Instant::now();
+        let command = |words: &[&str]| {
+            let mut child = Command::new("sh").args(words).stdout(Stdio::piped()).spawn().unwrap();
+            let end = Instant::now() + Duration::from_millis(200);
+            let found = any_line(child.stdout.take().unwrap(), end, |line| line == "wanted");
+            let _ = child.kill();
+            child.wait().unwrap();
+            found
+        };
+        assert!(!command(&["-c", "exec sleep 60"]));
+        assert!(!command(&["-c", "while :; do echo other; done"]));
+        assert!(command(&["-c", "echo other; echo wanted; exec sleep 60"]));
+        assert!(command(&["-c", "printf 'other\\nwanted'"]), "a last line without an end");
+        assert!(command(&["-c", "printf wan; sleep 0.05; printf 'ted\\n'"]), "in two pieces");
+        assert!(!command(&["-c", "printf 'unwanted\\n'"]));
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
 
     #[test]

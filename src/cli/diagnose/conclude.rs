@@ -253,7 +253,8 @@ impl Conclusion {
             denied: owners.map_or(0, |owners| owners.denied),
             cut: owners.is_some_and(|owners| owners.cut),
         };
-        let mut findings = check_sockets(subject, &list.sockets, &measured(&all.paths));
+        let mut findings =
+            check_sockets(subject, place.source.host_network, &list.sockets, &measured(&all.paths));
         findings.extend(sockets::check_unread(subject, &unread));
         if list.sockets.is_empty()
             && let Some(protocol) = list.refused.first()
@@ -429,6 +430,9 @@ pub(super) fn forgive(path: &Path, report: &mut MtuReport) {
             "mtu.echo_filtered",
             "mtu.other_method",
         ];
-        report.findings.retain(|finding| !silence.contains(&finding.id));
+        let of_tunnel = matches!(path.role, Role::Tunnel(_));
+        report.findings.retain(|finding| {
+            !(silence.contains(&finding.id) || of_tunnel && finding.id == "mtu.next_hop_silent")
+        });
     }
 }

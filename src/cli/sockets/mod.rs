@@ -70,7 +70,12 @@ pub(super) fn run(args: &SocketsArgs, context: &mut Context) -> Result<Exit, Fai
     for (read, reports) in reads.iter().zip(measurements.iter().map(Some).chain(std::iter::repeat(None))) {
         let reports: &[MtuReport] = reports.map_or(&[], |reports| reports);
         let known: Vec<MeasuredPath> = reports.iter().map(measured).collect();
-        findings.extend(check_sockets(&read.source.label, &read.list.sockets, &known));
+        findings.extend(check_sockets(
+            &read.source.label,
+            read.source.host_network,
+            &read.list.sockets,
+            &known,
+        ));
         findings.extend(reports.iter().flat_map(said).cloned());
         paths.push(known);
     }

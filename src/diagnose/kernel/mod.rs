@@ -13,6 +13,7 @@ mod tables;
 mod tests;
 
 pub use rules::*;
+pub use tables::OTHER_REMOTES;
 
 use crate::facts::{Check, Finding, KernelState, Link, Namespace, Seen};
 

@@ -6,13 +6,21 @@ use super::rules::{
     TUNNEL_PEER_UNKNOWN, TUNNEL_REMOTE_SILENT,
 };
 use super::{KernelView, Role};
-use crate::facts::{Conntrack, Evidence, Finding, Link, NeighbourEntry, NeighbourState, RememberedMtu};
+use crate::diagnose::shell::word;
+use crate::facts::{
+    Conntrack, Evidence, Finding, Link, NeighbourEntry, NeighbourState, RememberedMtu, Severity,
+};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Rows of evidence that a finding carries at most.
 const ROWS: usize = 6;
+/// Evidence of a silent peer: whether it is one of many.
+pub const OTHER_REMOTES: &str = "other peers of this node's tunnels";
 /// A table is nearly full when it is fuller than this many percent.
 const NEARLY: u64 = 80;
+/// Below this percentage nothing was dropped for want of room.
+const HALF: u64 = 50;
 /// And full above this: the kernel makes room for single connections at the expense of others all the time.
 const FULL: u64 = 99;
 /// The least IPv4 MTU that every host has to take (RFC 791); the kernel's own floor for PTBs is 552.
@@ -46,7 +54,10 @@ pub(super) fn check_conntrack(view: KernelView<'_>) -> Vec<Finding> {
         )
     };
     let mut findings = Vec::new();
-    let dropped = rise(|c| c.drop);
+    let collided = rise(|c| c.insert_failed);
+    // The kernel counts a collision in both (nf_conntrack_core.c); a helper that drops a packet is in `drop` alone.
+    let dropped = rise(|c| c.drop).and_then(|by| by.checked_sub(collided.unwrap_or(0)));
+    let dropped = dropped.filter(|&by| by > 0 && above(now.count, HALF, now.max));
     let pushed_out = rise(|c| c.early_drop);
     let limited = now.max > 0;
     if dropped.is_some() || pushed_out.is_some() || (limited && above(now.count, FULL, now.max)) {
@@ -60,7 +71,7 @@ pub(super) fn check_conntrack(view: KernelView<'_>) -> Vec<Finding> {
         let summary = format!("{subject}: {} of {} connections are tracked already", now.count, now.max);
         findings.push(CONNTRACK_NEARLY_FULL.finding(subject, summary, room(), fix()));
     }
-    if let Some(by) = rise(|c| c.insert_failed) {
+    if let Some(by) = collided {
         let summary =
             format!("{subject}: the first packet of {by} connections was dropped, their entries collided");
         findings.push(CONNTRACK_RACE.finding(
@@ -90,14 +101,24 @@ pub(super) fn check_usage(view: KernelView<'_>) -> Vec<Finding> {
         .zip(before.and_then(|b| b.refused))
         .and_then(|(now, then)| now.checked_sub(then))
         .filter(|&by| by > 0);
+    // Since Linux 5.0 they do not count against the limit; CNIs write one for every other node.
+    let permanent = |e: &&NeighbourEntry| e.state == NeighbourState::Permanent && e.address.is_ipv4();
+    let permanent = view.now.tables.neighbours.iter().flatten().filter(permanent).count();
+    let permanent = u64::try_from(permanent).unwrap_or(u64::MAX);
+    let entries = now.entries.saturating_sub(permanent);
     let mut evidence = vec![
-        Evidence::new("ARP entries", now.entries, "entries", "/proc/net/stat/arp_cache"),
+        Evidence::new(
+            "ARP entries that are not permanent",
+            entries,
+            "entries",
+            "/proc/net/stat/arp_cache, less those of RTM_GETNEIGH",
+        ),
         Evidence::new("gc_thresh3", now.limit, "entries", "/proc/sys/net/ipv4/neigh/default/gc_thresh3"),
     ];
     let subject = view.now.subject.as_str();
-    let (rule, what) = if refused.is_some() || (now.limit > 0 && now.entries >= now.limit) {
+    let (rule, what) = if refused.is_some() || (now.limit > 0 && entries >= now.limit) {
         (&NEIGHBOUR_TABLE_FULL, "new neighbours get no entry")
-    } else if now.limit > 0 && above(now.entries, NEARLY, now.limit) {
+    } else if now.limit > 0 && above(entries, NEARLY, now.limit) {
         (&NEIGHBOUR_TABLE_NEARLY_FULL, "it is nearly full")
     } else {
         return Vec::new();
@@ -110,7 +131,7 @@ pub(super) fn check_usage(view: KernelView<'_>) -> Vec<Finding> {
         "sysctl -w net.ipv4.neigh.default.gc_thresh3={three} net.ipv4.neigh.default.gc_thresh2={two} net.ipv4.neigh.default.gc_thresh1={} on the node",
         now.limit
     );
-    let summary = format!("the node's ARP table has {} of {} entries: {what}", now.entries, now.limit);
+    let summary = format!("the node's ARP table has {entries} of {} entries: {what}", now.limit);
     vec![rule.finding(subject, summary, evidence, fix)]
 }
 
@@ -147,16 +168,23 @@ pub(super) fn check_neighbours(view: KernelView<'_>) -> Vec<Finding> {
             continue;
         }
         told.push((via, interface));
-        findings.push(GATEWAY_SILENT.finding(
+        let mut finding = GATEWAY_SILENT.finding(
             subject,
             format!("{subject}: the gateway {via} on {interface} does not answer; the route {} leads through it", route.destination),
             vec![
                 state_of(entry),
                 Evidence::text(format!("route {}", route.destination), format!("via {via} dev {interface}"), "netlink RTM_GETROUTE"),
             ],
-            format!("ip neigh show {via} dev {interface} in the namespace; check {interface} and what is behind it (nsprobe links), and whether {via} is the gateway still"),
-        ));
+            format!("ip neigh show {via} dev {} in the namespace; check {interface} and what is behind it (nsprobe links), and whether {via} is the gateway still", word(interface)),
+        );
+        // A dump is in the order of metrics: the first default route of a family is the one that is used.
+        let first = namespace.routes.iter().find(|r| r.destination == "default" && r.ipv6 == route.ipv6);
+        if first.is_none_or(|first| !std::ptr::eq(first, route)) && view.role == Role::Node {
+            finding.severity = Severity::Warning;
+        }
+        findings.push(finding);
     }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings.truncate(ROWS);
     if view.role == Role::Node {
         let remotes: Vec<&NeighbourEntry> =
@@ -165,10 +193,22 @@ pub(super) fn check_neighbours(view: KernelView<'_>) -> Vec<Finding> {
             let more =
                 if remotes.len() > 1 { format!(" and {} more", remotes.len() - 1) } else { String::new() };
             let tunnel = remote_of(view, first.address).unwrap_or("a tunnel");
+            let of_links = view.namespace.iter().flat_map(|n| &n.links).flat_map(|l| &l.egress);
+            let of_table = view.now.tables.forwarding.iter().flatten().filter_map(|e| e.remote);
+            let mut rest: BTreeSet<IpAddr> =
+                of_links.flat_map(|e| e.remotes.iter().copied()).chain(of_table).collect();
+            rest.retain(|remote| !remotes.iter().any(|silent| silent.address == *remote));
+            let mut evidence: Vec<Evidence> = remotes.iter().take(ROWS).map(|e| state_of(e)).collect();
+            evidence.push(Evidence::new(
+                OTHER_REMOTES,
+                rest.len(),
+                "peers",
+                "netlink RTM_GETNEIGH, RTM_GETLINK",
+            ));
             findings.push(TUNNEL_REMOTE_SILENT.finding(
                 subject,
                 format!("{}{more}, the other end of {tunnel}, does not answer on {}: the pods there cannot be reached", first.address, first.interface),
-                remotes.iter().take(ROWS).map(|e| state_of(e)).collect(),
+                evidence,
                 TUNNEL_REMOTE_SILENT.fix,
             ));
         }
@@ -236,7 +276,7 @@ fn check_peers(view: KernelView<'_>, tunnel: &Link) -> Option<Finding> {
         view.now.subject.as_str(),
         format!("{name} does not know which node {first}{more} is behind: packets to it vanish here"),
         evidence,
-        format!("restart the CNI's agent on this node, which writes the entries anew; bridge fdb show dev {name} and ip neigh show dev {name} show them"),
+        format!("restart the CNI's agent on this node, which writes the entries anew; bridge fdb show dev {0} and ip neigh show dev {0} show them", word(name)),
     ))
 }
 

@@ -67,13 +67,11 @@ fn node() -> (Namespace, KernelState) {
     (namespace, healthy("host"))
 }
 
+fn neighbour(address: &str, interface: &str, state: NeighbourState, mac: [u8; 6]) -> NeighbourEntry {
+    NeighbourEntry { address: address.parse().unwrap(), interface: interface.into(), state, mac: Some(mac) }
+}
+
 fn healthy(subject: &str) -> KernelState {
-    let neighbour = |address: &str, interface: &str, state, mac| NeighbourEntry {
-        address: address.parse().unwrap(),
-        interface: interface.into(),
-        state,
-        mac: Some(mac),
-    };
     let forwards =
         InterfaceSettings { forwarding: Some(true), forwarding_v6: Some(true), rp_filter: Some(2) };
     let counters = |tx, rx| Counters { tx_packets: tx, rx_packets: rx, ..Counters::default() };
@@ -300,6 +298,17 @@ fn conntrack_is_full_or_nearly() {
     let ids: Vec<_> =
         look(&namespace, Some(&before), &now, Role::Node).findings.iter().map(|f| f.id).collect();
     assert_eq!(ids, ["net.conntrack_full", "net.counted_before"]);
+    // A table with room drops for another reason; where entries collide the kernel counts both.
+    for (count, drop, failed, expected) in
+        [(16, 4, 0, vec![]), (700, 4, 4, vec!["net.conntrack_race"]), (16, 4, 4, vec!["net.conntrack_race"])]
+    {
+        let mut now = before.clone();
+        set(count, drop)(&mut namespace.clone(), &mut now);
+        now.conntrack.as_mut().unwrap().insert_failed = Some(failed);
+        let found = look(&namespace, Some(&before), &now, Role::Node).findings;
+        let ids: Vec<_> = found.iter().map(|f| f.id).filter(|id| *id != "net.counted_before").collect();
+        assert_eq!(ids, expected, "{count} {drop} {failed}");
+    }
     // Counted before: no alarm.
     let ids: Vec<_> = look(&namespace, Some(&now), &now, Role::Node).findings.iter().map(|f| f.id).collect();
     assert_eq!(ids, ["net.counted_before"]);
@@ -330,6 +339,18 @@ fn a_silent_gateway_is_found_for_the_route_that_needs_it() {
     only("net.gateway_silent", |_, now| {
         now.tables.neighbours.as_mut().unwrap()[0].state = NeighbourState::Incomplete;
     });
+    assert_eq!(gateway.severity, Severity::Critical);
+    // A way that is there for another network, or in reserve, is not the way of everything.
+    for destination in ["10.244.9.0/24", "default"] {
+        let other = only("net.gateway_silent", |namespace, now| {
+            let first = namespace.routes.iter().find(|r| r.destination == "default").unwrap().clone();
+            let via = Some("10.0.0.9".parse().unwrap());
+            namespace.routes.push(Route { via, destination: destination.into(), ..first });
+            let dead = neighbour("10.0.0.9", "eth0", NeighbourState::Failed, [0; 6]);
+            now.tables.neighbours.as_mut().unwrap().push(dead);
+        });
+        assert_eq!(other.severity, Severity::Warning, "{destination}");
+    }
     // The same address on another interface is another neighbour.
     silent(|_, now| {
         let entry = &mut now.tables.neighbours.as_mut().unwrap()[3];
@@ -411,8 +432,10 @@ fn remembered_path_mtus_are_a_fault_when_they_are_tiny() {
 
 #[test]
 fn the_arp_table_is_full_or_nearly() {
-    let set = |entries, refused| {
+    let set = |entries: u64, refused| {
         move |_: &mut Namespace, now: &mut KernelState| {
+            // One of them is permanent.
+            let entries = entries + 1;
             now.tables.arp_usage = Ok(TableUsage { entries, limit: 1000, refused: Some(refused) });
         }
     };
@@ -421,6 +444,12 @@ fn the_arp_table_is_full_or_nearly() {
     only("node.neighbour_table_full", set(900, 1));
     only("node.neighbour_table_nearly_full", set(800, 0));
     silent(set(799, 0));
+    // Those that a CNI wrote for good do not count against the limit.
+    silent(|namespace, now| {
+        set(1026, 0)(namespace, now);
+        let one = |n: u8| neighbour(&format!("10.9.0.{n}"), "flannel.1", NeighbourState::Permanent, [n; 6]);
+        now.tables.neighbours.as_mut().unwrap().extend((0..=255).map(one));
+    });
 }
 
 #[test]

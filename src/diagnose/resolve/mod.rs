@@ -236,11 +236,22 @@ fn check_answers(subject: &str, server: &NameServer) -> Vec<Finding> {
         );
     }
     let times = Times::of(server);
+    let servfail = code == "SERVFAIL" && !server.question.contains(".svc.");
     let first = || vec![saw(server, "UDP, as A", &server.udp), saw(server, "UDP, as AAAA", &server.second)];
     let counted = |what: &'static str, count: u32| {
         let source = format!("name server {address}, asked {} times", times.pairs);
         first().into_iter().chain([Evidence::new(what, count, "times", source)]).collect()
     };
+    if servfail {
+        find(
+            &SERVER_HELPLESS,
+            format!(
+                "name server {address} answers SERVFAIL for {}: it may reach no server above it",
+                server.question
+            ),
+            vec![saw(server, "UDP", &server.udp)],
+        );
+    }
     if times.half > 1 {
         let how = format!("only one was answered, {} of {} times", times.half, times.pairs);
         find(

@@ -75,6 +75,14 @@ pub const SERVER_FAILS: Rule = Rule {
     fix: "Compare clusterDNS and clusterDomain of the kubelet with the DNS Service and the zone in the Corefile; read the log of the DNS pods.",
 };
 
+/// It answers with an error whatever it is asked.
+pub const SERVER_HELPLESS: Rule = Rule {
+    id: "dns.servfail",
+    severity: Severity::Info,
+    meaning: "A name server that is not asked for a cluster's names answers SERVFAIL for the root: it may reach no server above it, and then looks up nothing; without a way to the internet that is normal.",
+    fix: "Ask it for a name that has to be there: nsprobe exec SOURCE -- nslookup NAME; then look at what it forwards to.",
+};
+
 /// The target's name.
 pub const NAME_FAILS: Rule = Rule {
     id: "dns.target_fails",
@@ -126,6 +134,7 @@ pub const RULES: &[Rule] = &[
     HALF_ANSWERED,
     SLOW,
     SERVER_FAILS,
+    SERVER_HELPLESS,
     NO_SERVER,
     RESOLV_CONF_ODD,
     TCP_FAILS,

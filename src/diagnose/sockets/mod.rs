@@ -26,8 +26,14 @@ const CLOSE_WAIT_PILE: usize = 10;
 const CLOSE_WAIT_MS: u32 = 3000;
 
 /// What hangs among the sockets of `subject`, and why. `measured` is what is known of the paths to remote
-/// addresses; without it nothing is claimed of the MTU, only suspected.
-pub fn check_sockets(subject: &str, sockets: &[Socket], measured: &[MeasuredPath]) -> Vec<Finding> {
+/// addresses; without it nothing is claimed of the MTU, only suspected. `of_node` where their namespace is the node's
+/// own: what mends one pod there changes all of them.
+pub fn check_sockets(
+    subject: &str,
+    of_node: bool,
+    sockets: &[Socket],
+    measured: &[MeasuredPath],
+) -> Vec<Finding> {
     let mut groups: BTreeMap<(Trouble, String), Vec<&Socket>> = BTreeMap::new();
     for socket in sockets {
         if let Some(trouble) = trouble(socket, measured) {
@@ -42,7 +48,7 @@ pub fn check_sockets(subject: &str, sockets: &[Socket], measured: &[MeasuredPath
     for (trouble, mut groups) in of_rule {
         groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
         let rest = groups.split_off(groups.len().min(MOST_FINDINGS));
-        let one = |group: Vec<&Socket>| words::finding(subject, trouble, &group, measured);
+        let one = |group: Vec<&Socket>| words::finding((subject, of_node), trouble, &group, measured);
         findings.extend(groups.into_iter().map(one));
         if !rest.is_empty() {
             findings.push(rest_of(subject, trouble, &rest));

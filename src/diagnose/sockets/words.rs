@@ -108,7 +108,7 @@ fn usize_of(number: u32) -> usize {
 
 /// The finding of a group of sockets in the same trouble.
 pub(super) fn finding(
-    subject: &str,
+    (subject, of_node): (&str, bool),
     trouble: Trouble,
     group: &[&Socket],
     measured: &[MeasuredPath],
@@ -129,7 +129,12 @@ pub(super) fn finding(
     let mut fix = rule.fix.replace("SOURCE", subject);
     let summary = match trouble {
         Trouble::StuckOnMtu => {
-            fix = mtu_fix(subject, &remote, limit.unwrap_or(0), first.is_some_and(|s| s.detail.ipv6));
+            fix = mtu_fix(
+                (subject, of_node),
+                &remote,
+                limit.unwrap_or(0),
+                first.is_some_and(|s| s.detail.ipv6),
+            );
             format!(
                 "{count} to {remote} {hang}: full segments make packets of {} bytes, the path carries {}",
                 shown(segment),
@@ -231,10 +236,10 @@ fn measurement(path: &MeasuredPath) -> Evidence {
 }
 
 /// What mends connections that are stuck, and what makes it last.
-fn mtu_fix(subject: &str, remote: &str, limit: u32, ipv6: bool) -> String {
+fn mtu_fix((subject, of_node): (&str, bool), remote: &str, limit: u32, ipv6: bool) -> String {
     let family = if ipv6 { "-6 " } else { "" };
     let mss = limit.saturating_sub(if ipv6 { 60 } else { 40 });
-    let (prefix, now) = if subject == "host" {
+    let (prefix, now) = if of_node || subject == "host" {
         (
             String::new(),
             format!("ip {family}route change … mtu {limit}, for the route that ip route get {remote} shows"),

@@ -2,6 +2,7 @@
 
 mod causes;
 
+use super::kernel::OTHER_REMOTES;
 use crate::facts::{Check, Finding, Health, Outcome, Severity};
 use causes::EXPLAINS;
 
@@ -103,7 +104,8 @@ fn cause(findings: &[Finding], at: usize) -> Option<usize> {
     let lines = || {
         EXPLAINS.iter().filter(|(id, explained)| *id != consequence.id && explained.contains(&consequence.id))
     };
-    let fits = |id: &str, cause: &Finding| cause.id == id && sizes_agree(cause, consequence);
+    let fits =
+        |id: &str, cause: &Finding| cause.id == id && is_on_the_way(cause) && sizes_agree(cause, consequence);
     let on = |same: bool| {
         lines().find_map(|(id, _)| {
             findings
@@ -112,6 +114,18 @@ fn cause(findings: &[Finding], at: usize) -> Option<usize> {
         })
     };
     on(true).or_else(|| on(false))
+}
+
+/// A node has ways to many: one that is broken explains only what must have taken it.
+fn is_on_the_way(cause: &Finding) -> bool {
+    match cause.id {
+        // Of a way that nothing was asked by it is no more than a warning.
+        "net.gateway_silent" => cause.severity == Severity::Critical,
+        "net.tunnel_remote_silent" => {
+            cause.evidence.iter().any(|e| e.what == OTHER_REMOTES && e.value.as_u64() == Some(0))
+        }
+        _ => true,
+    }
 }
 
 /// Where both speak of sizes they have to speak of the same: what arrives at most is a size that the cause names,
@@ -151,6 +165,23 @@ mod tests {
     fn order(findings: Vec<Finding>) -> Vec<(&'static str, Option<usize>)> {
         let ranked = rank(findings);
         ranked.findings.iter().map(|f| f.id).zip(ranked.because).collect()
+    }
+
+    #[test]
+    fn what_is_broken_elsewhere_explains_nothing() {
+        let silent = |severity, others: Option<u64>| {
+            let mut gateway = finding(&crate::diagnose::kernel::GATEWAY_SILENT, &[]);
+            let mut remote = finding(&crate::diagnose::kernel::TUNNEL_REMOTE_SILENT, &[]);
+            gateway.severity = severity;
+            remote.evidence.extend(others.map(|n| Evidence::new(OTHER_REMOTES, n, "peers", "x")));
+            [gateway, remote].map(|cause| {
+                let ranked = rank(vec![cause, finding(&connect::SILENT, &[])]);
+                ranked.because.iter().any(Option::is_some)
+            })
+        };
+        assert_eq!(silent(Severity::Critical, Some(0)), [true, true]);
+        assert_eq!(silent(Severity::Warning, Some(3)), [false, false]);
+        assert_eq!(silent(Severity::Warning, None), [false, false]);
     }
 
     const ARRIVES: &str = "largest packet that arrived";
