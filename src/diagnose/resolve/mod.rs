@@ -226,7 +226,7 @@ fn check_answers(subject: &str, server: &NameServer) -> Vec<Finding> {
     let DnsOutcome::Answered { code, .. } = &server.udp else { return findings };
     let address = server.address;
     let mut find = |rule: &super::Rule, summary: String, evidence: Vec<Evidence>| {
-        findings.push(rule.finding(subject, summary, evidence, rule.fix));
+        findings.push(rule.finding(subject, summary, evidence, rule.fix.replace("SOURCE", subject)));
     };
     if matches!(code.as_str(), "SERVFAIL" | "REFUSED" | "NXDOMAIN") && server.question.contains(".svc.") {
         find(
