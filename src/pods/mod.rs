@@ -23,6 +23,7 @@ mod log_folder;
 mod matching;
 mod proc;
 mod processes;
+mod questions;
 mod resolv_conf;
 mod resolve;
 mod selector;

@@ -1,11 +1,12 @@
 //! The pods of this node: from the runtime, and from disk and /proc for what it does not say or says slowly.
 
-use super::cri::messages::{ContainerStatusResponse, PodSandboxStatusResponse};
+use super::cri::messages::ContainerStatusResponse;
 use super::cri::{self, CallError, Fault, Lists, Runtime};
 use super::disk::{Disk, Record};
 use super::endpoint;
 use super::hostfs::HostFs;
 use super::proc::{Expected, Proc, Scan};
+use super::questions::{Answers, Questions};
 use super::{ListError, Options, assemble};
 use crate::facts::{
     CallTime, Container, ContainerState, Degraded, ListSource, PidSource, Pod, PodList, PodState,
@@ -24,38 +25,6 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// How long a runtime is waited for that may not be the one to ask.
 const GUESS: Duration = Duration::from_millis(100);
-
-/// What the runtime is asked about some pods: the cheap, not verbose, calls.
-struct Questions {
-    ready: Vec<String>,
-    ended: Vec<String>,
-}
-
-/// What it said.
-#[derive(Default)]
-struct Answers {
-    sandboxes: HashMap<String, PodSandboxStatusResponse>,
-    exits: HashMap<String, ContainerStatusResponse>,
-    error: Option<CallError>,
-}
-
-impl Questions {
-    fn about(pods: &[&mut Pod]) -> Self {
-        let ready = pods.iter().filter(|pod| pod.state == PodState::Ready);
-        let containers = pods.iter().flat_map(|pod| &pod.containers);
-        let ended = containers.filter(|c| c.state == ContainerState::Exited);
-        Self {
-            ready: ready.map(|pod| pod.sandbox_id.clone()).collect(),
-            ended: ended.map(|c| c.id.clone()).collect(),
-        }
-    }
-
-    fn ask(self, runtime: &Runtime) -> Answers {
-        let (sandboxes, late) = runtime.sandbox_statuses(self.ready, false);
-        let (exits, later) = runtime.container_statuses(self.ended, false);
-        Answers { sandboxes, exits, error: late.or(later) }
-    }
-}
 
 /// One look at the node. Ask for the names first, then for the details of the pods that matter.
 pub(super) struct Survey<'a> {
