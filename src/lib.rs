@@ -35,9 +35,10 @@
 //!   draw the same packet-too-big, need no port that somebody would have to name, leave nothing in the kernel's
 //!   cache, and the target's small error tells the way there from the way back. They carry the whole ladder, so that a black hole costs no
 //!   more than over IPv4; a clear path and a PTB cost the one round trip more that comes with asking them first.
-//!   Over IPv4 they are sent of one size only: the one that a router named to a target that answers no echo, or the
-//!   smallest, a quarter of the timeout after nobody said anything. Its "protocol unreachable" confirms the size in a
-//!   round trip, without a port that nobody named.
+//!   Over IPv4 they are few: the size that a router named to a target that answers no echo, and one byte more; or the
+//!   smallest, when nobody has said anything for half a millisecond, and with the largest later on. Its "protocol
+//!   unreachable" confirms a size in a round trip, without a port that nobody named. UDP to some port would be answered by
+//!   a few hosts more, and by any firewall that rejects: that answer does not say that the packet arrived.
 //! - *A PTB's value is confirmed by a probe*, and by one of a byte more that must not arrive: the search for the hop
 //!   sends it anyway. A router that names too little is found out even where its first word would end the flight.
 //! - *The confirming flight is the last of the search*: it carries each size that is left as often as it takes to be
@@ -52,7 +53,7 @@
 //!   two packets: the largest that passes takes the one answer, tells of all that were larger, and spares the rest.
 //!   Losses cost no answer, so that they are collected in the same flight.
 //! - *A reply is the truth* only until a later packet of that size draws a PTB: a tunnel over IPv6 lets the
-//!   first oversize packet through while it learns.
+//!   first oversize packet through while it learns. Where the sizes just below are missing, it is sent again.
 
 pub mod capture;
 pub mod cli;

@@ -269,6 +269,24 @@ fn rules_beside_the_kernels_own_are_seen() {
     assert!(policy());
 }
 
+/// Amazon's security groups for pods: what came by a pod's own interfaces is looked up elsewhere than the node's packets.
+#[test]
+fn where_a_rule_asks_for_an_interface_no_way_to_a_pod_is_told() {
+    let s = node();
+    let everything = ReadOptions { all_addresses: true, ..ReadOptions::default() };
+    let (node, p1) = (s.open("node"), s.open("p1"));
+    let ways = || {
+        let p1 = read_namespaces(&[("node", &node), ("p1", &p1)], everything).remove(1).1.unwrap();
+        link(&p1, "eth0").ways_back.clone()
+    };
+    s.ip("node", "rule add to 10.244.1.0/24 lookup 77");
+    assert!(!ways().is_empty());
+    s.ip("node", "rule add iif lo lookup 78");
+    assert!(!ways().is_empty(), "the node's own packets");
+    s.ip("node", "rule add iif eth9 lookup 79");
+    assert_eq!(ways(), []);
+}
+
 #[test]
 fn what_comes_and_goes_while_it_is_read_costs_nothing_but_itself() {
     let s = node();

@@ -1,7 +1,9 @@
 //! Rules on a pod itself: its sandbox, its containers, and whether its namespace is what the runtime says.
 
 use super::Rule;
-use crate::facts::{Check, Container, ContainerState, Evidence, Finding, Namespace, Pod, PodState, Severity};
+use crate::facts::{
+    Check, Container, ContainerState, Evidence, Finding, Link, Namespace, Pod, PodState, Severity,
+};
 
 /// The sandbox has ended.
 pub const SANDBOX_NOT_READY: Rule = Rule {
@@ -27,6 +29,14 @@ pub const ADDRESS_MISSING: Rule = Rule {
     fix: "Recreate the pod; when it comes back so, read the CNI plugin's log and its results under /var/lib/cni/results.",
 };
 
+/// The address is inside of what runs in the pod.
+pub const OWN_STACK: Rule = Rule {
+    id: "pod.own_stack",
+    severity: Severity::Info,
+    meaning: "What runs in the pod has a network stack of its own (gVisor, a virtual machine) that holds the pod's address: links, sockets and paths below are those of the namespace around it, and probes from there have no address to come from.",
+    fix: "Nothing to do; measure from another pod towards this one, and look at sockets inside of it.",
+};
+
 /// Its network is the node's.
 pub const HOST_NETWORK: Rule = Rule {
     id: "pod.host_network",
@@ -36,7 +46,7 @@ pub const HOST_NETWORK: Rule = Rule {
 };
 
 /// All of this family.
-pub const RULES: &[Rule] = &[SANDBOX_NOT_READY, ADDRESS_MISSING, CONTAINER_DOWN, HOST_NETWORK];
+pub const RULES: &[Rule] = &[SANDBOX_NOT_READY, ADDRESS_MISSING, OWN_STACK, CONTAINER_DOWN, HOST_NETWORK];
 
 /// What the runtime or the disk says of the pod.
 pub fn check_pod(pod: &Pod, host_network: bool) -> (Check, Vec<Finding>) {
@@ -91,10 +101,31 @@ pub fn check_pod(pod: &Pod, host_network: bool) -> (Check, Vec<Finding>) {
     (check, findings)
 }
 
-/// What its namespace says, compared with what the runtime says.
-pub fn check_namespace(pod: &Pod, own: &Namespace) -> Vec<Finding> {
+/// What its namespace says, compared with what the runtime says; `gvisor`: its process is gVisor's.
+pub fn check_namespace(pod: &Pod, own: &Namespace, gvisor: bool) -> Vec<Finding> {
     let name = pod.full_name();
     let mut findings = Vec::new();
+    let tap = own.links.iter().find(|l| matches!(l.kind.as_deref(), Some("tun" | "macvtap")));
+    let held = |link: &Link| link.addresses.iter().any(|(address, _)| pod.ips.contains(address));
+    let stack = match (tap, gvisor) {
+        _ if pod.ips.is_empty() || own.links.iter().any(held) => None,
+        (_, true) => Some(("the sandbox is gVisor's".to_owned(), "program of its process", "/proc/PID/exe")),
+        (Some(tap), _) => Some((
+            format!("a virtual machine is behind {}", tap.name),
+            "kind of interface",
+            "netlink RTM_GETLINK",
+        )),
+        (None, false) => None,
+    };
+    if let Some((summary, what, source)) = stack {
+        let seen = tap.and_then(|l| l.kind.as_deref()).filter(|_| !gvisor).unwrap_or("runsc");
+        return vec![OWN_STACK.finding(
+            &name,
+            format!("{summary}: no interface of its namespace holds its address, its own network stack does"),
+            vec![Evidence::text(what, seen, source)],
+            OWN_STACK.fix,
+        )];
+    }
     let holder = |address| own.links.iter().find(|l| l.addresses.iter().any(|(a, _)| a == address));
     for address in &pod.ips {
         if holder(address).is_none() {
@@ -141,7 +172,7 @@ fn short(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Link, Outcome, Route};
+    use crate::facts::{Outcome, Route};
 
     fn container(name: &str, state: ContainerState, attempt: u32, code: Option<i32>) -> Container {
         Container {
@@ -233,12 +264,18 @@ mod tests {
             policy_rules: false,
         };
         let pod = pod(PodState::Ready, vec![]);
-        assert_eq!(ids(&check_namespace(&pod, &own)), [] as [&str; 0]);
+        assert_eq!(ids(&check_namespace(&pod, &own, true)), [] as [&str; 0]);
         let broken = |change: &dyn Fn(&mut Namespace)| {
             let mut own = own.clone();
             change(&mut own);
-            ids(&check_namespace(&pod, &own))
+            ids(&check_namespace(&pod, &own, false))
         };
         assert_eq!(broken(&|n| n.links[0].addresses.clear()), ["pod.address_missing"]);
+        // gVisor takes the address into its own stack, KubeVirt gives it to the machine.
+        let mut taken = own.clone();
+        taken.links[0].addresses.clear();
+        assert_eq!(ids(&check_namespace(&pod, &taken, true)), ["pod.own_stack"]);
+        taken.links.push(Link { kind: Some("tun".into()), ..taken.links[0].clone() });
+        assert_eq!(ids(&check_namespace(&pod, &taken, false)), ["pod.own_stack"]);
     }
 }

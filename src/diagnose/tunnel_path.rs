@@ -189,6 +189,7 @@ mod tests {
             interface: "flannel.1".into(),
             state: NeighbourState::Permanent,
             mac: Some(mac),
+            unchanged_s: None,
         };
         let entry = |mac, remote: &str| ForwardingEntry {
             interface: "flannel.1".into(),

@@ -133,6 +133,8 @@ pub struct NeighbourEntry {
     pub state: NeighbourState,
     /// Its link-layer address.
     pub mac: Option<[u8; 6]>,
+    /// Seconds since its state changed last: one that is needed and silent is asked for again every few of them.
+    pub unchanged_s: Option<u32>,
 }
 
 /// One forwarding entry of a VXLAN; all zeroes is the default for MACs that are not listed.

@@ -48,8 +48,9 @@ pub(super) fn find_underlays(netlink: &mut Netlink, raw: &mut RawNamespace) {
             continue;
         }
         let (remotes, not_asked) = remotes(netlink, link, raw);
-        let egress =
-            ways(remotes, |to| lookup(netlink, to, tunnel.link.map(RouteAttribute::Oif).into_iter()));
+        let limits =
+            || tunnel.link.map(RouteAttribute::Oif).into_iter().chain(tunnel.mark.map(RouteAttribute::Mark));
+        let egress = ways(remotes, |to| lookup(netlink, to, limits()));
         let most = egress
             .iter()
             .filter_map(|e| Some((e.way?.interface, e.remotes.len())))
@@ -60,8 +61,7 @@ pub(super) fn find_underlays(netlink: &mut Netlink, raw: &mut RawNamespace) {
         let mut to_gateway = || {
             let gateways =
                 raw.routes.iter().filter(|r| r.interface == Some(link.index)).filter_map(|r| r.via);
-            let mut ways =
-                gateways.take(4).filter_map(|to| lookup(netlink, to, std::iter::empty()).ok().flatten());
+            let mut ways = gateways.take(4).filter_map(|to| lookup(netlink, to, limits()).ok().flatten());
             ways.find(|way| way.interface != link.index).map(|way| way.interface)
         };
         let interface =

@@ -8,6 +8,9 @@ use super::wire::{attributes, field};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::rule::RuleMessage;
 
+/// struct fib_rule_hdr.
+const HEADER: usize = 12;
+
 /// Whether rules beside the kernel's own send packets to other tables, or stop them: what the main table says is
 /// then not the whole truth. What the kernel refuses to tell counts as none: it has no policy routing.
 ///
@@ -22,11 +25,24 @@ pub(super) fn has_policy(netlink: &mut Netlink) -> Result<bool, ObserveError> {
     }
 }
 
+/// Whether a rule asks by which interface a packet came: the way to a pod may then be another for packets from
+/// elsewhere than for the node's own (Amazon's security groups for pods). What the kernel does not tell counts as yes.
+pub(super) fn asks_for_interface(netlink: &mut Netlink) -> bool {
+    let request = RouteNetlinkMessage::GetRule(RuleMessage::default());
+    let dump = netlink.dump("its rules", &request, |m| Some(vec![names_interface(m)]));
+    !dump.is_ok_and(|dump| !dump.items.contains(&true))
+}
+
+/// Whether one RTM_NEWRULE message names an interface that packets come by; `lo` stands for the node's own packets.
+fn names_interface(payload: &[u8]) -> bool {
+    /// FRA_IIFNAME.
+    const IIFNAME: u16 = 3;
+    attributes(payload, HEADER).any(|a| a.kind() == IIFNAME && a.value() != b"lo\0")
+}
+
 /// Whether one RTM_NEWRULE message leads elsewhere than to the tables `local`, `main` and `default`. The rule for
 /// VRFs leads to no table of its own: only what is a port of one follows it.
 pub(super) fn parse_policy(payload: &[u8]) -> Option<bool> {
-    /// struct fib_rule_hdr.
-    const HEADER: usize = 12;
     /// FRA_TABLE.
     const TABLE: u16 = 15;
     /// FRA_L3MDEV.
@@ -81,6 +97,10 @@ mod tests {
                     rule.get("l3mdev").is_none() && !usual.contains(&table)
                 })
                 .collect();
+            assert_eq!(ours, theirs, "{judge:?}");
+            let ours: Vec<bool> =
+                Messages(dump).filter(|m| m.kind != DONE).map(|m| names_interface(m.payload)).collect();
+            let theirs: Vec<bool> = judge.iter().map(|rule| rule.get("iif").is_some()).collect();
             assert_eq!(ours, theirs, "{judge:?}");
             assert!(ours.contains(&false));
         }

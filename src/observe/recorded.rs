@@ -197,8 +197,7 @@ pub(super) fn joined() -> Vec<Namespace> {
             let device = namespace.links.iter_mut().find(|l| l.name == "wg0");
             let found = Messages(recorded!("genl-wireguard-get-device-wg0.bin"))
                 .filter(|m| m.kind != DONE)
-                .filter_map(|m| super::wireguard::endpoints(m.payload))
-                .flatten()
+                .flat_map(|m| super::wireguard::endpoints(m.payload))
                 .collect();
             device.unwrap().tunnel.as_mut().unwrap().set_wireguard(found);
             namespace

@@ -46,6 +46,8 @@ pub(super) struct RawTunnel {
     /// Where it sends: its fixed remote, or the endpoints of its peers.
     pub(super) remotes: Vec<IpAddr>,
     pub(super) dont_fragment: Option<DontFragment>,
+    /// The mark of its outer packets, where rules may send them another way.
+    pub(super) mark: Option<u32>,
     /// VNI of VXLAN and Geneve, interface id of xfrm.
     pub(super) id: Option<u32>,
     pub(super) port: Option<u16>,

@@ -2,12 +2,14 @@
 //!
 //! With rules (ip rule) the way to a pod may stand in any table: Amazon's and Azure's CNI and Calico do so. A pod that
 //! hangs in a VRF is reached by the table of that VRF. The lookup goes through all of them as a packet of the node
-//! itself would; rules on marks and on the interface that a packet came by are asked for with the uplink as that one.
+//! itself would, and as one that came by the uplink; where the two differ, or a rule asks for another interface, nothing
+//! is told.
 //!
 //! Source: kernel net/ipv4/route.c `inet_rtm_getroute`, net/ipv6/route.c `inet6_rtm_getroute`, drivers/net/vrf.c.
 
 use super::ObserveError;
 use super::egress::lookup;
+use super::policy::asks_for_interface;
 use super::socket::Netlink;
 use crate::facts::{Link, Namespace};
 use crate::netns::NetNs;
@@ -35,16 +37,20 @@ pub(super) fn read_ways_back(
         if !node.policy_rules && !node.links.iter().any(is_vrf) {
             continue;
         }
-        let questions = questions(node, all);
+        let mut questions = questions(node, all);
         if questions.is_empty() {
             continue;
         }
         let uplinks = uplinks(node);
         let ask = || {
             let mut netlink = Netlink::route(Vec::new()).ok()?;
-            Some(questions.iter().map(|q| way(&mut netlink, q, &uplinks)).collect::<Vec<_>>())
+            if node.policy_rules && asks_for_interface(&mut netlink) {
+                questions.retain(|q| q.vrf.is_some());
+            }
+            let ways: Vec<_> = questions.iter().map(|q| way(&mut netlink, q, &uplinks)).collect();
+            Some((questions, ways))
         };
-        let Ok(Some(ways)) = netns.run(ask) else { continue };
+        let Ok(Some((questions, ways))) = netns.run(ask) else { continue };
         let name = |index| node.links.iter().find(|l| l.index == index).map(|l| l.name.clone());
         let named: Vec<_> = ways.into_iter().map(|way| way.map(|index| index.and_then(name))).collect();
         for (question, way) in questions.iter().zip(named) {

@@ -1,4 +1,5 @@
-//! Endpoints of WireGuard devices, over generic netlink: they alone tell which family carries the tunnel.
+//! Endpoints of WireGuard devices, over generic netlink: they alone tell which family carries the tunnel. The mark of
+//! their outer packets too: wg-quick and Calico tell these by it from those that go into the tunnel.
 //!
 //! Source: linux/genetlink.h, linux/wireguard.h. Keys are in the answer too; they are not looked at.
 
@@ -19,9 +20,10 @@ const CONTROL: u16 = 16;
 const GET_FAMILY: u8 = 3;
 const FAMILY_ID: u16 = 1;
 const FAMILY_NAME: u16 = 2;
-/// WG_CMD_GET_DEVICE, WGDEVICE_A_IFINDEX, WGDEVICE_A_PEERS, WGPEER_A_ENDPOINT.
+/// WG_CMD_GET_DEVICE, WGDEVICE_A_IFINDEX, WGDEVICE_A_FWMARK, WGDEVICE_A_PEERS, WGPEER_A_ENDPOINT.
 const GET_DEVICE: u8 = 0;
 const IFINDEX: u16 = 1;
+const FWMARK: u16 = 7;
 const PEERS: u16 = 8;
 const ENDPOINT: u16 = 4;
 /// Datagrams of one answer that are read at most: thousands of peers.
@@ -43,10 +45,11 @@ pub(super) fn read_endpoints(raw: &mut RawNamespace) {
     };
     for device in devices {
         let index = device.index.to_ne_bytes();
-        let found = ask(&socket, family, NLM_F_DUMP, GET_DEVICE, IFINDEX, &index, endpoints);
-        let found: Vec<IpAddr> = found.into_iter().flatten().collect();
+        let both = |payload: &[u8]| Some((endpoints(payload), mark(payload)));
+        let found = ask(&socket, family, NLM_F_DUMP, GET_DEVICE, IFINDEX, &index, both);
         if let Some(tunnel) = &mut device.tunnel {
-            tunnel.set_wireguard(found);
+            tunnel.mark = found.iter().find_map(|(_, mark)| *mark);
+            tunnel.set_wireguard(found.into_iter().flat_map(|(endpoints, _)| endpoints).collect());
         }
     }
 }
@@ -113,8 +116,14 @@ fn family_id(payload: &[u8]) -> Option<u16> {
     field(id.value(), 0).map(u16::from_ne_bytes)
 }
 
+/// The mark that the device puts on its outer packets (`wg set fwmark`).
+fn mark(payload: &[u8]) -> Option<u32> {
+    let mark = attributes(payload, HEADER).find(|a| a.kind() == FWMARK)?;
+    field(mark.value(), 0).map(u32::from_ne_bytes).filter(|mark| *mark != 0)
+}
+
 /// The endpoints of a device's peers, of those that have one.
-pub(super) fn endpoints(payload: &[u8]) -> Option<Vec<IpAddr>> {
+pub(super) fn endpoints(payload: &[u8]) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for peers in attributes(payload, HEADER).filter(|a| a.kind() == PEERS) {
         for peer in attributes(peers.value(), 0) {
@@ -122,7 +131,7 @@ pub(super) fn endpoints(payload: &[u8]) -> Option<Vec<IpAddr>> {
             found.extend(endpoint.and_then(|a| socket_address(a.value())));
         }
     }
-    Some(found)
+    found
 }
 
 /// The address of a struct sockaddr_in or sockaddr_in6.
@@ -146,7 +155,8 @@ mod tests {
         let ids: Vec<_> = Messages(FAMILY).filter_map(|m| family_id(m.payload)).collect();
         assert_eq!(ids, [0x24]);
         let device = Messages(DEVICE).find(|m| m.kind == 0x24).unwrap();
-        assert_eq!(endpoints(device.payload), Some(vec!["198.51.100.2".parse().unwrap()]));
+        assert_eq!(endpoints(device.payload), ["198.51.100.2".parse::<IpAddr>().unwrap()]);
+        assert_eq!(mark(device.payload), None, "0 in the recorded one");
         let mut tunnel = super::super::tunnel::RawTunnel::default();
         tunnel.set_wireguard(vec!["198.51.100.2".parse().unwrap()]);
         assert_eq!((tunnel.overhead, tunnel.outer_ipv6), (Some(60), Some(false)));
@@ -165,7 +175,7 @@ mod tests {
                     *last ^= flip;
                 }
                 for message in Messages(&data) {
-                    let _ = (endpoints(message.payload), family_id(message.payload));
+                    let _ = (endpoints(message.payload), mark(message.payload), family_id(message.payload));
                 }
             }
         }

@@ -19,8 +19,10 @@ use crate::facts::{
     Check, CniConfig, Connect, Finding, KernelState, MeasuredPath, NameResolution, Namespace, Outcome,
     Severity, Verdict,
 };
+use crate::netns::Procfs;
 use crate::observe::{Neighbour, Owners, SocketList};
 use crate::report::MtuReport;
+use std::path::Path as FilePath;
 use std::time::SystemTime;
 
 /// Everything that came before the deadline; `None` is what did not.
@@ -117,7 +119,8 @@ impl Conclusion {
         self.checks.push(check);
         self.findings.extend(findings);
         if let (Some(Links { own: Ok(own), .. }), false) = (&all.links, place.is_host()) {
-            self.check("pod.namespace", &check_namespace(pod, own), "it holds the pod's addresses");
+            let found = check_namespace(pod, own, pod.pid.is_some_and(is_gvisor));
+            self.check("pod.namespace", &found, "it holds the pod's addresses");
         }
     }
 
@@ -435,4 +438,9 @@ pub(super) fn forgive(path: &Path, report: &mut MtuReport) {
             !(silence.contains(&finding.id) || of_tunnel && finding.id == "mtu.next_hop_silent")
         });
     }
+}
+
+/// Whether the process is a sandbox of gVisor, whose program is called `runsc`.
+fn is_gvisor(pid: u32) -> bool {
+    Procfs::open(FilePath::new("/proc")).is_ok_and(|proc| proc.runs(pid, |name| name.starts_with(b"runsc")))
 }

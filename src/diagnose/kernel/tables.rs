@@ -135,6 +135,9 @@ pub(super) fn check_usage(view: KernelView<'_>) -> Vec<Finding> {
     vec![rule.finding(subject, summary, evidence, fix)]
 }
 
+/// An entry that was found silent so long ago is not in use.
+const LONG_SILENT_S: u32 = 60;
+
 fn is_silent(entry: &NeighbourEntry) -> bool {
     matches!(entry.state, NeighbourState::Failed | NeighbourState::Incomplete)
 }
@@ -177,6 +180,16 @@ pub(super) fn check_neighbours(view: KernelView<'_>) -> Vec<Finding> {
             ],
             format!("ip neigh show {via} dev {} in the namespace; check {interface} and what is behind it (nsprobe links), and whether {via} is the gateway still", word(interface)),
         );
+        // Nobody has needed it since: it may be back, and is asked for again with the next packet.
+        if let Some(unchanged) = entry.unchanged_s.filter(|s| *s > LONG_SILENT_S) {
+            finding.severity = Severity::Warning;
+            finding.evidence.push(Evidence::new(
+                "nothing was sent by it for",
+                unchanged,
+                "seconds",
+                "netlink RTM_GETNEIGH",
+            ));
+        }
         // A dump is in the order of metrics: the first default route of a family is the one that is used.
         let first = namespace.routes.iter().find(|r| r.destination == "default" && r.ipv6 == route.ipv6);
         if first.is_none_or(|first| !std::ptr::eq(first, route)) && view.role == Role::Node {

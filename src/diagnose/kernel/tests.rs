@@ -68,7 +68,13 @@ fn node() -> (Namespace, KernelState) {
 }
 
 fn neighbour(address: &str, interface: &str, state: NeighbourState, mac: [u8; 6]) -> NeighbourEntry {
-    NeighbourEntry { address: address.parse().unwrap(), interface: interface.into(), state, mac: Some(mac) }
+    NeighbourEntry {
+        address: address.parse().unwrap(),
+        interface: interface.into(),
+        state,
+        mac: Some(mac),
+        unchanged_s: Some(2),
+    }
 }
 
 fn healthy(subject: &str) -> KernelState {
@@ -340,6 +346,11 @@ fn a_silent_gateway_is_found_for_the_route_that_needs_it() {
         now.tables.neighbours.as_mut().unwrap()[0].state = NeighbourState::Incomplete;
     });
     assert_eq!(gateway.severity, Severity::Critical);
+    let long_ago = only("net.gateway_silent", |_, now| {
+        let entry = &mut now.tables.neighbours.as_mut().unwrap()[0];
+        (entry.state, entry.unchanged_s) = (NeighbourState::Failed, Some(3600));
+    });
+    assert_eq!(long_ago.severity, Severity::Warning, "nobody needs it: it may be back");
     // A way that is there for another network, or in reserve, is not the way of everything.
     for destination in ["10.244.9.0/24", "default"] {
         let other = only("net.gateway_silent", |namespace, now| {

@@ -18,7 +18,10 @@ const NDMSG: usize = 12;
 mod nda {
     pub(super) const DST: u16 = 1;
     pub(super) const LLADDR: u16 = 2;
+    pub(super) const CACHEINFO: u16 = 3;
 }
+/// `ndm_updated` of struct nda_cacheinfo, in hundredths of a second (USER_HZ).
+const UPDATED: usize = 8;
 /// NUD_* of linux/neighbour.h.
 mod nud {
     pub(super) const INCOMPLETE: u16 = 0x01;
@@ -51,6 +54,7 @@ pub(super) fn parse_neighbour(payload: &[u8], names: &Names) -> Option<Vec<Neigh
             _ => NeighbourState::Known,
         },
         mac: None,
+        unchanged_s: None,
     };
     let mut found = false;
     for attribute in attributes(payload, NDMSG) {
@@ -60,6 +64,10 @@ pub(super) fn parse_neighbour(payload: &[u8], names: &Names) -> Option<Vec<Neigh
                 found = true;
             }
             nda::LLADDR => entry.mac = attribute.value().try_into().ok(),
+            nda::CACHEINFO => {
+                entry.unchanged_s =
+                    field(attribute.value(), UPDATED).map(|ticks| u32::from_ne_bytes(ticks) / 100);
+            }
             _ => {}
         }
     }

@@ -76,6 +76,7 @@ fn neighbours_agree_with_ip() {
     let names = names();
     let ours: Vec<_> = parsed(recorded!("neigh.bin"), |m| parse_neighbour(m, &names))
         .into_iter()
+        .inspect(|n| assert!(n.unchanged_s.is_some_and(|s| s < 1_000_000), "{n:?}"))
         .map(|n| (n.address.to_string(), n.interface, n.state))
         .collect();
     let theirs: Vec<_> = json(recorded!("ip-neigh.json"))

@@ -36,15 +36,32 @@ enum Phase {
     Done,
 }
 
+/// A packet that waits to be sent.
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    size: u32,
+    ttl: Option<u8>,
+    /// As a packet of a protocol that nobody speaks.
+    scout: bool,
+    /// Only while nothing has come back.
+    rare: bool,
+}
+
+impl From<u32> for Queued {
+    fn from(size: u32) -> Self {
+        Self { size, ttl: None, scout: false, rare: false }
+    }
+}
+
 /// One search. Times are durations since its start.
 #[derive(Debug)]
 pub struct Search {
     plan: Plan,
     phase: Phase,
     records: Records,
-    queue: VecDeque<(u32, Option<u8>)>,
-    /// How many at the end of the queue are sent only while nothing has come back.
-    rare: usize,
+    queue: VecDeque<Queued>,
+    /// Whether the first flight went on with rare sizes.
+    went_on: bool,
     flight: u16,
     next_send: Duration,
     bytes: u64,
@@ -61,9 +78,8 @@ pub struct Search {
     news: bool,
     /// A verdict that stands unless an answer comes until then.
     hold: Option<Duration>,
-    /// The size that scouts were last sent of, and whether they are leaving.
+    /// The size that scouts were last sent of.
     scouted: Option<u32>,
-    scouting: bool,
     /// Every probe is a scout: the target answers nothing else.
     by_scouts: bool,
 }
@@ -76,11 +92,12 @@ impl Search {
 
     /// The same, with a round-trip time that was measured before.
     fn paced(plan: Plan, rtt: Option<Duration>) -> Self {
-        let rare = plan.rare_sizes();
-        let first = plan.first_flight(rtt.is_some()).into_iter().chain(rare.iter().copied());
-        let queue = first.map(|size| (size, None)).collect();
+        let scout = plan.early_scout().then(|| Queued { scout: true, ..plan.control.into() });
+        let rare = scout.into_iter().chain(plan.rare_sizes().into_iter().map(Queued::from));
+        let rare = rare.map(|queued| Queued { rare: true, ..queued });
+        let queue = plan.first_flight(rtt.is_some()).into_iter().map(Queued::from).chain(rare).collect();
         Self {
-            rare: rare.len(),
+            went_on: false,
             plan,
             phase: Phase::Sizes,
             records: Records::default(),
@@ -99,7 +116,6 @@ impl Search {
             news: false,
             rtt,
             scouted: None,
-            scouting: false,
             by_scouts: false,
         }
     }
@@ -117,6 +133,8 @@ impl Search {
                 flight: 0,
                 rationed: false,
                 scout: false,
+                early: false,
+                counts: true,
                 sent_at: Duration::ZERO,
                 fate,
             };
@@ -133,8 +151,7 @@ impl Search {
             (None, Some(arrived), Some(silent)) => search.refine(arrived, silent),
             _ => return search,
         };
-        search.queue = first.into_iter().map(|size| (size, None)).collect();
-        search.rare = 0;
+        search.queue = first.into_iter().map(Queued::from).collect();
         search
     }
 
@@ -148,15 +165,24 @@ impl Search {
             Fate::InFlight => {}
         }
         let size = record.size;
+        if record.early && !self.by_scouts && !matches!(event.answer, Answer::Reply { .. }) {
+            // That somebody refuses a protocol which nobody speaks is no news.
+            return;
+        }
+        record.counts |= record.scout && record.ttl.is_none();
         record.fate = Fate::Answered { at: now, answer: event.answer };
         self.news = true;
         if matches!(&self.phase, Phase::Hops(locate) if size >= locate.large)
             && matches!(event.answer, Answer::Reply { .. })
         {
             // It arrived after all: a PTB named too little, or a loss was judged too early. The verdict is taken back.
-            record.ttl = None;
+            (record.ttl, record.counts) = (None, true);
             (self.phase, self.verdict) = (Phase::Sizes, None);
             self.queue.clear();
+        }
+        if !self.by_scouts && (self.records.answers_probes() || self.claim(0).is_some()) {
+            // There is better to go by than what the target says of a protocol: that may have come another way.
+            self.records.0.iter_mut().filter(|r| r.early).for_each(|r| r.counts = false);
         }
         if !matches!(event.answer, Answer::NotSent { .. }) {
             self.leave_out_rare();
@@ -171,20 +197,21 @@ impl Search {
                 let (first, control) = (self.flight == 1, self.plan.control);
                 // Unless more than it names has arrived already.
                 let lie = self.records.passes().is_some_and(|passes| mtu < passes);
-                self.queue.retain(|(queued, _)| match lie {
-                    true => *queued < size,
-                    false => *queued == mtu || *queued < mtu && (!first || *queued <= control),
+                self.queue.retain(|queued| match lie {
+                    true => queued.size < size,
+                    false => queued.size == mtu || queued.size < mtu && (!first || queued.size <= control),
                 });
             }
             Answer::Reply { .. }
                 if size == self.plan.max
                     && matches!(self.phase, Phase::Sizes)
-                    && self.queue.iter().any(|(queued, _)| *queued > self.plan.control)
+                    && !self.by_scouts
+                    && self.queue.iter().any(|queued| queued.size > self.plan.control)
                     && self.records.sent(size) == 1 =>
             {
                 // The sizes between are carried too. A second packet, for tunnels that let the first one through.
                 self.queue.clear();
-                self.queue.extend([(size, None), (self.plan.control, None)]);
+                self.queue.extend([size, self.plan.control].map(Queued::from));
             }
             // The largest that passes comes first and tells of all the others.
             Answer::Reply { .. } if self.rationed() && matches!(self.phase, Phase::Sizes) => {
@@ -198,12 +225,11 @@ impl Search {
 
     /// Something has come back: there is something better to do than to go on with rare sizes.
     fn leave_out_rare(&mut self) {
-        let begun = (1..self.rare).contains(&self.queue.len());
-        self.queue.truncate(self.queue.len().saturating_sub(self.rare));
-        if begun {
-            self.queue.push_back((self.plan.control, None));
+        let waiting = self.queue.len();
+        self.queue.retain(|queued| !queued.rare);
+        if std::mem::take(&mut self.went_on) && self.queue.len() < waiting {
+            self.queue.push_back(self.plan.control.into());
         }
-        self.rare = 0;
     }
 
     /// The next step at `now`.
@@ -221,13 +247,17 @@ impl Search {
             if settled {
                 self.queue.clear();
             }
-            if let Some(&(size, ttl)) = self.queue.front() {
-                let next =
-                    if self.queue.len() <= self.rare { self.next_send.max(PATIENT) } else { self.next_send };
+            if let Some(&queued) = self.queue.front() {
+                let patient = match queued {
+                    Queued { rare: false, .. } => Duration::ZERO,
+                    Queued { scout: true, .. } => PATIENT / 2,
+                    _ => PATIENT,
+                };
+                let next = self.next_send.max(patient);
                 if now < next {
                     return Step::Wait(next.min(self.plan.deadline));
                 }
-                if self.exhausted(size) {
+                if self.exhausted(queued.size) {
                     self.queue.clear();
                     // What was sent may still be answered.
                     if let Some(until) = self.unsettled(now) {
@@ -237,19 +267,30 @@ impl Search {
                     continue;
                 }
                 self.queue.pop_front();
-                let probe = self.send(size, ttl, now);
-                return if self.is_scout(size, ttl) { Step::Scout(probe) } else { Step::Send(probe) };
+                // What did not leave was not filtered elsewhere.
+                if queued.rare && queued.scout && !self.something_left() {
+                    continue;
+                }
+                let probe = self.send(queued, now);
+                return if self.by_scouts || queued.scout { Step::Scout(probe) } else { Step::Send(probe) };
             }
             if let Some(size) = self.untried_claim() {
-                self.queue.push_back((size, None));
+                self.queue.push_back(size.into());
                 continue;
             }
             let scouts = self.scouts();
             if let Some((size, _)) = scouts.filter(|(_, at)| now >= *at) {
-                (self.scouted, self.scouting) = (Some(size), true);
-                // One byte more than a router has named must be refused; of silence one answer tells enough.
-                let sizes = if self.claim(0) == Some(size) { &[size, size + 1, size][..] } else { &[size] };
-                self.queue.extend(sizes.iter().map(|size| (*size, None)));
+                self.scouted = Some(size);
+                // One byte more than a router has named must be refused. In silence the only answer there may be is
+                // best had for the largest; one that is lost on the way costs none.
+                let named = self.claim(0) == Some(size);
+                let sizes = if named { &[size, size + 1, size][..] } else { &[self.plan.max, size] };
+                self.queue.extend(sizes.iter().map(|size| Queued { scout: true, ..(*size).into() }));
+                continue;
+            }
+            if let Some(limit) = self.plan.unknown_protocol.filter(|_| self.echo_is_overdue(now)) {
+                let flight = self.ask_by_scouts(limit);
+                self.start_flight(flight.into_iter().map(Queued::from), now);
                 continue;
             }
             if let Some(until) = self.unsettled(now).filter(|_| !settled) {
@@ -315,22 +356,25 @@ impl Search {
             || self.bytes + u64::from(size) > self.plan.max_bytes
     }
 
-    fn send(&mut self, size: u32, ttl: Option<u8>, now: Duration) -> Probe {
+    fn send(&mut self, queued: Queued, now: Duration) -> Probe {
+        let Queued { size, ttl, .. } = queued;
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
         let rationed = self.rationed();
-        let scout = self.is_scout(size, ttl) && !self.by_scouts;
+        let scout = queued.scout && !self.by_scouts;
+        self.went_on |= queued.rare && !queued.scout;
         self.records.0.push(Record {
             size,
             ttl,
             flight: self.flight,
             rationed,
             scout,
+            early: queued.scout && queued.rare,
+            counts: ttl.is_none() && !scout,
             sent_at: now,
             fate: Fate::InFlight,
         });
         self.bytes += u64::from(size);
-        let in_flight = self.records.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum();
-        let pause = self.backlog.send(size, now, in_flight, self.plan.burst_bytes());
+        let pause = self.backlog.send(size, now, self.records.bytes_in_flight(), self.plan.burst_bytes());
         let pause = if self.plan.rate_pps.is_some() { self.plan.gap() } else { pause.max(self.ration_gap()) };
         self.next_send = now + pause;
         Probe { id, size, ttl }
@@ -362,10 +406,6 @@ impl Search {
         (alone && self.records.sent(more) == 0).then_some(more)
     }
 
-    fn is_scout(&self, size: u32, ttl: Option<u8>) -> bool {
-        self.by_scouts || self.scouting && ttl.is_none() && self.scouted == Some(size)
-    }
-
     /// The size to ask by scouts, and when: one that a router named and the target does not answer soon, as routers go (a
     /// target that is only farther away answers all the same); the smallest where nobody says anything.
     fn scouts(&self) -> Option<(u32, Duration)> {
@@ -377,15 +417,12 @@ impl Search {
                 let asked = self.records.0.iter().find(|r| r.size == claim)?.sent_at;
                 (claim, asked + (router * 4).max(LEAST_PATIENCE))
             }
-            // What did not leave was not filtered elsewhere.
             (None, None)
-                if self.plan.unknown_protocol.is_some()
-                    && self.flight > 1
-                    && self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost)) =>
+                if self.plan.unknown_protocol.is_some() && self.flight > 1 && self.something_left() =>
             {
                 // Again and again: who was asked a moment ago has no answer left until a second has gone by.
                 let last = self.records.0.iter().filter(|r| r.scout).map(|r| r.sent_at).max();
-                let at = last.map_or(Duration::ZERO, |last| last + self.plan.timeout / 5);
+                let at = last.map_or(Duration::ZERO, |last| last + self.plan.timeout / 4);
                 return Some((self.plan.control, at));
             }
             _ => return None,
@@ -393,10 +430,32 @@ impl Search {
         (self.scouted != Some(size)).then_some((size, at))
     }
 
+    /// Whether a packet is on its way or was lost there: not all were refused here.
+    fn something_left(&self) -> bool {
+        self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost))
+    }
+
+    /// The target has answered a scout of the first flight, and no echo request in twice the time.
+    fn echo_is_overdue(&self, now: Duration) -> bool {
+        let Some(rtt) = self.records.slowest_reply().filter(|_| self.flight == 1) else { return false };
+        let open = self.records.0.iter().filter(|r| r.fate == Fate::InFlight);
+        !self.by_scouts
+            && matches!(self.phase, Phase::Sizes)
+            && !self.records.answers_probes()
+            && self.claim(0).is_none()
+            && open.map(|r| r.sent_at).all(|sent_at| now >= sent_at + 2 * rtt)
+    }
+
     /// Echo requests are filtered, and what became of them says nothing: errors of the target are all there is.
     fn ask_by_scouts(&mut self, limit: AnswerLimit) -> Vec<u32> {
         self.by_scouts = true;
-        self.records.0.iter_mut().for_each(|r| r.scout = true);
+        for record in &mut self.records.0 {
+            record.scout = true;
+            record.counts &= matches!(record.fate, Fate::Answered { .. });
+            if record.fate == Fate::InFlight {
+                record.fate = Fate::Lost;
+            }
+        }
         self.rtt = self.records.fastest_reply();
         self.plan.answers = Some(limit);
         self.plan.first_flight(true)
@@ -405,7 +464,10 @@ impl Search {
     fn advance(&mut self, now: Duration) {
         if let Phase::Hops(locate) = &mut self.phase {
             match locate.next_flight(&self.records) {
-                Some(flight) => self.start_flight(flight, now),
+                Some(flight) => {
+                    let large = |(size, ttl)| Queued { ttl, ..Queued::from(size) };
+                    self.start_flight(flight.into_iter().map(large), now);
+                }
                 None => self.finish(now),
             }
             return;
@@ -413,8 +475,7 @@ impl Search {
         self.adapt_rate();
         match self.next_sizes() {
             Next::Flight(sizes) => {
-                let flight = sizes.into_iter().map(|size| (size, None)).collect();
-                self.start_flight(flight, now);
+                self.start_flight(sizes.into_iter().map(Queued::from), now);
             }
             Next::Conclude(Verdict::BlackHole) if !self.plan.locate && now < self.certain_at() => {
                 self.hold = Some(self.certain_at());
@@ -436,9 +497,8 @@ impl Search {
         }
     }
 
-    fn start_flight(&mut self, flight: Vec<(u32, Option<u8>)>, now: Duration) {
+    fn start_flight(&mut self, flight: impl Iterator<Item = Queued>, now: Duration) {
         self.flight = self.flight.saturating_add(1);
-        self.scouting = false;
         self.next_send = self.next_send.max(now + self.ration_pause(now));
         self.queue.extend(flight);
     }

@@ -38,6 +38,8 @@ impl Search {
             Some(rtt) => timeout.min((rtt * 8).max(timeout / 4)),
             None if self.plan.answers.is_some() => timeout,
             None if self.flight < sizes::SILENT_FLIGHTS => timeout / 4,
+            // The last scout leaves when a host that gives one answer a second has another, whoever took the one before.
+            None if self.plan.early_scout() => timeout / 2 + timeout / 50,
             None => timeout / 2,
         }
     }

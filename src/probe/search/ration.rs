@@ -88,7 +88,7 @@ impl Search {
         let answers = self.by_scouts || self.records.answers_probes();
         let Some(passes) = self.records.passes().filter(|_| answers) else { return };
         let controls =
-            self.records.0.iter().filter(|r| r.flight == self.flight && r.full() && r.size <= passes);
+            self.records.0.iter().filter(|r| r.flight == self.flight && r.counts && r.size <= passes);
         let lost: Vec<bool> = controls.map(Record::lost).collect();
         let count = lost.iter().filter(|lost| **lost).count();
         // Where answers run out those at the end are missing; chance takes one and leaves the next.

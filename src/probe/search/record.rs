@@ -14,6 +14,10 @@ pub(super) struct Record {
     pub(super) rationed: bool,
     /// Sent as a packet of a protocol that nobody speaks: its silence says nothing.
     pub(super) scout: bool,
+    /// A scout that left before there was any answer.
+    pub(super) early: bool,
+    /// Whether it says something of the size: one with a TTL only locates, a scout only counts when answered.
+    pub(super) counts: bool,
     pub(super) sent_at: Duration,
     pub(super) fate: Fate,
 }
@@ -26,11 +30,6 @@ pub(super) enum Fate {
 }
 
 impl Record {
-    /// Whether it belongs to the search for the size: one with a TTL only locates, a scout only counts when answered.
-    pub(super) fn full(&self) -> bool {
-        self.ttl.is_none() && (!self.scout || matches!(self.fate, Fate::Answered { .. }))
-    }
-
     pub(super) fn replied(&self) -> bool {
         matches!(self.fate, Fate::Answered { answer: Answer::Reply { .. }, .. })
     }
@@ -68,7 +67,7 @@ pub(super) struct Records(pub(super) Vec<Record>);
 impl Records {
     /// Probes of the search for the size; those with a TTL only locate.
     fn full(&self) -> impl DoubleEndedIterator<Item = (usize, &Record)> {
-        self.0.iter().enumerate().filter(|(_, r)| r.full())
+        self.0.iter().enumerate().filter(|(_, r)| r.counts)
     }
 
     /// Whether the target has answered a probe that was no scout.
@@ -101,6 +100,14 @@ impl Records {
         self.full().filter(|(_, r)| r.size == size).count()
     }
 
+    /// Whether the two largest sizes below `size` were lost: a tunnel may have let only the first packet through, and what
+    /// it says of the others is late.
+    pub(super) fn lost_below(&self, size: u32) -> bool {
+        let mut below: Vec<&Record> = self.full().map(|(_, r)| r).filter(|r| r.size < size).collect();
+        below.sort_by_key(|r| std::cmp::Reverse(r.size));
+        matches!(below.as_slice(), [first, second, ..] if first.lost() && second.lost())
+    }
+
     /// Losses of `size` that mean something: a control sent after it in the same flight was answered,
     /// so the path, the target and its rate limit were there for it.
     pub(super) fn failures(&self, size: u32, passes: u32) -> u32 {
@@ -112,12 +119,17 @@ impl Records {
     /// there is, so that any control behind will do.
     fn vouched(&self, at: usize, lost: &Record, passes: u32) -> bool {
         let rest = self.0.iter().skip(at + 1).take_while(|r| r.flight == lost.flight);
-        let mut controls = rest.filter(|r| r.full() && r.size <= passes && r.fate != Fate::InFlight);
+        let mut controls = rest.filter(|r| r.counts && r.size <= passes && r.fate != Fate::InFlight);
         if lost.rationed {
             controls.any(Record::replied)
         } else {
             controls.next().is_some_and(Record::replied)
         }
+    }
+
+    /// Bytes of what was neither answered nor given up.
+    pub(super) fn bytes_in_flight(&self) -> u32 {
+        self.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum()
     }
 
     /// Answers of the target so far.

@@ -36,15 +36,17 @@ impl Search {
         if lo == self.plan.max {
             // A tunnel that lets the first packet through refuses the next: that one is sent, where it was to be, and
             // all but the rare sizes are waited for.
-            if self.queue.iter().any(|(size, _)| *size == lo) {
+            if self.queue.iter().any(|queued| queued.size == lo) {
                 return false;
             }
-            let rare = |r: &Record| r.flight == 1 && r.sent_at >= PATIENT;
+            let rare = |r: &Record| r.early || r.flight == 1 && r.sent_at >= PATIENT;
             return !self.records.0.iter().any(|r| r.fate == Fate::InFlight && !rare(r));
         }
         if self.claim(lo) == Some(lo) {
             let refused = self.records.too_bigs().map(|(size, _, _)| size).filter(|size| *size > lo).min();
-            return !open(lo + 1, refused.unwrap_or(u32::MAX));
+            let above = lo + 1..refused.unwrap_or(u32::MAX);
+            return !open(above.start, above.end)
+                && !self.queue.iter().any(|queued| above.contains(&queued.size));
         }
         self.records.fails(lo) == Some(lo + 1)
             && !open(lo + 1, lo + 2)
@@ -62,14 +64,17 @@ impl Search {
 
     pub(super) fn next_sizes(&mut self) -> Next {
         let Some(lo) = self.records.passes() else { return self.silent_target() };
+        if lo == self.plan.max {
+            if self.records.sent(lo) == 1 && self.records.lost_below(lo) {
+                return Next::Flight(vec![lo, self.plan.control, lo]);
+            }
+            return Next::Conclude(Verdict::Clear);
+        }
         if let Some(limit) = self.plan.unknown_protocol.filter(|_| !self.by_scouts)
             && !self.records.answers_probes()
-            && self.claim(0).is_none()
+            && self.claim(lo).is_none_or(|claim| claim < lo)
         {
             return Next::Flight(self.ask_by_scouts(limit));
-        }
-        if lo == self.plan.max {
-            return Next::Conclude(Verdict::Clear);
         }
         let floor = self.plan.floor;
         let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
