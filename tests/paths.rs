@@ -167,6 +167,41 @@ fn a_clear_path_costs_one_flight() {
     assert!(result.elapsed_ms < 0.5, "{}", result.elapsed_ms);
 }
 
+/// On a path of 50 ms that answers echo, what somebody says of the early scout: nothing of it is left in the result.
+#[test]
+fn what_is_said_of_an_early_scout_does_not_count_where_echo_is_answered() {
+    let ms = Duration::from_millis;
+    let reply = Answer::Reply { ttl: Some(62), largest_fragment: None };
+    let firewall = support::virtual_path::router(1);
+    for (answer, at) in [
+        (Answer::Refused { from: firewall, code: 13 }, ms(5)),
+        (Answer::Refused { from: firewall, code: 13 }, ms(55)),
+        (reply, ms(49)),
+        (reply, ms(55)),
+    ] {
+        let mut search = Search::new(path(vec![], 0.0, 50.0).plan());
+        let (mut now, mut waiting) = (Duration::ZERO, Vec::new());
+        loop {
+            waiting.sort_by_key(|(at, _)| *at);
+            match search.poll(now) {
+                Step::Done => break,
+                Step::Send(probe) => waiting.push((now + ms(50), Event { id: probe.id, answer: reply })),
+                Step::Scout(probe) => waiting.push((at, Event { id: probe.id, answer })),
+                Step::Wait(until) => {
+                    now = waiting.first().map_or(until, |(at, _)| until.min(*at));
+                    while waiting.first().is_some_and(|(at, _)| *at <= now) {
+                        search.on_event(waiting.remove(0).1, now);
+                    }
+                }
+            }
+        }
+        let found = search.result();
+        assert_eq!((found.verdict, found.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{answer:?} {at:?}");
+        assert_eq!(found.notes, [], "{answer:?} {at:?}");
+        assert!(found.elapsed_ms < 53.0, "{answer:?} {at:?}: {} ms", found.elapsed_ms);
+    }
+}
+
 /// A search that is told of nothing until `answers_at`, then of a reply to everything that was sent.
 fn starved(plan: Plan, answers_at: Duration) -> PathResult {
     let mut search = Search::new(plan);
