@@ -120,7 +120,8 @@ impl Conclusion {
         self.findings.extend(findings);
         if let (Some(Links { own: Ok(own), .. }), false) = (&all.links, place.is_host()) {
             let found = check_namespace(pod, own, pod.pid.is_some_and(is_gvisor));
-            self.check("pod.namespace", &found, "it holds the pod's addresses");
+            let holder = if found.is_empty() { "it holds" } else { "a stack inside of it holds" };
+            self.check("pod.namespace", &found, format!("{holder} the pod's addresses"));
         }
     }
 
