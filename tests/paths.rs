@@ -202,6 +202,32 @@ fn what_is_said_of_an_early_scout_does_not_count_where_echo_is_answered() {
     }
 }
 
+/// What a router names is confirmed by scouts of its own, however far away the target is that answers no echo.
+#[test]
+fn a_named_size_is_confirmed_behind_filtered_echo_at_any_distance() {
+    let hop = |mtu| HopSpec {
+        mtu,
+        ptb: Ptb::Honest,
+        expired: true,
+        first_passes: false,
+        ptb_limit: None,
+        ptb_from: None,
+    };
+    for rtt in [0.1, 1.0, 10.0, 50.0, 150.0] {
+        let mut scenario = path(vec![hop(1500), hop(1450), hop(1500)], 0.0, rtt);
+        scenario.target.echo = false;
+        for seed in 1..=20 {
+            let (found, _) = scenario.play(seed);
+            assert_eq!((found.verdict, found.path_mtu_bytes), (Verdict::Narrowed, Some(1450)), "{rtt} ms");
+            assert!(
+                !found.notes.contains(&nsprobe::facts::PathNote::TargetSilent),
+                "{rtt} ms: {:?}",
+                found.notes
+            );
+        }
+    }
+}
+
 /// A search that is told of nothing until `answers_at`, then of a reply to everything that was sent.
 fn starved(plan: Plan, answers_at: Duration) -> PathResult {
     let mut search = Search::new(plan);
