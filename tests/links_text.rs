@@ -48,7 +48,7 @@ fn node(uplink: u32, pods: &[(&str, u32)]) -> Vec<Namespace> {
             route("10.244.2.0/24", "10.244.2.0", "flannel.1"),
         ],
         unreadable: 0,
-        policy_rules: false,
+        policy_rules: nsprobe::facts::PolicyRules::None,
     };
     let mut all = vec![host];
     for (number, &(name, mtu)) in (0u32..).zip(pods) {
@@ -67,7 +67,7 @@ fn node(uplink: u32, pods: &[(&str, u32)]) -> Vec<Namespace> {
             links: vec![Link { peer: other(HOST, 10 + number, &end), ..link(2, "eth0", Some("veth"), mtu) }],
             routes: vec![route("default", "10.244.1.1", "eth0")],
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: nsprobe::facts::PolicyRules::None,
         });
     }
     all

@@ -251,19 +251,19 @@ fn peers_tunnels_and_routes_of_a_node_are_joined() {
 #[test]
 fn rules_beside_the_kernels_own_are_seen() {
     let s = node();
-    assert!(read(&s, &["node", "p1", "p2"]).iter().all(|n| !n.policy_rules), "the kernel's own");
+    assert!(read(&s, &["node", "p1", "p2"]).iter().all(|n| !n.policy_rules.any()), "the kernel's own");
     for family in ["-4", "-6"] {
         let network = if family == "-4" { "10.244.0.0/16" } else { "fd00:244::/48" };
         s.ip("node", &format!("{family} rule add to {network} lookup 77"));
-        assert!(read(&s, &["node"])[0].policy_rules, "{family}");
+        assert!(read(&s, &["node"])[0].policy_rules.any(), "{family}");
         s.ip("node", &format!("{family} rule del to {network} lookup 77"));
-        assert!(!read(&s, &["node"])[0].policy_rules, "{family}");
+        assert!(!read(&s, &["node"])[0].policy_rules.any(), "{family}");
     }
     // A pod without a default route in its main table is asked too, though it has few interfaces.
     s.ip("p1", "rule add from 10.244.1.2 lookup 77");
     let everything = ReadOptions { all_addresses: true, ..ReadOptions::default() };
     let p1 = s.open("p1");
-    let policy = || read_namespaces(&[("p1", &p1)], everything).remove(0).1.unwrap().policy_rules;
+    let policy = || read_namespaces(&[("p1", &p1)], everything).remove(0).1.unwrap().policy_rules.any();
     assert!(!policy(), "its main table leads out");
     s.ip("p1", "route del default");
     assert!(policy());

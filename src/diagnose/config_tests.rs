@@ -35,7 +35,7 @@ fn node(pods: &[(&str, u32)]) -> Vec<Namespace> {
         ],
         routes: vec![route("default", "eth0"), route("10.244.2.0/24", "flannel.1")],
         unreadable: 0,
-        policy_rules: false,
+        policy_rules: crate::facts::PolicyRules::None,
     };
     let mut all = Vec::new();
     for (number, &(name, mtu)) in (0u32..).zip(pods) {
@@ -53,7 +53,7 @@ fn node(pods: &[(&str, u32)]) -> Vec<Namespace> {
             links: vec![Link { peer: Some(other(HOST, 10 + number)), ..link(2, "eth0", "veth", mtu) }],
             routes: vec![route("default", "eth0")],
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: crate::facts::PolicyRules::None,
         });
     }
     all.insert(0, host);

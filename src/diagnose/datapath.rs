@@ -108,7 +108,7 @@ mod tests {
             links,
             routes: vec![default],
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: crate::facts::PolicyRules::None,
         }
     }
 

@@ -53,7 +53,7 @@ fn node(pods: &[u32]) -> Vec<Namespace> {
             route("10.244.2.0/24", Some("10.244.2.0"), "flannel.1", None),
         ],
         unreadable: 0,
-        policy_rules: false,
+        policy_rules: crate::facts::PolicyRules::None,
     };
     let mut all = Vec::new();
     for (number, &mtu) in (0u32..).zip(pods) {
@@ -76,7 +76,7 @@ fn node(pods: &[u32]) -> Vec<Namespace> {
                 route("10.244.1.0/24", None, "eth0", None),
             ],
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: crate::facts::PolicyRules::None,
         });
     }
     all.insert(0, host);

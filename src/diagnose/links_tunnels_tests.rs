@@ -33,7 +33,7 @@ fn node() -> Namespace {
         links: vec![link(2, "eth0", "", 1500), link(3, "eth1", "", 1500), tunnel],
         routes: Vec::new(),
         unreadable: 0,
-        policy_rules: false,
+        policy_rules: crate::facts::PolicyRules::None,
     }
 }
 

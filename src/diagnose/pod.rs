@@ -101,30 +101,35 @@ pub fn check_pod(pod: &Pod, host_network: bool) -> (Check, Vec<Finding>) {
     (check, findings)
 }
 
+/// The stack inside of the pod that holds its address, where no interface does.
+fn own_stack(pod: &Pod, own: &Namespace, gvisor: bool) -> Option<Finding> {
+    let holds = |link: &Link| link.addresses.iter().any(|(address, _)| pod.ips.contains(address));
+    if pod.ips.is_empty() || own.links.iter().any(holds) {
+        return None;
+    }
+    let (whose, evidence) = if gvisor {
+        (
+            "the sandbox is gVisor's".to_owned(),
+            Evidence::text("program of its process", "runsc", "/proc/PID/exe"),
+        )
+    } else {
+        let tap = own.links.iter().find(|l| matches!(l.kind.as_deref(), Some("tun" | "macvtap")))?;
+        let kind = tap.kind.clone().unwrap_or_default();
+        let evidence = Evidence::text(format!("kind of {}", tap.name), kind, "netlink RTM_GETLINK");
+        (format!("a virtual machine is behind {}", tap.name), evidence)
+    };
+    let summary =
+        format!("{whose}: no interface of its namespace holds its address, its own network stack does");
+    Some(OWN_STACK.finding(pod.full_name(), summary, vec![evidence], OWN_STACK.fix))
+}
+
 /// What its namespace says, compared with what the runtime says; `gvisor`: its process is gVisor's.
 pub fn check_namespace(pod: &Pod, own: &Namespace, gvisor: bool) -> Vec<Finding> {
     let name = pod.full_name();
     let mut findings = Vec::new();
-    let tap = own.links.iter().find(|l| matches!(l.kind.as_deref(), Some("tun" | "macvtap")));
-    let held = |link: &Link| link.addresses.iter().any(|(address, _)| pod.ips.contains(address));
-    let stack = match (tap, gvisor) {
-        _ if pod.ips.is_empty() || own.links.iter().any(held) => None,
-        (_, true) => Some(("the sandbox is gVisor's".to_owned(), "program of its process", "/proc/PID/exe")),
-        (Some(tap), _) => Some((
-            format!("a virtual machine is behind {}", tap.name),
-            "kind of interface",
-            "netlink RTM_GETLINK",
-        )),
-        (None, false) => None,
-    };
-    if let Some((summary, what, source)) = stack {
-        let seen = tap.and_then(|l| l.kind.as_deref()).filter(|_| !gvisor).unwrap_or("runsc");
-        return vec![OWN_STACK.finding(
-            &name,
-            format!("{summary}: no interface of its namespace holds its address, its own network stack does"),
-            vec![Evidence::text(what, seen, source)],
-            OWN_STACK.fix,
-        )];
+    findings.extend(own_stack(pod, own, gvisor));
+    if !findings.is_empty() {
+        return findings;
     }
     let holder = |address| own.links.iter().find(|l| l.addresses.iter().any(|(a, _)| a == address));
     for address in &pod.ips {
@@ -261,7 +266,7 @@ mod tests {
             links: vec![eth0],
             routes: vec![default],
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: crate::facts::PolicyRules::None,
         };
         let pod = pod(PodState::Ready, vec![]);
         assert_eq!(ids(&check_namespace(&pod, &own, true)), [] as [&str; 0]);

@@ -188,7 +188,7 @@ mod tests {
             links,
             routes,
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: crate::facts::PolicyRules::None,
         };
         let flannel = Link {
             mtu_bytes: 1450,

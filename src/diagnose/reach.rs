@@ -167,7 +167,7 @@ fn check_default(pod: &Namespace) -> Option<Finding> {
         let held = pod.links.iter().filter(|l| l.up && l.kind.as_deref() == Some("veth"));
         let held = held.filter(|l| primary.is_none_or(|index| index == l.index));
         let address = held.flat_map(|l| globals(l).map(move |a| (l, a))).find(|(_, a)| a.is_ipv6() == six);
-        if lacking.is_none() && pod.unreadable == 0 && !pod.policy_rules && !has(six) {
+        if lacking.is_none() && pod.unreadable == 0 && !pod.policy_rules.any() && !has(six) {
             lacking = address.map(|(link, address)| (family, link, address));
         }
     }
@@ -232,7 +232,7 @@ fn check_way_to(pod: &Namespace, node: &Namespace, ways: &[Way<'_>]) -> Option<F
         // A bridge without an address in the pod's network only switches: its gateway is elsewhere.
         let in_charge = |address| bridge.is_none_or(|b| b.addresses.iter().any(|&own| holds(own, address)));
         let wrong = globals(inside).filter(|&address| in_charge(address)).find_map(|address| {
-            if node.policy_rules || vrf.is_some() {
+            if node.policy_rules.any() || vrf.is_some() {
                 // The way to a pod may stand in another table (AWS's branch interfaces, Azure, Calico, a VRF).
                 let (_, way) = inside.ways_back.iter().find(|(of, _)| *of == address)?;
                 let instead = match way {
@@ -253,7 +253,7 @@ fn check_way_to(pod: &Namespace, node: &Namespace, ways: &[Way<'_>]) -> Option<F
         });
         let (address, instead, source) = wrong?;
         let table = vrf.map(|v| format!(" vrf {}", v.name)).unwrap_or_default();
-        let rules = if node.policy_rules { " (ip rule shows which table counts)" } else { "" };
+        let rules = if node.policy_rules.any() { " (ip rule shows which table counts)" } else { "" };
         let fix = format!("restart the CNI's agent, which writes the route anew, or recreate the pod; now: ip route replace {address} dev {}{table}{rules}", word(&own.name));
         Some(NO_ROUTE_TO_POD.finding(
             pod.subject.as_str(),

@@ -1,7 +1,7 @@
 //! Each rule fires on what it is for, and is silent on its healthy twin.
 
 use super::*;
-use crate::facts::LinkRef;
+use crate::facts::{LinkRef, PolicyRules};
 use proptest::prelude::*;
 
 const HOST: u64 = 1;
@@ -53,7 +53,7 @@ fn node() -> Vec<Namespace> {
             route("fd00:244:1::/64", None, "cni0"),
         ],
         unreadable: 0,
-        policy_rules: false,
+        policy_rules: PolicyRules::None,
     };
     let mut all = Vec::new();
     for number in 0..2u32 {
@@ -77,7 +77,7 @@ fn node() -> Vec<Namespace> {
                 route("default", Some("fd00:244:1::1"), "eth0"),
             ],
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: PolicyRules::None,
         });
     }
     all.insert(0, host);
@@ -152,7 +152,7 @@ fn a_pod_has_a_default_route_for_each_family_that_it_speaks() {
     // The default route stands in a table of its own.
     silent(|all| {
         all[1].routes.clear();
-        all[1].policy_rules = true;
+        all[1].policy_rules = PolicyRules::Elsewhere;
     });
     // On the link, as point-to-point CNIs set it; and routes that could not all be read.
     silent(|all| {
@@ -202,11 +202,11 @@ fn the_node_knows_the_way_to_its_own_pods() {
     // Rules of the node name other tables: the route may stand there.
     silent(|all| {
         all[0].routes.remove(2);
-        all[0].policy_rules = true;
+        all[0].policy_rules = PolicyRules::Elsewhere;
     });
     // A lookup through all rules tells.
     let looked_up = |all: &mut [Namespace], way: Option<&str>| {
-        all[0].policy_rules = true;
+        all[0].policy_rules = PolicyRules::Elsewhere;
         let address = "10.244.1.2".parse().unwrap();
         all[1].links[0].ways_back = vec![(address, way.map(Into::into))];
     };
@@ -230,7 +230,7 @@ fn the_node_knows_the_way_to_its_own_pods() {
     let vrf = only("links.no_route_to_pod", |all| {
         in_vrf(all);
         looked_up(all, None);
-        all[0].policy_rules = false;
+        all[0].policy_rules = PolicyRules::None;
     });
     assert!(vrf.fix.contains("dev cni0 vrf red"), "{vrf:?}");
     // A second network over a bridge that is only a switch for it, though the bridge has an address of its own.

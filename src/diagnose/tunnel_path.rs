@@ -181,7 +181,7 @@ mod tests {
                 route("10.244.3.0/24", "10.244.3.0", "flannel.1"),
             ],
             unreadable: 0,
-            policy_rules: false,
+            policy_rules: crate::facts::PolicyRules::None,
         };
         let unknown = || Err("not read".to_owned());
         let neighbour = |address: &str, mac| NeighbourEntry {

@@ -172,8 +172,27 @@ pub struct Namespace {
     /// Netlink messages on it that could not be read: there may be more links or routes than are listed.
     #[serde(skip)]
     pub unreadable: u32,
-    /// Rules (ip rule) beside the kernel's own send packets to other tables or stop them: the routes above are not
-    /// all that count.
+    /// Whether the routes above are all that count.
     #[serde(skip)]
-    pub policy_rules: bool,
+    pub policy_rules: PolicyRules,
+}
+
+/// What the rules of a namespace (ip rule) do beside the kernel's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PolicyRules {
+    /// There are none that send packets to other tables or stop them.
+    #[default]
+    None,
+    /// Some do: the routes of the main table are not all that count.
+    Elsewhere,
+    /// Some do, and one asks by which interface a packet came: the way to a pod may be another for packets from
+    /// elsewhere than for the node's own (Amazon's security groups for pods).
+    ByInterface,
+}
+
+impl PolicyRules {
+    /// Whether other tables than the main one count.
+    pub fn any(self) -> bool {
+        self != Self::None
+    }
 }

@@ -38,7 +38,9 @@ pub use kernel::{
     NeighbourEntry, NeighbourState, RememberedMtu, Seen, TableUsage,
 };
 pub use kubelet::{KubeletHost, KubeletProcess};
-pub use link::{Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, Route, Tunnel};
+pub use link::{
+    Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, PolicyRules, Route, Tunnel,
+};
 pub use log::{LogPiece, LogStream};
 pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};
 pub use node::{

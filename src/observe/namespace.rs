@@ -7,7 +7,7 @@ use super::link::{RawLink, parse_address, parse_link};
 use super::peers::assemble;
 use super::route::{MAIN, RawRoute, parse_route};
 use super::socket::{Dump, Netlink};
-use crate::facts::{KernelState, Namespace};
+use crate::facts::{KernelState, Namespace, PolicyRules};
 use crate::netns::{NetNs, NetNsError, on_threads_that_die};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
@@ -39,7 +39,7 @@ pub(super) struct RawNamespace {
     /// This namespace's ids of others → their inodes.
     pub(super) ids: BTreeMap<i32, u64>,
     pub(super) unreadable: u32,
-    pub(super) policy_rules: bool,
+    pub(super) policy_rules: PolicyRules,
 }
 
 impl RawNamespace {
@@ -169,7 +169,7 @@ fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<R
     raw.unreadable += routes.unreadable;
     // Of most pods nothing hangs on it: their main table has all that their rules ask for.
     if raw.links.len() > 2 || !raw.has_default_routes() {
-        raw.policy_rules = super::policy::has_policy(netlink)?;
+        raw.policy_rules = super::policy::read_policy(netlink)?;
     }
     super::wireguard::read_endpoints(&mut raw);
     super::egress::find_underlays(netlink, &mut raw);

@@ -9,9 +9,8 @@
 
 use super::ObserveError;
 use super::egress::lookup;
-use super::policy::asks_for_interface;
 use super::socket::Netlink;
-use crate::facts::{Link, Namespace};
+use crate::facts::{Link, Namespace, PolicyRules};
 use crate::netns::NetNs;
 use netlink_packet_route::route::RouteAttribute;
 use std::net::IpAddr;
@@ -34,23 +33,19 @@ pub(super) fn read_ways_back(
 ) {
     for at in 0..all.len() {
         let (Some((_, Ok(node))), Some((_, netns))) = (all.get(at), targets.get(at)) else { continue };
-        if !node.policy_rules && !node.links.iter().any(is_vrf) {
+        if !node.policy_rules.any() && !node.links.iter().any(is_vrf) {
             continue;
         }
-        let mut questions = questions(node, all);
+        let questions = questions(node, all);
         if questions.is_empty() {
             continue;
         }
         let uplinks = uplinks(node);
         let ask = || {
             let mut netlink = Netlink::route(Vec::new()).ok()?;
-            if node.policy_rules && asks_for_interface(&mut netlink) {
-                questions.retain(|q| q.vrf.is_some());
-            }
-            let ways: Vec<_> = questions.iter().map(|q| way(&mut netlink, q, &uplinks)).collect();
-            Some((questions, ways))
+            Some(questions.iter().map(|q| way(&mut netlink, q, &uplinks)).collect::<Vec<_>>())
         };
-        let Ok(Some((questions, ways))) = netns.run(ask) else { continue };
+        let Ok(Some(ways)) = netns.run(ask) else { continue };
         let name = |index| node.links.iter().find(|l| l.index == index).map(|l| l.name.clone());
         let named: Vec<_> = ways.into_iter().map(|way| way.map(|index| index.and_then(name))).collect();
         for (question, way) in questions.iter().zip(named) {
@@ -67,7 +62,8 @@ fn is_vrf(link: &Link) -> bool {
     link.kind.as_deref() == Some("vrf")
 }
 
-/// Addresses of pods behind the node's veths; without rules only of those in a VRF.
+/// Addresses of pods behind the node's veths; without rules, or with those that ask for an interface, only of those in a
+/// VRF.
 fn questions(node: &Namespace, all: &[(String, Result<Namespace, ObserveError>)]) -> Vec<Question> {
     let mut questions = Vec::new();
     for (place, (_, pod)) in all.iter().enumerate() {
@@ -77,7 +73,7 @@ fn questions(node: &Namespace, all: &[(String, Result<Namespace, ObserveError>)]
                 continue;
             };
             let vrf = node.links.iter().find(|l| l.index == peer.index).and_then(|end| vrf_of(node, end));
-            if vrf.is_none() && !node.policy_rules {
+            if vrf.is_none() && node.policy_rules != PolicyRules::Elsewhere {
                 continue;
             }
             let question = |&(address, _): &(IpAddr, u8)| Question { place, link: at, address, vrf };

@@ -184,7 +184,7 @@ pub(super) fn check_neighbours(view: KernelView<'_>) -> Vec<Finding> {
         if let Some(unchanged) = entry.unchanged_s.filter(|s| *s > LONG_SILENT_S) {
             finding.severity = Severity::Warning;
             finding.evidence.push(Evidence::new(
-                "nothing was sent by it for",
+                "time since its state changed last",
                 unchanged,
                 "seconds",
                 "netlink RTM_GETNEIGH",
