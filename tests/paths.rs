@@ -224,6 +224,9 @@ fn a_named_size_is_confirmed_behind_filtered_echo_at_any_distance() {
                 "{rtt} ms: {:?}",
                 found.notes
             );
+            // Where the target is was not asked: there is no silent hop in its place.
+            let silent = found.hops.iter().filter(|hop| hop.address.is_none() && !hop.target).count();
+            assert_eq!(silent, 0, "{rtt} ms: {:?}", found.hops);
         }
     }
 }

@@ -218,7 +218,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and whether its interface is up.",
         ),
         Verdict::Unreachable => {
-            let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "echo with DF");
+            let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
             let (said, seen) = match refusal(path) {
                 Some((from, code)) => (cannot(from, target), vec![refused_by(from, code), sent]),
                 None => (format!("nothing came back from {target}, at any size"), vec![sent]),

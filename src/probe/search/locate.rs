@@ -142,6 +142,8 @@ impl Locate {
         if let Some(end) = hops.iter().position(|h| h.target) {
             hops.truncate(end + 1);
         }
+        // The place of a target that answers nothing here was not asked: it is no silent hop.
+        hops.pop_if(|hop| self.mute && hop.ttl == self.guess && !hop.small && !hop.large);
         hops
     }
 
