@@ -6,8 +6,8 @@ mod transport;
 
 use super::layers::layer;
 use etherparse::{
-    ArpOperation, ArpPacketSlice, EtherType, IpNumber, LaxIpPayloadSlice, LaxLinkExtSlice, LaxNetSlice,
-    LaxSlicedPacket, TransportSlice,
+    ArpOperation, ArpPacketSlice, EtherType, IpNumber, Ipv6Extensions, Ipv6ExtensionsSlice,
+    Ipv6FragmentHeader, LaxIpPayloadSlice, LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice,
 };
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -150,21 +150,24 @@ fn header(net: &LaxNetSlice<'_>, wire_len: u32) -> Option<Header> {
                 0 => wire_len.saturating_sub(14 + 40),
                 total => u32::from(total),
             };
-            let fragment = extensions.clone().into_iter().find_map(|extension| match extension {
-                etherparse::Ipv6ExtensionSlice::Fragment(f) if f.is_fragmenting_payload() => {
-                    Some((f.identification(), u32::from(f.fragment_offset().value()) * 8, f.more_fragments()))
-                }
-                _ => None,
-            });
             Some(Header {
                 source: head.source_addr().into(),
                 destination: head.destination_addr().into(),
                 payload_len: total.saturating_sub(extension_len),
-                fragment,
+                fragment: fragment_of(extensions),
             })
         }
         LaxNetSlice::Arp(_) => None,
     }
+}
+
+/// The fragment header of a chain that may be cut. Not by its iterator: that of etherparse 0.21 takes the header that
+/// the last whole one announces for whole too, and reads behind the end.
+fn fragment_of(chain: &Ipv6ExtensionsSlice<'_>) -> Option<(u32, u32, bool)> {
+    let first = chain.first_header().filter(|_| chain.is_fragmenting_payload())?;
+    let (extensions, ..) = Ipv6Extensions::from_slice_lax(first, chain.slice());
+    let head = extensions.fragment.filter(Ipv6FragmentHeader::is_fragmenting_payload)?;
+    Some((head.identification, u32::from(head.fragment_offset.value()) * 8, head.more_fragments))
 }
 
 fn ip(

@@ -221,6 +221,34 @@ fn fragments_are_told_apart_from_datagrams() {
     assert!(line(&data).ends_with("[first fragment, id 0]"), "{}", line(&data));
 }
 
+/// A datagram behind hop-by-hop options, destination options, a routing and a fragment header.
+fn chain(fragment: [u8; 8]) -> Vec<u8> {
+    let mut data = bytes!(v6().udp(5, 6), &[0; 24]);
+    let (next, end) = (20, 14 + 40);
+    data[next] = 0;
+    let headers = [[60, 0, 1, 4, 0, 0, 0, 0], [43, 0, 1, 4, 0, 0, 0, 0], [44, 0, 4, 0, 0, 0, 0, 0], fragment];
+    data.splice(end..end, headers.concat());
+    data[18..20].copy_from_slice(&(32 + 32u16).to_be_bytes());
+    data
+}
+
+#[test]
+fn fragments_behind_other_extensions_are_found_and_a_cut_chain_is_none() {
+    let data = chain([17, 0, 5, 201, 0, 0, 0, 9]);
+    assert_eq!(line(&data), "IP6 fd00::5 > fd00::7: UDP fragment (id 9, offset 1480, more), length 32");
+    let data = chain([17, 0, 0, 1, 0, 0, 0, 9]);
+    assert!(line(&data).ends_with("[first fragment, id 9]"), "{}", line(&data));
+    assert_eq!(line(&chain([17, 0, 0, 0, 0, 0, 0, 9])), "IP6 fd00::5.5 > fd00::7.6: UDP, length 24");
+    // What is announced and was not captured, wherever it is cut.
+    for end in 0..data.len() {
+        assert!(!line(&data[..end]).is_empty(), "{end}");
+    }
+    // A chain of whole headers that ends with one that is missing.
+    let mut cut = chain([60, 0, 5, 201, 0, 0, 0, 9]);
+    cut.truncate(14 + 40 + 32);
+    assert!(line(&cut).contains("fragment (id 9"), "{}", line(&cut));
+}
+
 #[test]
 fn other_links_and_protocols_are_named() {
     let mut text = String::new();
@@ -258,6 +286,8 @@ fn samples() -> Vec<Vec<u8>> {
         bytes!(v6().icmpv6_raw(135, 0, [0; 4]), &[1; 24]),
         bytes!(tunnel().udp(9, 8472), &vxlan),
         bytes!(tunnel().udp(9, 6081), &geneve),
+        chain([17, 0, 5, 201, 0, 0, 0, 9]),
+        chain([51, 0, 0, 0, 0, 0, 0, 9]),
         bytes!(ether().single_vlan(5.try_into().unwrap()).ipv4([1; 4], [2; 4], 1).udp(1, 2), &[]),
     ]
 }
@@ -275,7 +305,7 @@ proptest! {
 
     #[test]
     fn no_packet_cut_or_damaged_makes_it_panic(
-        which in 0usize..9, cut in 0usize..300, at in 0usize..200, to: u8, length: u32, detail: bool,
+        which in 0usize..11, cut in 0usize..300, at in 0usize..200, to: u8, length: u32, detail: bool,
     ) {
         let mut data = samples().swap_remove(which);
         if let Some(byte) = data.get_mut(at) { *byte = to; }
