@@ -6,11 +6,13 @@
 mod process;
 mod procfs;
 mod rooted;
+mod threads;
 mod tool;
 
 pub use process::{Process, ProcessError, start_time};
 pub use procfs::Procfs;
 pub use rooted::{handle_path, inode_in_root, open_in_root, read_in_root, read_whole, reopen};
+pub use threads::{most_threads, on_threads_that_die, share_out};
 pub use tool::{Shortfall, Uts, enter_for_tool, replace_process};
 
 use nix::sched::{CloneFlags, setns};
@@ -209,36 +211,6 @@ pub fn expect_many_descriptors() {
     if let Ok(fd) = nix::fcntl::fcntl(io::stderr(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(MANY)) {
         let _ = nix::unistd::close(fd);
     }
-}
-
-/// Runs `work` over `items` in a few equal parts, in order, each on a thread that may enter namespaces because it
-/// dies afterwards. `work` is told at which place its part begins.
-///
-/// # Errors
-/// When the thread limit is reached.
-pub fn on_threads_that_die<I: Sync, T: Send>(
-    items: &[I],
-    work: impl Fn(usize, &[I]) -> Vec<T> + Sync,
-) -> io::Result<Vec<T>> {
-    /// Below this a thread costs more than it saves.
-    const FEWEST: usize = 32;
-    /// The kernel's own locks let few get on at once.
-    const MOST_THREADS: usize = 4;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let size = items.len().div_ceil(threads).max(FEWEST);
-    std::thread::scope(|scope| {
-        let spawn = |(part, items)| {
-            let work = &work;
-            let named = std::thread::Builder::new().name("netns".into());
-            named.spawn_scoped(scope, move || work(part * size, items))
-        };
-        let threads: Vec<_> = items.chunks(size).enumerate().map(spawn).collect();
-        let mut all = Vec::with_capacity(items.len());
-        for thread in threads {
-            all.extend(thread?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        Ok(all)
-    })
 }
 
 impl AsFd for NetNs {

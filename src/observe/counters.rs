@@ -91,11 +91,10 @@ pub struct Rise {
 /// When any of them cannot be read: half a comparison would blame the wrong one.
 pub fn read_counters(targets: &[(&str, &NetNs)]) -> Result<Snapshot, ObserveError> {
     let spaces = on_threads_that_die(targets, |first, part| {
-        let mut buffer = Vec::new();
         let mut spaces = Vec::new();
         for (place, (subject, netns)) in (first..).zip(part) {
             if !targets.iter().take(place).any(|(_, other)| other.inode() == netns.inode()) {
-                spaces.push(read(subject, netns, &mut buffer));
+                spaces.push(read(subject, netns));
             }
         }
         spaces
@@ -104,11 +103,10 @@ pub fn read_counters(targets: &[(&str, &NetNs)]) -> Result<Snapshot, ObserveErro
     Ok(Snapshot { spaces: spaces? })
 }
 
-fn read(subject: &str, netns: &NetNs, buffer: &mut Vec<u8>) -> Result<Space, ObserveError> {
+fn read(subject: &str, netns: &NetNs) -> Result<Space, ObserveError> {
     netns.enter_for_ever()?;
-    let mut netlink = Netlink::route(std::mem::take(buffer))?;
+    let mut netlink = Netlink::route()?;
     let links = dump_links(&mut netlink, true);
-    *buffer = netlink.into_buffer();
     let mut space = Space { subject: subject.to_owned(), ..Space::default() };
     for link in links?.items {
         if let Some(counters) = link.counters {

@@ -79,7 +79,7 @@ pub fn read_namespaces(
 /// Moves the calling thread into a namespace for good and reads it; for threads that die.
 pub fn read_here(netns: &NetNs, options: ReadOptions) -> Reading {
     Reading(netns.enter_for_ever().map_err(ObserveError::from).and_then(|()| {
-        let mut netlink = Netlink::route(Vec::new())?;
+        let mut netlink = Netlink::route()?;
         dump_all(&mut netlink, netns.inode(), options)
     }))
 }
@@ -94,7 +94,7 @@ pub fn read_with_state(
         return (Reading(Err(error.into())), read_kernel_state(subject, netns));
     }
     let told = |error: &ObserveError| error.to_string();
-    let mut netlink = match Netlink::route(Vec::new()) {
+    let mut netlink = match Netlink::route() {
         Ok(netlink) => netlink,
         Err(error) => return (Reading(Err(error)), read_kernel_state(subject, netns)),
     };
@@ -148,25 +148,18 @@ fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<R
     raw.links = links.items;
     raw.unreadable += links.unreadable;
 
-    if options.all_addresses || raw.links.len() > 2 {
-        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let addresses = netlink.dump("its addresses", &request, |m| parse_address(m).map(|a| vec![a]))?;
-        raw.addresses = addresses.items;
-        raw.unreadable += addresses.unreadable;
-    }
-    // Of all families in one go; where the kernel refuses that, one after the other.
-    let routes = match dump_routes(netlink, AddressFamily::Unspec) {
-        Err(ObserveError::Refused { .. }) => {
-            let mut both = dump_routes(netlink, AddressFamily::Inet)?;
-            let six = dump_routes(netlink, AddressFamily::Inet6)?;
-            both.items.extend(six.items);
-            both.unreadable += six.unreadable;
-            both
+    let addresses = options.all_addresses || raw.links.len() > 2;
+    // One family after the other: that needs no RTNL lock since Linux 6.9, and a node's CNI waits for that one.
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        if addresses {
+            let addresses = dump_addresses(netlink, family)?;
+            raw.addresses.extend(addresses.items);
+            raw.unreadable += addresses.unreadable;
         }
-        routes => routes?,
-    };
-    raw.routes = routes.items;
-    raw.unreadable += routes.unreadable;
+        let routes = dump_routes(netlink, family)?;
+        raw.routes.extend(routes.items);
+        raw.unreadable += routes.unreadable;
+    }
     // Of most pods nothing hangs on it: their main table has all that their rules ask for.
     if raw.links.len() > 2 || !raw.has_default_routes() {
         raw.policy_rules = super::policy::read_policy(netlink)?;
@@ -187,25 +180,35 @@ pub(super) fn dump_links(netlink: &mut Netlink, counters: bool) -> Result<Dump<R
     netlink.dump("its interfaces", &request, |message| parse_link(message, counters).map(|link| vec![link]))
 }
 
-/// Routes of the main table, IPv4 then IPv6.
+/// Whether a message is of that family: without IPv6 the kernel answers for all families instead.
+fn is_of(message: &[u8], family: AddressFamily) -> Option<bool> {
+    message.first().map(|&theirs| AddressFamily::from(theirs) == family)
+}
+
+/// Addresses of one family, each with its interface's index and its prefix's length.
+fn dump_addresses(
+    netlink: &mut Netlink,
+    family: AddressFamily,
+) -> Result<Dump<(u32, IpAddr, u8)>, ObserveError> {
+    let mut message = AddressMessage::default();
+    message.header.family = family;
+    netlink.dump("its addresses", &RouteNetlinkMessage::GetAddress(message), |message| {
+        if is_of(message, family)? { parse_address(message).map(|a| vec![a]) } else { Some(Vec::new()) }
+    })
+}
+
+/// Routes of the main table of one family.
 fn dump_routes(netlink: &mut Netlink, family: AddressFamily) -> Result<Dump<RawRoute>, ObserveError> {
     let routes = netlink.dump("its routes", &main_table(family), |message| {
-        // Without IPv6 the kernel answers for all families instead; all families are more than two.
-        let theirs = message.first().copied().map(AddressFamily::from)?;
-        let wanted = match family {
-            AddressFamily::Unspec => matches!(theirs, AddressFamily::Inet | AddressFamily::Inet6),
-            family => theirs == family,
-        };
-        if wanted { parse_route(message) } else { Some(Vec::new()) }
+        if is_of(message, family)? { parse_route(message) } else { Some(Vec::new()) }
     });
     match routes {
         // ENOENT: no route was ever made in the table. EOPNOTSUPP, EAFNOSUPPORT: no IPv6 at all.
         Err(ObserveError::Refused { source, .. })
-            if family != AddressFamily::Unspec
-                && matches!(
-                    source.raw_os_error(),
-                    Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
-                ) =>
+            if matches!(
+                source.raw_os_error(),
+                Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
+            ) =>
         {
             Ok(Dump { items: Vec::new(), unreadable: 0 })
         }
@@ -247,7 +250,7 @@ fn resolve_ids(
     {
         let (likely, _) = unknown_ends(hub, &Ids::new(), &ends);
         let ids: Ids = on_threads_that_die(&likely, |_, part| {
-            let netlink = netns.enter_for_ever().ok().and_then(|()| Netlink::route(Vec::new()).ok());
+            let netlink = netns.enter_for_ever().ok().and_then(|()| Netlink::route().ok());
             let ask =
                 |mut netlink| ask_ids(&mut netlink, part.iter().filter_map(|&place| targets.get(place)));
             netlink.map(ask).unwrap_or_default()
@@ -282,10 +285,9 @@ fn resolve_ids(
         .map(|(place, _)| place)
         .collect();
     let found = on_threads_that_die(&unsure, |_, part| {
-        let mut buffer = Vec::new();
         let ask = |&place: &usize| match (targets.get(place), raw.get(place), known.get(place)) {
             (Some((_, netns)), Some(Ok(namespace)), Some(known)) => {
-                ids_of(netns, namespace, known, targets, &ends, &mut buffer)
+                ids_of(netns, namespace, known, targets, &ends)
             }
             _ => Ids::new(),
         };
@@ -328,14 +330,13 @@ fn ids_of(
     known: &Ids,
     targets: &[(&str, &NetNs)],
     ends: &Ends,
-    buffer: &mut Vec<u8>,
 ) -> Ids {
     let mut ids = known.clone();
     let (likely, anywhere) = unknown_ends(namespace, known, ends);
     if netns.enter_for_ever().is_err() {
         return ids;
     }
-    let Ok(mut netlink) = Netlink::route(std::mem::take(buffer)) else { return ids };
+    let Ok(mut netlink) = Netlink::route() else { return ids };
     ids.extend(ask_ids(&mut netlink, likely.iter().filter_map(|&place| targets.get(place))));
     // What is not the end of a veth is most often in the host, else anywhere.
     for part in [targets.get(..1), targets.get(1..)].into_iter().flatten() {
@@ -344,7 +345,6 @@ fn ids_of(
             ids.extend(ask_ids(&mut netlink, part.iter()));
         }
     }
-    *buffer = netlink.into_buffer();
     ids
 }
 

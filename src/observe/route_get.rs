@@ -78,7 +78,7 @@ impl RouteLookup {
 /// [`ObserveError::NoRoute`] when there is no way; [`ObserveError::NetNs`] without CAP_SYS_ADMIN;
 /// [`ObserveError::Io`], [`ObserveError::Refused`], [`ObserveError::NoAnswer`].
 pub fn route_get(netns: &NetNs, target: IpAddr) -> Result<RouteLookup, ObserveError> {
-    netns.run(|| lookup(&mut Netlink::route(Vec::new())?, target))?
+    netns.run(|| lookup(&mut Netlink::route()?, target))?
 }
 
 /// The path MTU to `target` that the kernel of `netns` has cached now.
@@ -86,7 +86,7 @@ pub fn route_get(netns: &NetNs, target: IpAddr) -> Result<RouteLookup, ObserveEr
 /// # Errors
 /// As [`route_get`].
 pub fn cached_mtu(netns: &NetNs, target: IpAddr) -> Result<Option<CachedMtu>, ObserveError> {
-    let plain = netns.run(|| route(&mut Netlink::route(Vec::new())?, target, false))??;
+    let plain = netns.run(|| route(&mut Netlink::route()?, target, false))??;
     Ok(merge(&plain, None).cached)
 }
 

@@ -9,6 +9,7 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -83,6 +84,11 @@ impl Wire for Kernel {
     }
 }
 
+thread_local! {
+    /// The buffer of the thread's last socket: one thread reads many namespaces, one after the other.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Questions over a socket, and dumps that are complete.
 pub(super) struct Netlink<W = Kernel> {
     wire: W,
@@ -99,31 +105,36 @@ enum Again {
 }
 
 impl Netlink {
-    /// Opens a socket in the namespace of the calling thread; `buffer` is taken over from the socket before.
+    /// Opens a socket in the namespace of the calling thread.
     ///
     /// # Errors
     /// When no descriptor is left, or a seccomp filter forbids netlink.
-    pub(super) fn open(protocol: isize, mut buffer: Vec<u8>) -> Result<Self, ObserveError> {
+    pub(super) fn open(protocol: isize) -> Result<Self, ObserveError> {
         let wire = Kernel::open(protocol).map_err(cannot_open)?;
+        let mut buffer = SPARE.take();
         buffer.clear();
         buffer.reserve(BUFFER);
         Ok(Self { wire, buffer, sequence: 0 })
     }
 
     /// A routing socket.
-    pub(super) fn route(buffer: Vec<u8>) -> Result<Self, ObserveError> {
-        Self::open(NETLINK_ROUTE, buffer)
-    }
-
-    /// Gives the buffer back.
-    pub(super) fn into_buffer(self) -> Vec<u8> {
-        self.buffer
+    ///
+    /// # Errors
+    /// As [`Netlink::open`].
+    pub(super) fn route() -> Result<Self, ObserveError> {
+        Self::open(NETLINK_ROUTE)
     }
 
     /// The socket itself, for an ioctl(2) in its namespace.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the socket lives as long as the borrow.
         unsafe { BorrowedFd::borrow_raw(self.wire.socket.as_raw_fd()) }
+    }
+}
+
+impl<W> Drop for Netlink<W> {
+    fn drop(&mut self) {
+        SPARE.set(std::mem::take(&mut self.buffer));
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn read_ways_back(
         }
         let uplinks = uplinks(node);
         let ask = || {
-            let mut netlink = Netlink::route(Vec::new()).ok()?;
+            let mut netlink = Netlink::route().ok()?;
             Some(questions.iter().map(|q| way(&mut netlink, q, &uplinks)).collect::<Vec<_>>())
         };
         let Ok(Some(ways)) = netns.run(ask) else { continue };

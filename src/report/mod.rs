@@ -3,6 +3,7 @@
 mod capture;
 mod cluster;
 mod diagnose;
+mod indented;
 mod ipam;
 mod json;
 mod links;

@@ -1,5 +1,6 @@
 //! Standard output: colour only where a person reads, a closed pipe is a clean end.
 
+use super::indented::Indented;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
@@ -89,8 +90,8 @@ impl Out {
     }
 
     /// Standard output for what is passed through, gathered into large writes: whoever writes flushes.
-    pub fn stream(&self) -> io::BufWriter<io::StdoutLock<'static>> {
-        io::BufWriter::with_capacity(64 << 10, io::stdout().lock())
+    pub fn stream(&self) -> io::BufWriter<Straight> {
+        io::BufWriter::with_capacity(64 << 10, Straight(self.stdout.lock()))
     }
 
     /// Writes one document on one line (`compact`) or indented for people who look.
@@ -99,15 +100,30 @@ impl Out {
     /// As [`Out::text`].
     pub fn document(&mut self, document: &impl Serialize, compact: bool) -> io::Result<()> {
         // Straight to the pipe: a document of 50,000 sockets is larger than all else this program keeps.
-        let mut writer = io::BufWriter::with_capacity(64 << 10, self.stdout.lock());
+        let mut writer = self.stream();
         if compact {
             serde_json::to_writer(&mut writer, document)
         } else {
-            serde_json::to_writer_pretty(&mut writer, document)
+            document.serialize(&mut serde_json::Serializer::with_formatter(&mut writer, Indented::default()))
         }
         .map_err(io::Error::from)?;
         writer.write_all(b"\n")?;
         writer.flush()
+    }
+}
+
+/// Standard output, locked, without std's own buffer: that one looks for the end of the last line in every write, and
+/// makes two writes of it. All else that writes to standard output flushes.
+#[derive(Debug)]
+pub struct Straight(io::StdoutLock<'static>);
+
+impl Write for Straight {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

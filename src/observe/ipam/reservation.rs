@@ -1,8 +1,8 @@
 //! host-local's reservations: a file named by each address, which holds the sandbox's id and its interface.
 
 use crate::facts::Reservation;
-use crate::netns::{on_threads_that_die, open_in_root};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
+use crate::netns::{most_threads, open_in_root, share_out};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, fstat, openat, statat};
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fs::File;
@@ -32,29 +32,96 @@ pub(super) fn read_folder(root: &File, path: &str) -> Result<Folder, io::Error> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         folder => folder?,
     };
-    let mut files: Vec<(IpAddr, FileType)> = Vec::new();
-    for entry in Dir::read_from(&folder)?.take(MOST_FILES) {
-        let entry = entry?;
-        let name = entry.file_name();
-        // host-local writes no other form of an address; of an IPv4 one there is but one that can be read.
-        let address = name.to_str().ok().and_then(|name| name.parse::<IpAddr>().ok());
-        match address.filter(|a| a.is_ipv4() || FileName::new(*a).as_c_str() == name) {
-            Some(address) => files.push((address, entry.file_type())),
-            None => {
-                let name = name.to_string_lossy();
-                let own =
-                    matches!(name.as_ref(), "." | ".." | "lock") || name.starts_with("last_reserved_ip.");
-                found.strange_names.extend((!own).then(|| name.into_owned()));
-            }
-        }
-    }
-    files.sort_unstable_by_key(|file| file.0);
-    for (reservations, errors) in on_threads_that_die(&files, |_, part| vec![read_part(&folder, part)])? {
-        found.reservations.extend(reservations);
+    let mut listing = Listing::new(Dir::read_from(&folder)?.take(MOST_FILES));
+    let parts = share_out(most_threads(), || listing.next(), |files| read_part(&folder, &files))?;
+    listing.ended?;
+    // The first part holds some of all addresses, the others come one after the other.
+    found.reservations.reserve_exact(parts.iter().map(|(part, _)| part.len()).sum());
+    let mut parts = parts.into_iter().map(|(part, errors)| {
         found.unread.extend(errors.into_iter().map(|(address, why)| (format!("{path}/{address}"), why)));
+        part
+    });
+    let mut first = parts.next().unwrap_or_default().into_iter().peekable();
+    for reservation in parts.flatten() {
+        while let Some(before) = first.next_if(|one| one.address < reservation.address) {
+            found.reservations.push(before);
+        }
+        found.reservations.push(reservation);
     }
+    found.reservations.extend(first);
+    found.unread.sort();
+    found.strange_names = listing.strange_names;
     found.strange_names.sort();
     Ok(found)
+}
+
+/// The files of a folder by address, which is about how they lie in the kernel's memory: read in the order of the
+/// folder they take a quarter longer. So that nobody waits until all are listed, the first that are seen come as one
+/// large part.
+struct Listing<I> {
+    entries: I,
+    begun: bool,
+    files: std::vec::IntoIter<(IpAddr, FileType)>,
+    strange_names: Vec<String>,
+    ended: io::Result<()>,
+}
+
+impl<I: Iterator<Item = rustix::io::Result<DirEntry>>> Listing<I> {
+    /// Takes as long to read as all others of a /16 to list.
+    const FIRST: usize = 8192;
+    const PART: usize = 256;
+
+    fn new(entries: I) -> Self {
+        Self {
+            entries,
+            begun: false,
+            files: Vec::new().into_iter(),
+            strange_names: Vec::new(),
+            ended: Ok(()),
+        }
+    }
+
+    /// The next files to read.
+    fn next(&mut self) -> Option<Vec<(IpAddr, FileType)>> {
+        if self.files.len() == 0 {
+            let most = if self.begun { usize::MAX } else { Self::FIRST };
+            let files = self.list(most);
+            self.begun = true;
+            if files.len() == most {
+                return Some(files);
+            }
+            self.files = files.into_iter();
+        }
+        let part: Vec<_> = self.files.by_ref().take(Self::PART).collect();
+        (!part.is_empty()).then_some(part)
+    }
+
+    fn list(&mut self, most: usize) -> Vec<(IpAddr, FileType)> {
+        let mut files = Vec::new();
+        while self.ended.is_ok() && files.len() < most {
+            match self.entries.next() {
+                Some(Ok(entry)) => match address_in(entry.file_name()) {
+                    Ok(address) => files.push((address, entry.file_type())),
+                    Err(strange) => self.strange_names.extend(strange),
+                },
+                Some(Err(error)) => self.ended = Err(error.into()),
+                None => break,
+            }
+        }
+        files.sort_unstable_by_key(|file| file.0);
+        files
+    }
+}
+
+/// The address that names a file; else the name, or nothing when it is one of host-local's own.
+fn address_in(name: &CStr) -> Result<IpAddr, Option<String>> {
+    // host-local writes no other form of an address; of an IPv4 one there is but one that can be read.
+    let address = name.to_str().ok().and_then(|name| name.parse::<IpAddr>().ok());
+    address.filter(|a| a.is_ipv4() || FileName::new(*a).as_c_str() == name).ok_or_else(|| {
+        let name = name.to_string_lossy();
+        let own = matches!(name.as_ref(), "." | ".." | "lock") || name.starts_with("last_reserved_ip.");
+        (!own).then(|| name.into_owned())
+    })
 }
 
 /// The reservations of some files, and which of them could not be read.
@@ -109,7 +176,14 @@ fn read_one(folder: &OwnedFd, address: IpAddr, kind: FileType) -> io::Result<Res
         check(kind)?;
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(folder, FileName::new(address).as_c_str(), flags, Mode::empty()) {
+    let name = FileName::new(address);
+    let open = |flags| openat(folder, name.as_c_str(), flags, Mode::empty());
+    // That somebody has read it is not written down: 65,536 inodes would change for nothing.
+    let file = match open(flags | OFlags::NOATIME) {
+        Err(rustix::io::Errno::PERM) => open(flags),
+        file => file,
+    };
+    let file = match file {
         Err(rustix::io::Errno::LOOP) => return check(FileType::Symlink).and(Err(wrong("it is a loop"))),
         file => file?,
     };

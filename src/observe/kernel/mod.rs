@@ -26,7 +26,7 @@ type Names = BTreeMap<u32, String>;
 /// [`ObserveError::NetNs`] when the namespace cannot be entered; everything else is said in the state itself.
 pub fn read_kernel_state(subject: &str, netns: &NetNs) -> Result<KernelState, ObserveError> {
     Ok(netns.run(|| {
-        let mut netlink = Netlink::route(Vec::new()).map_err(told);
+        let mut netlink = Netlink::route().map_err(told);
         let links = with(&mut netlink, |netlink| dump_links(netlink, true).map(|dump| dump.items));
         state(subject, netns.inode(), &mut netlink, links.as_deref().map_err(Clone::clone))
     })?)

@@ -41,7 +41,7 @@ fn drops_of_every_processor_are_added() {
 
 #[test]
 fn settings_of_an_interface_are_those_of_its_sysctls() {
-    let mut netlink = Netlink::route(Vec::new()).unwrap();
+    let mut netlink = Netlink::route().unwrap();
     let links = dump_links(&mut netlink, true).unwrap().items;
     assert!(!links.is_empty());
     for link in links {

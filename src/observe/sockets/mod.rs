@@ -61,7 +61,7 @@ pub struct SocketList {
 /// # Errors
 /// [`ObserveError`]: the namespace cannot be entered, or netlink fails.
 pub fn read_sockets(netns: &NetNs, query: SocketQuery) -> Result<SocketList, ObserveError> {
-    netns.run(|| read_here(query, &mut Vec::new()))?
+    netns.run(|| read_here(query))?
 }
 
 /// The same of many namespaces, in the given order; one that cannot be read does not hinder the others.
@@ -73,18 +73,17 @@ pub fn read_many_sockets(
     query: SocketQuery,
 ) -> io::Result<Vec<Result<SocketList, ObserveError>>> {
     on_threads_that_die(namespaces, |_, part| {
-        let mut buffer = Vec::new();
         let one = |netns: &&NetNs| {
             netns.enter_for_ever()?;
-            read_here(query, &mut buffer)
+            read_here(query)
         };
         part.iter().map(one).collect()
     })
 }
 
 /// Reads those of the thread's own namespace.
-fn read_here(query: SocketQuery, buffer: &mut Vec<u8>) -> Result<SocketList, ObserveError> {
-    let mut netlink = Netlink::open(NETLINK_SOCK_DIAG, std::mem::take(buffer))?;
+fn read_here(query: SocketQuery) -> Result<SocketList, ObserveError> {
+    let mut netlink = Netlink::open(NETLINK_SOCK_DIAG)?;
     let mut list = SocketList::default();
     let wanted = [(query.tcp, Protocol::Tcp), (query.udp, Protocol::Udp), (query.raw, Protocol::Raw)];
     for (_, protocol) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
@@ -107,7 +106,6 @@ fn read_here(query: SocketQuery, buffer: &mut Vec<u8>) -> Result<SocketList, Obs
             }
         }
     }
-    *buffer = netlink.into_buffer();
     Ok(list)
 }
 
