@@ -73,3 +73,49 @@ fn the_death_of_the_last_process_of_a_namespace_does_not_end_a_search_in_it() {
         "{document:#}"
     );
 }
+
+/// A target that says nothing to a connection.
+fn silent_port() -> NamespacePath {
+    let path = path(4, "");
+    let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
+                add rule inet d i meta l4proto tcp drop";
+    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    path
+}
+
+#[test]
+fn who_waits_for_longer_than_a_second_is_told_for_whom() {
+    let path = silent_port();
+    let run = |more: &[&str]| {
+        let arguments = ["mtu", &path.source(), &path.target(), "--method", "tcp", "--port", "80"];
+        let output = nsprobe().args(arguments).args(more).output().unwrap();
+        (output.status.code(), stderr(&output))
+    };
+    let (code, text) = run(&[]);
+    assert_eq!(code, Some(5), "{text}");
+    let waiting: Vec<_> = text.lines().filter(|line| line.starts_with("waiting for answers of ")).collect();
+    // The SYN's patience is 3.5 s.
+    assert_eq!(waiting.len(), 3, "{text}");
+    assert!(waiting[0].contains(&path.target()) && waiting[0].contains("at most 8 s more"), "{text}");
+    for quiet in [["-q"].as_slice(), &["-o", "json"]] {
+        let (code, text) = run(quiet);
+        assert_eq!((code, text.contains("waiting")), (Some(5), false), "{text}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_a_connection_at_once() {
+    let path = silent_port();
+    let begin = Instant::now();
+    let child = nsprobe()
+        .args(["mtu", &path.source(), &path.target(), "--method", "tcp", "--port", "80"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    support::capture::signal(&child, nix::sys::signal::Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(output.status.code(), Some(130));
+    assert!(stderr(&output).contains("interrupted before port 80 answered"), "{}", stderr(&output));
+}

@@ -14,7 +14,7 @@ use nsprobe::facts::{PathResult, Verdict};
 use nsprobe::netns::NetNs;
 use nsprobe::probe::search::{Plan, Search};
 use nsprobe::probe::wire::Family;
-use nsprobe::probe::{ProbeError, Target, TcpProbe, TcpWay, drive};
+use nsprobe::probe::{Onlooker, ProbeError, Target, TcpProbe, TcpWay, drive};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -148,7 +148,7 @@ fn sysctl(namespace: &Netns, name: &str, value: &str) {
 fn open(path: &NamespacePath, target: &str, port: u16) -> Result<TcpProbe, ProbeError> {
     let netns = NetNs::open(&path.source_namespace().path()).unwrap();
     let target = Target { address: target.parse().unwrap(), scope_id: 0 };
-    TcpProbe::open(&netns, target, port, Duration::from_secs(1))
+    TcpProbe::open(&netns, target, port, Duration::from_secs(1), Onlooker::default())
 }
 
 /// The whole search, from connect to close.
@@ -158,7 +158,7 @@ fn search(path: &NamespacePath, target: &str, port: u16) -> (PathResult, TcpWay)
     let opened = start.elapsed();
     let family = Family::of(target.parse().unwrap());
     let mut search = Search::new(Plan::new(family.control(), 1500, family.floor));
-    let result = drive(&mut search, &mut probe, None).unwrap();
+    let result = drive(&mut search, &mut probe, Onlooker::default()).unwrap();
     let way = probe.way();
     let driven = start.elapsed();
     drop(probe);

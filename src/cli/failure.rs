@@ -76,6 +76,11 @@ impl Failure {
         Self::new(5, message)
     }
 
+    /// 128 and the number of the signal, where that was what ended it.
+    pub(super) fn ended_by(self, signal: Option<u8>) -> Self {
+        Self { code: signal.map_or(self.code, |signal| 128 + signal), ..self }
+    }
+
     /// 126 or 127: the command of `exec` or `shell` cannot be run.
     pub(super) fn tool(code: u8, message: impl Into<String>) -> Self {
         Self::new(code, message)

@@ -18,6 +18,7 @@ mod mtu;
 mod node;
 mod node_log;
 mod pods;
+mod progress;
 mod rules;
 mod signals;
 mod since;

@@ -28,6 +28,12 @@ pub enum ProbeError {
         /// How long was waited.
         after: Duration,
     },
+    /// The user ended it while a connection was being made.
+    #[error("interrupted before port {port} answered")]
+    Interrupted {
+        /// TCP port.
+        port: u16,
+    },
     /// The connection failed otherwise: a router or a firewall refused it, or a socket could not be had.
     #[error("cannot connect to port {port}: {source}")]
     Connect {

@@ -3,6 +3,7 @@
 mod drive;
 mod error;
 mod icmp;
+mod onlooker;
 mod scout;
 pub mod search;
 mod socket;
@@ -14,6 +15,7 @@ pub mod wire;
 pub use drive::drive;
 pub use error::ProbeError;
 pub use icmp::Echo;
+pub use onlooker::Onlooker;
 pub use scout::{Scouts, scout};
 pub use tcp::{TcpProbe, TcpWay, read_segment};
 pub use transport::{Target, Transport};

@@ -3,9 +3,9 @@
 //! The kernel caches the path MTU of every packet-too-big that quotes an echo request, whoever sent it
 //! (net/ipv6/icmp.c `icmpv6_err`). So large echo requests are sent only in sizes that drew none.
 
-use super::drive::wait;
 use super::error::ProbeError;
 use super::icmp::Echo;
+use super::onlooker::Onlooker;
 use super::search::{Answer, Event, PATIENT, Plan, Probe, Scouted};
 use super::transport::Transport;
 use crate::facts::Method;
@@ -25,7 +25,7 @@ const ROUNDS: u16 = 6;
 ///
 /// # Errors
 /// [`ProbeError::Wait`].
-pub fn scout(echo: &mut Echo, plan: &Plan, stop: Option<BorrowedFd<'_>>) -> Result<Scouted, ProbeError> {
+pub fn scout(echo: &mut Echo, plan: &Plan, onlooker: Onlooker<'_>) -> Result<Scouted, ProbeError> {
     let mut found = Scouted::default();
     if !echo.has_scouts() {
         return Ok(found);
@@ -43,7 +43,7 @@ pub fn scout(echo: &mut Echo, plan: &Plan, stop: Option<BorrowedFd<'_>>) -> Resu
         let patience = plan.timeout.min(plan.deadline.saturating_sub(start.elapsed()) / 2);
         let known = found.too_bigs.len();
         let now = Sizes { now: &sizes, unheard: &std::mem::take(&mut rare) };
-        if flight(echo, now, FIRST_ID + round * IDS, plan, patience, stop, &mut found)? {
+        if flight(echo, now, FIRST_ID + round * IDS, plan, patience, onlooker, &mut found)? {
             break;
         }
         let told = found.too_bigs.iter().skip(known).map(|(_, mtu, _)| *mtu).min();
@@ -71,7 +71,7 @@ fn flight(
     first: u16,
     plan: &Plan,
     patience: Duration,
-    stop: Option<BorrowedFd<'_>>,
+    onlooker: Onlooker<'_>,
     found: &mut Scouted,
 ) -> Result<bool, ProbeError> {
     let controls = [first + IDS - 2, first + IDS - 1];
@@ -88,7 +88,7 @@ fn flight(
             let until = Instant::now() + PATIENT;
             let mut rest = PATIENT;
             while !rest.is_zero() && flight.rtt.is_none() && found.too_bigs.len() == known {
-                if wait(&echo.fds(), stop, rest)?.1 {
+                if onlooker.wait(&echo.fds(), rest)?.1 {
                     return Ok(true);
                 }
                 flight.read(echo, found);
@@ -119,8 +119,8 @@ fn flight(
         if rest.is_zero() {
             break;
         }
-        let (answers, stopped) = wait(&echo.fds(), stop, rest)?;
-        if stopped {
+        let (answers, ended) = onlooker.wait(&echo.fds(), rest)?;
+        if ended {
             return Ok(true);
         }
         if answers {

@@ -6,6 +6,7 @@ mod part;
 mod paths;
 
 use super::elsewhere::Elsewhere;
+use super::progress::few;
 use super::signals::Signals;
 use super::target::{self, FamilyArgs, TargetError};
 use super::{Context, Exit, Failure, values};
@@ -404,13 +405,4 @@ fn row(path: &Path, report: &MtuReport) -> PathRow {
 /// Whether a server gave a clear answer, and it is the name that is wrong.
 fn is_answer(error: &LookupError) -> bool {
     matches!(error, LookupError::NoSuchName { .. } | LookupError::NoAddress { .. } | LookupError::NetNs(_))
-}
-
-/// The first few of a list, for one line.
-fn few(what: &[&str]) -> String {
-    let mut text = what.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-    if what.len() > 3 {
-        text.push_str(&format!(" and {} more", what.len() - 3));
-    }
-    text
 }

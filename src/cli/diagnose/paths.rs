@@ -7,7 +7,7 @@ use crate::cli::mtu::{Choice, Terms, measure, plan};
 use crate::diagnose::chain::find;
 use crate::facts::Namespace;
 use crate::observe::{Neighbour, read_neighbour};
-use crate::probe::Target;
+use crate::probe::{Onlooker, Target};
 use crate::report::MtuReport;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -105,7 +105,7 @@ fn search(place: &Place, path: &Path, stop: BorrowedFd<'_>) -> Result<Measured, 
     let planned = plan(&terms, from, &path.input, target)?;
     let hop = planned.route.gateway.unwrap_or(path.address);
     let host = place.host.as_ref().ok().map(|host| &host.netns);
-    let report = measure(from, host, &planned, 1, Some(stop))?;
+    let report = measure(from, host, &planned, 1, Onlooker { stop: Some(stop), tell: None })?;
     let neighbour = read_neighbour(&from.netns, hop).ok();
     Ok(Measured { report, neighbour })
 }

@@ -12,10 +12,9 @@ use crate::observe::{
 use crate::pods::Source;
 use crate::probe::search::Plan;
 use crate::probe::wire::Family;
-use crate::probe::{ProbeError, Target, Transport};
+use crate::probe::{Onlooker, ProbeError, Target, Transport};
 use crate::report::{MtuReport, MtuSource, MtuTarget};
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// Packets of the burst that drop counters are watched for.
@@ -56,6 +55,11 @@ pub(in crate::cli) struct Planned {
 }
 
 impl Planned {
+    /// The target as it was typed.
+    pub(super) fn input(&self) -> &str {
+        &self.input
+    }
+
     /// The gateway, or the target where it is on the link.
     fn next_hop(&self) -> IpAddr {
         self.route.gateway.unwrap_or(self.target.address)
@@ -129,7 +133,7 @@ pub(in crate::cli) fn measure(
     host: Option<&NetNs>,
     planned: &Planned,
     flows: u8,
-    stop: Option<BorrowedFd<'_>>,
+    onlooker: Onlooker<'_>,
 ) -> Result<MtuReport, Failure> {
     let served_here = || {
         host.is_some_and(|host| {
@@ -146,7 +150,7 @@ pub(in crate::cli) fn measure(
         choice: planned.choice,
         answered_here,
         plan: &planned.plan,
-        stop,
+        onlooker,
     };
     let others = (1..flows).map(|_| question).collect::<Vec<_>>();
     let (asked, others) = std::thread::scope(|scope| {

@@ -5,10 +5,9 @@ use crate::facts::{Bounds, Method, PathNote, PathResult, Reverse, ReverseVerdict
 use crate::netns::NetNs;
 use crate::observe::{Neighbour, read_neighbour};
 use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
-use crate::probe::{Echo, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout};
+use crate::probe::{Echo, Onlooker, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout};
 use clap::ValueEnum;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// Two retransmissions of a SYN (tcp_syn_retries, tcp(7)) and the answer to the second.
@@ -52,7 +51,7 @@ pub(super) struct Question<'a> {
     /// The source's node itself answers echo for the target: its IPVS serves the address.
     pub(super) answered_here: bool,
     pub(super) plan: &'a Plan,
-    pub(super) stop: Option<BorrowedFd<'a>>,
+    pub(super) onlooker: Onlooker<'a>,
 }
 
 /// Asks in the order of the choice until a method gives a verdict.
@@ -120,7 +119,7 @@ fn said(path: &PathResult) -> String {
 
 /// One method; the deadline is that of all of them, since `begun`.
 fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, ProbeError> {
-    let Question { netns, target, port, plan, stop, .. } = question;
+    let Question { netns, target, port, plan, onlooker, .. } = question;
     let port = port.unwrap_or_default();
     let left = || plan.deadline.saturating_sub(begun.elapsed());
     let mut plan = Plan { deadline: left(), ..plan.clone() };
@@ -129,7 +128,7 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
     let mut transport: Box<dyn Transport> = match method {
         Method::Icmp => {
             let mut echo = Echo::open(netns, target)?;
-            known = scout(&mut echo, &plan, stop)?;
+            known = scout(&mut echo, &plan, onlooker)?;
             // Over IPv6 they have been sent by now.
             plan.scouts = target.address.is_ipv4();
             if known.silent() {
@@ -149,7 +148,8 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
         }
         // The kernel sends a lost SYN again after one second, and after two more.
         Method::Tcp => {
-            Box::new(TcpProbe::open(netns, target, port, plan.timeout.max(SYN_PATIENCE).min(left()))?)
+            let patience = plan.timeout.max(SYN_PATIENCE).min(left());
+            Box::new(TcpProbe::open(netns, target, port, patience, onlooker)?)
         }
         Method::Udp => {
             let udp = UdpProbe::open(netns, target, port)?;
@@ -160,11 +160,11 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
     };
     plan.deadline = left();
     let mut search = Search::knowing(plan, &known);
-    let mut path = drive(&mut search, transport.as_mut(), stop)?;
+    let mut path = drive(&mut search, transport.as_mut(), onlooker)?;
     if method == Method::Icmp && path.verdict == Verdict::Unreachable && still_asked_for(question) {
         // The kernel asks for a next hop once a second: with its first question lost nothing has left yet.
         let again = Plan { timeout: question.plan.timeout / 2, deadline: left(), ..question.plan.clone() };
-        path = drive(&mut Search::new(again), transport.as_mut(), stop)?;
+        path = drive(&mut Search::new(again), transport.as_mut(), onlooker)?;
     }
     let path = which_way(question, path, &known, left())?;
     Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, transport))
@@ -183,7 +183,7 @@ fn which_way(
     known: &Scouted,
     deadline: Duration,
 ) -> Result<PathResult, ProbeError> {
-    let Question { netns, target, plan, stop, .. } = question;
+    let Question { netns, target, plan, onlooker, .. } = question;
     // None was answered: the target answers no such packets, or it was not asked (IPv4).
     let (Verdict::BlackHole, Some(arrived)) = (path.verdict, known.arrived) else { return Ok(path) };
     if path.path_mtu_bytes.is_some_and(|mtu| arrived <= mtu) {
@@ -200,6 +200,6 @@ fn which_way(
     }
     let echo = Echo::open(netns, target)?;
     let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, ..plan.clone() };
-    let there = drive(&mut Search::new(plan), &mut Scouts(echo), stop)?;
+    let there = drive(&mut Search::new(plan), &mut Scouts(echo), onlooker)?;
     Ok(PathResult { reverse, ..there })
 }

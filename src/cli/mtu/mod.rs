@@ -4,6 +4,7 @@ mod measure;
 mod method;
 
 use super::elsewhere::Elsewhere;
+use super::progress::Progress;
 use super::signals::Signals;
 use super::target::{self, FamilyArgs};
 use super::{Context, Exit, Failure, values};
@@ -11,12 +12,12 @@ use crate::diagnose::path::compare_paths;
 use crate::facts::Finding;
 use crate::netns::NetNs;
 use crate::pods::{self, Source};
-use crate::probe::Target;
+use crate::probe::{Onlooker, Target};
 use crate::report::{MtuComparison, MtuReport, document, render_change, render_comparison, render_mtu};
 use clap::Args;
 pub(super) use measure::{Planned, Terms, measure, plan};
 pub(super) use method::Choice;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Arguments of `mtu`.
@@ -122,12 +123,20 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
             jobs.push(Job { from: far, planned: plan(&terms, far, &source.label, back)? });
         }
     }
-    let stop = signals.as_fd();
+    let inputs: Vec<&str> = jobs.iter().map(|job| job.planned.input()).collect();
     let mut exit = Exit::Clean;
     let mut before: Option<Vec<MtuReport>> = None;
     loop {
         let round = Instant::now();
-        let mut reports = all(&jobs, args.flows, host.as_ref(), stop)?;
+        let progress = Progress::new(&inputs, args.deadline, context);
+        let tell = || progress.tell();
+        let onlooker = Onlooker { stop: Some(signals.as_fd()), tell: progress.wanted().then_some(&tell) };
+        let reports = all(&jobs, args.flows, host.as_ref(), onlooker);
+        // A watch is meant to be ended by a signal: what was not measured to its end would look like a change.
+        if args.watch.is_some() && signals.wait(Duration::ZERO) {
+            return Ok(Exit::Clean);
+        }
+        let mut reports = reports.map_err(|failure| failure.ended_by(signals.taken()))?;
         if let (Some(degraded), Some(first)) = (&source.degraded, reports.first_mut()) {
             first.findings.push(crate::diagnose::runtime::check_runtime(degraded, None));
         }
@@ -135,7 +144,6 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
         let Some(interval) = args.watch else {
             return Ok(signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)));
         };
-        // A watch is meant to be ended by a signal.
         if signals.wait(interval.saturating_sub(round.elapsed())) {
             return Ok(Exit::Clean);
         }
@@ -163,14 +171,14 @@ fn all(
     jobs: &[Job<'_>],
     flows: u8,
     host: Option<&NetNs>,
-    stop: BorrowedFd<'_>,
+    onlooker: Onlooker<'_>,
 ) -> Result<Vec<MtuReport>, Failure> {
     if let [job] = jobs {
-        return Ok(vec![measure(job.from, host, &job.planned, flows, Some(stop))?]);
+        return Ok(vec![measure(job.from, host, &job.planned, flows, onlooker)?]);
     }
     let one = |job: &Job<'_>| {
         job.from.netns.enter_for_ever()?;
-        measure(job.from, host, &job.planned, flows, Some(stop))
+        measure(job.from, host, &job.planned, flows, onlooker)
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(move || one(job))).collect();

@@ -5,16 +5,15 @@ use crate::cli::{Context, Failure, Level};
 use crate::facts::MeasuredPath;
 use crate::netns::NetNs;
 use crate::pods::Source;
-use crate::probe::Target;
+use crate::probe::{Onlooker, Target};
 use crate::report::MtuReport;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// Paths that are measured at most; the others stay suspected.
 pub(super) const MOST_PATHS: usize = 8;
 /// For each of them; all run at once.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// No port is named, so none is connected to.
 const TERMS: Terms = Terms {
@@ -35,13 +34,13 @@ pub(super) fn measure_paths(
     source: &Source,
     host: Option<&NetNs>,
     remotes: &[IpAddr],
-    stop: BorrowedFd<'_>,
+    onlooker: Onlooker<'_>,
 ) -> Vec<MtuReport> {
     let one = |remote: IpAddr| -> Result<MtuReport, Failure> {
         source.netns.enter_for_ever()?;
         let target = Target { address: remote, scope_id: 0 };
         let planned = plan(&TERMS, source, &remote.to_string(), target)?;
-        measure(source, host, &planned, 1, Some(stop))
+        measure(source, host, &planned, 1, onlooker)
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> =

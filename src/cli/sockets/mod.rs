@@ -3,6 +3,7 @@
 mod filter;
 mod measure;
 
+use super::progress::Progress;
 use super::signals::Signals;
 use super::{Context, Exit, Failure};
 use crate::diagnose::runtime::check_runtime;
@@ -14,10 +15,11 @@ use crate::facts::{Finding, MeasuredPath, Severity, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{Owners, SocketList, Whose, read_many_sockets, read_owners};
 use crate::pods::{self, Source};
+use crate::probe::Onlooker;
 use crate::report::{MtuReport, SocketNamespace, SocketsDocument, SocketsView, render_sockets};
 use clap::Args;
 use filter::FilterArgs;
-use measure::{MOST_PATHS, measure_paths, measured};
+use measure::{DEADLINE, MOST_PATHS, measure_paths, measured};
 use std::os::fd::AsFd;
 
 /// Arguments of `sockets`.
@@ -208,11 +210,18 @@ fn measure_suspects(reads: &[Read], context: &Context) -> Result<Measurements, F
         }
         jobs.push((&read.source, remotes));
     }
-    let (host, stop) = (host.as_ref(), signals.as_fd());
+    let targets: Vec<String> =
+        jobs.iter().flat_map(|(_, remotes)| remotes).map(ToString::to_string).collect();
+    let progress = Progress::new(&targets.iter().map(String::as_str).collect::<Vec<_>>(), DEADLINE, context);
+    let tell = || progress.tell();
+    let onlooker = Onlooker { stop: Some(signals.as_fd()), tell: progress.wanted().then_some(&tell) };
+    let host = host.as_ref();
     let reports = std::thread::scope(|scope| {
         let threads: Vec<_> = jobs
             .iter()
-            .map(|(source, remotes)| scope.spawn(move || measure_paths(context, source, host, remotes, stop)))
+            .map(|(source, remotes)| {
+                scope.spawn(move || measure_paths(context, source, host, remotes, onlooker))
+            })
             .collect();
         threads
             .into_iter()

@@ -1,12 +1,13 @@
 //! A connection that the kernel makes, whose sequence numbers are read, and on which nothing is written.
 
 use crate::probe::error::ProbeError;
+use crate::probe::onlooker::Onlooker;
 use crate::probe::socket::option;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 /// Values of `TCP_REPAIR`, linux/tcp.h: `TCP_REPAIR_OFF_NO_WP` (Linux 4.19) leaves without a window probe.
@@ -77,16 +78,23 @@ impl Connection {
     /// Connects `socket` within `timeout` and reads the connection's numbers.
     ///
     /// # Errors
-    /// [`ProbeError::ConnectTimeout`], [`ProbeError::Connect`], [`ProbeError::NoRepair`].
-    pub(super) fn open(socket: Socket, to: &SocketAddr, timeout: Duration) -> Result<Connected, ProbeError> {
+    /// [`ProbeError::ConnectTimeout`], [`ProbeError::Interrupted`], [`ProbeError::Connect`], [`ProbeError::NoRepair`].
+    pub(super) fn open(
+        socket: Socket,
+        to: &SocketAddr,
+        timeout: Duration,
+        onlooker: Onlooker<'_>,
+    ) -> Result<Connected, ProbeError> {
         let port = to.port();
         let failed = |source| ProbeError::Connect { port, source };
         let started = Instant::now();
         socket.set_tcp_nodelay(true).map_err(failed)?;
         let ended = match socket.connect(&SockAddr::from(*to)) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                if !wait(&socket, PollFlags::OUT, timeout).map_err(failed)? {
-                    return Err(ProbeError::ConnectTimeout { port, after: timeout });
+                match onlooker.wait_all(&[socket.as_fd()], PollFlags::OUT, timeout)? {
+                    (true, _) => {}
+                    (false, true) => return Err(ProbeError::Interrupted { port }),
+                    (false, false) => return Err(ProbeError::ConnectTimeout { port, after: timeout }),
                 }
                 socket.take_error().map_err(failed)?
             }
@@ -137,7 +145,8 @@ impl Drop for Connection {
                 Ok(count) => heard += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let rest = end.saturating_duration_since(Instant::now());
-                    if rest.is_zero() || !matches!(wait(&self.socket, PollFlags::IN, rest), Ok(true)) {
+                    let said = || Onlooker::default().wait(&[self.socket.as_fd()], rest);
+                    if rest.is_zero() || !matches!(said(), Ok((true, _))) {
                         return;
                     }
                 }
@@ -215,21 +224,4 @@ fn read_option(socket: &Socket, name: i32, value: &mut [u8]) -> io::Result<()> {
         )
     };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Waits until `socket` is ready; false when `rest` is over.
-fn wait(socket: &Socket, flags: PollFlags, rest: Duration) -> io::Result<bool> {
-    let end = Instant::now() + rest;
-    loop {
-        let rest = end.saturating_duration_since(Instant::now());
-        let rest = Timespec {
-            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(rest.subsec_nanos()),
-        };
-        match poll(&mut [PollFd::new(socket, flags)], Some(&rest)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }

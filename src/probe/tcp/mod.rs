@@ -19,6 +19,7 @@ mod tap;
 mod way;
 
 use super::error::ProbeError;
+use super::onlooker::Onlooker;
 use super::search::{Answer, Event, Probe};
 use super::socket::IcmpSocket;
 use super::transport::{Target, Transport, not_sent};
@@ -97,9 +98,16 @@ impl TcpProbe {
     ///
     /// # Errors
     /// [`ProbeError::NoRawSocket`] without CAP_NET_RAW and [`ProbeError::NoRepair`] without CAP_NET_ADMIN in
-    /// the user namespace of `netns`; [`ProbeError::ConnectTimeout`] when nothing answers;
+    /// the user namespace of `netns`; [`ProbeError::ConnectTimeout`] when nothing answers,
+    /// [`ProbeError::Interrupted`] when the onlooker ends it;
     /// [`ProbeError::Connect`] for anything else. A refused connection is no error.
-    pub fn open(netns: &NetNs, target: Target, port: u16, timeout: Duration) -> Result<Self, ProbeError> {
+    pub fn open(
+        netns: &NetNs,
+        target: Target,
+        port: u16,
+        timeout: Duration,
+        onlooker: Onlooker<'_>,
+    ) -> Result<Self, ProbeError> {
         let family = Family::of(target.address);
         let to = match target.address {
             IpAddr::V4(address) => SocketAddr::new(address.into(), port),
@@ -110,7 +118,7 @@ impl TcpProbe {
             .run(|| io::Result::Ok((tap::open_injector(family)?, IcmpSocket::open(family)?)))?
             .map_err(ProbeError::NoRawSocket)?;
         let socket = netns.run(|| connection::open_socket(target.address))?.map_err(failed)?;
-        let connection = match Connection::open(socket, &to, timeout)? {
+        let connection = match Connection::open(socket, &to, timeout, onlooker)? {
             Connected::Open(connection) => Some(connection),
             Connected::Refused => None,
         };
