@@ -5,7 +5,7 @@ use super::ipam_rules::{
     SECOND_GATEWAY, STRANGE, TWICE, UNCONFIGURED, UNREADABLE,
 };
 use super::ipam_words::{describe_plugin, free_command, plural};
-use crate::facts::{Evidence, Finding, Holders, IpamNetwork, IpamState, Reservation};
+use crate::facts::{Evidence, Finding, Holders, IpamNetwork, IpamState, Reservation, Severity};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -55,9 +55,15 @@ pub fn settle_leaked(state: &mut IpamState, holders: &Holders, now: i64) {
 /// What is wrong with the addresses. Who holds them is settled already.
 pub fn check_ipam(state: &IpamState, holders: &Holders) -> Vec<Finding> {
     let mut findings: Vec<Finding> = state.unread.iter().map(check_unread).collect();
+    let first = state.networks.iter().find_map(|network| network.configured_in.as_deref());
     for network in &state.networks {
         if network.plugin == "host-local" {
+            let known = findings.len();
             check_network(network, &mut findings);
+            let other = network.configured_in.as_deref().is_some_and(|file| Some(file) != first);
+            if let (true, Some(first)) = (other, first) {
+                findings.iter_mut().skip(known).for_each(|finding| only_noted(finding, first));
+            }
         } else {
             findings.push(check_other(network));
         }
@@ -66,6 +72,17 @@ pub fn check_ipam(state: &IpamState, holders: &Holders) -> Vec<Finding> {
     findings.extend(check_duplicates(&state.networks));
     findings.extend(check_holders(state, holders));
     findings
+}
+
+/// What keeps new pods from starting does so in the network that they get, which is that of the first file: somebody
+/// else's (podman's, a secondary one of Multus) may be full.
+fn only_noted(finding: &mut Finding, first: &str) {
+    let of_new_pods = [&EXHAUSTED, &NEARLY, &SECOND_GATEWAY];
+    if of_new_pods.iter().any(|rule| rule.id == finding.id) {
+        finding.severity = Severity::Info;
+        let source = "the first of /etc/cni/net.d by name";
+        finding.evidence.push(Evidence::text("configuration that new pods get", first.to_owned(), source));
+    }
 }
 
 fn check_unread((path, why): &(String, String)) -> Finding {
@@ -200,8 +217,14 @@ fn check_fill(network: &IpamNetwork, set: &[crate::facts::IpamRange]) -> Option<
             plural(usize::try_from(size - used).unwrap_or(usize::MAX), "address", "addresses")
         )
     };
+    let unknown = network.reservations.iter().any(|r| r.leaked.is_none());
     let fix = if leaked > 0 {
         format!("free the {leaked} that nobody holds (ipam.leaked below), then see why they leaked")
+    } else if unknown {
+        format!(
+            "whether anybody holds them is not known (ipam.holders_unknown below): ask again when the runtime answers; else move pods away (kubectl drain), or a larger range in {}",
+            network.configured_in.as_deref().unwrap_or("CNI's configuration")
+        )
     } else {
         format!(
             "every reservation is held: move pods away (kubectl drain), or a larger range in {} and a maxPods that fits; recreating pods frees nothing",

@@ -72,7 +72,7 @@ pub const UNREADABLE: Rule = Rule {
     id: "ipam.unreadable",
     severity: Severity::Warning,
     meaning: "A configuration file of CNI or a reservation cannot be read, or is no such thing.",
-    fix: "Look at the file. A runtime passes over a configuration file that it cannot read, and takes the next one.",
+    fix: "Look at the file. Where the first configuration file cannot be read containerd makes no new pods, and CRI-O takes the next one.",
 };
 
 /// Reservations outside of the ranges.

@@ -50,6 +50,41 @@ fn a_range_is_full_nearly_full_or_fine() {
 }
 
 #[test]
+fn a_network_that_new_pods_do_not_get_may_be_full() {
+    let podman = IpamNetwork {
+        name: "podman".into(),
+        configured_in: Some("/etc/cni/net.d/87-podman.conflist".into()),
+        sets: vec![vec![range("10.9.0.0/29", "10.9.0.1", "10.9.0.6", "10.9.0.1")]],
+        reservations: network(5)
+            .reservations
+            .into_iter()
+            .zip(2..)
+            .map(|(r, n)| Reservation { address: std::net::Ipv4Addr::new(10, 9, 0, n).into(), ..r })
+            .collect(),
+        ..network(0)
+    };
+    let judge = |networks: Vec<IpamNetwork>| {
+        let state = IpamState { networks, ..IpamState::default() };
+        let findings = check_ipam(&state, &Holders::default());
+        findings.into_iter().map(|f| (f.id, f.severity)).collect::<Vec<_>>()
+    };
+    assert_eq!(judge(vec![network(1), podman.clone()]), [("ipam.exhausted", Severity::Info)]);
+    assert_eq!(judge(vec![podman]), [("ipam.exhausted", Severity::Critical)], "the only one");
+}
+
+#[test]
+fn while_it_is_not_known_who_holds_addresses_nobody_is_sent_away_from_leaks() {
+    let fix = |known: bool| {
+        let mut full = network(13);
+        full.reservations.iter_mut().for_each(|r| r.leaked = r.leaked.filter(|_| known));
+        let state = IpamState { networks: vec![full], ..IpamState::default() };
+        check_ipam(&state, &Holders::default()).remove(0).fix
+    };
+    assert!(fix(true).starts_with("every reservation is held"), "{}", fix(true));
+    assert!(fix(false).starts_with("whether anybody holds them is not known"), "{}", fix(false));
+}
+
+#[test]
 fn a_pod_needs_an_address_of_every_set() {
     let mut two = network(2);
     two.sets.push(vec![range("fd00::/126", "fd00::2", "fd00::3", "fd00::1")]);

@@ -19,8 +19,8 @@ pub(super) const FLANNEL: &str = "/run/flannel/subnet.env";
 
 #[derive(Debug, Default, Deserialize)]
 struct HostLocal {
-    #[serde(default)]
-    ranges: Vec<Vec<RangeWords>>,
+    /// Null is none, as for Go.
+    ranges: Option<Vec<Vec<RangeWords>>>,
     #[serde(flatten)]
     single: RangeWords,
     #[serde(rename = "dataDir")]
@@ -139,7 +139,7 @@ fn of_ipam(ipam: &Value) -> IpamNetwork {
     }
     // The older way to write one range comes first.
     let single = words.single.subnet.is_some().then(|| vec![words.single]);
-    let sets = single.into_iter().chain(words.ranges);
+    let sets = single.into_iter().chain(words.ranges.unwrap_or_default());
     let sets: Result<Vec<Vec<_>>, String> =
         sets.map(|set| set.iter().map(RangeWords::range).collect()).collect();
     match sets {
