@@ -451,6 +451,36 @@ fn follow_goes_on_across_rotation_truncation_and_restart() {
 }
 
 #[test]
+fn names_that_no_kubelet_gives_are_no_attempts_and_a_huge_number_is_one_file() {
+    let node = Node::empty();
+    node.log("app/0.log", out(1, "a"));
+    for name in ["+7.log", "007.log", "8.logs", "9.log.tmp", "99999999999.log"] {
+        node.log(&format!("app/{name}"), out(1, "not an attempt's"));
+    }
+    assert_eq!(node.shows("web"), "a\n");
+    let mut following = Following::start(&node, "web -f");
+    following.wait_for("a\n");
+    // Somebody who may write to /var/log: not one attempt after the other is looked for.
+    node.log("app/4294967294.log", out(2, "b"));
+    following.wait_for("b\n");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(following.child.id()).unwrap()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    assert_eq!(following.end(), (Some(0), "a\nb\n".into()));
+}
+
+#[test]
+fn two_containers_that_contradict_each_other_are_refused() {
+    let node = Node::empty();
+    node.log("app/0.log", out(1, "a"));
+    node.log("side/0.log", out(1, "b"));
+    assert_eq!((node.shows("web:app -c app"), node.shows("web -c side")), ("a\n".into(), "b\n".into()));
+    assert!(node.fails("web:app -c side", 2).contains("web:app is container app, and -c asks for side"));
+}
+
+#[test]
 fn follow_ends_with_the_pod_and_with_its_reader() {
     let node = Node::empty();
     node.log("app/0.log", out(1, "a"));

@@ -134,6 +134,12 @@ fn prefix(folder: &LogFolder, container: &str, several: bool) -> String {
 
 /// The containers that are meant: the one that was named, else all.
 fn containers(args: &LogsArgs, folder: &LogFolder, pod: &PodLogFolder) -> Result<Vec<String>, Failure> {
+    if let (Some(option), Some(named)) = (&args.container, &folder.container)
+        && option != named
+    {
+        let message = format!("{} is container {named}, and -c asks for {option}", args.pod);
+        return Err(Failure::usage(message).hint("name one of them"));
+    }
     let all = pod.containers()?;
     let Some(name) = args.container.as_ref().or(folder.container.as_ref()) else { return Ok(all) };
     if all.contains(name) {

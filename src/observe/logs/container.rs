@@ -237,7 +237,7 @@ impl ContainerLog {
     /// [`LogError`]; gone means that the pod has been removed.
     pub fn look_again(&mut self) -> Result<(), LogError> {
         self.ready.extend(self.joiner.flush());
-        let newest = self.pod.attempts(&self.container)?.into_iter().max().unwrap_or(self.attempt);
+        let attempts = self.pod.attempts(&self.container)?;
         let list = self.pod.place(&self.container, self.attempt).and_then(|place| {
             let files = place.files()?;
             Ok((place, files))
@@ -248,15 +248,14 @@ impl ContainerLog {
             Err(error) if !error.is_gone() => return Err(error),
             Err(_) => {}
         }
-        if newest > self.attempt {
-            for attempt in self.attempt + 1..=newest {
-                match self.open_files(attempt) {
-                    Ok(files) => self.files.extend(files),
-                    Err(error) if error.is_gone() => {}
-                    Err(error) => self.troubles.push(error.to_string()),
-                }
+        let before = self.attempt;
+        for attempt in attempts.into_iter().filter(|attempt| *attempt > before) {
+            match self.open_files(attempt) {
+                Ok(files) => self.files.extend(files),
+                Err(error) if error.is_gone() => {}
+                Err(error) => self.troubles.push(error.to_string()),
             }
-            self.attempt = newest;
+            self.attempt = attempt;
         }
         Ok(())
     }

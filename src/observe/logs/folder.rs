@@ -101,8 +101,12 @@ impl PodLogFolder {
     pub fn attempts(&self, container: &str) -> Result<Vec<u32>, LogError> {
         let (folder, path) = self.container(container)?;
         let names = names(&folder, &path)?;
-        let mut attempts: Vec<u32> =
-            names.iter().filter_map(|name| name.split_once(".log")?.0.parse().ok()).collect();
+        let attempt = |name: &String| {
+            let attempt: u32 = name.split_once(".log")?.0.parse().ok()?;
+            // `+7.log` and `007.log` are nobody's.
+            log_file(&format!("{attempt}.log"), name).map(|_| attempt)
+        };
+        let mut attempts: Vec<u32> = names.iter().filter_map(attempt).collect();
         attempts.sort_unstable();
         attempts.dedup();
         Ok(attempts)
