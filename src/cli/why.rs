@@ -77,10 +77,29 @@ fn settle(history: &mut PodHistory, container: Option<&str>) {
     }
 }
 
+/// Attempts that ended, and when, nanoseconds since 1970. Of those that ended with 0 only what was started again, or
+/// ended with all the pod: an init container that did its work in spring needs no log of spring.
+fn ends_to_explain(history: &PodHistory) -> impl Iterator<Item = (&Attempt, i64)> {
+    const TOGETHER_NS: i64 = 600 * 1_000_000_000;
+    let all = || history.containers.iter().flat_map(|c| &c.attempts);
+    let runs = all().any(|attempt| attempt.state == ContainerState::Running);
+    let last = all().filter_map(|attempt| attempt.finished_ns).max().filter(|_| !runs);
+    history.containers.iter().flat_map(move |container| {
+        let newest = container.attempts.iter().filter_map(|attempt| attempt.attempt).max();
+        container.attempts.iter().filter_map(move |attempt| {
+            let end = attempt.finished_ns?;
+            let with_all = last.is_some_and(|last| end >= last - TOGETHER_NS);
+            (attempt.exit_code != Some(0) || attempt.attempt < newest || with_all).then_some((attempt, end))
+        })
+    })
+}
+
 /// What kernel and kubelet logged: the journal or syslog's files, and the kernel's buffer in any case.
 fn add_node_log(history: &mut PodHistory, root: &Path) {
-    let ends = || history.containers.iter().flat_map(|c| &c.attempts).filter_map(|a| a.finished_ns);
-    let first_end = ends().min().map(|ns| ns.div_euclid(1_000_000_000));
+    let seconds = |ns: i64| ns.div_euclid(1_000_000_000);
+    let first_end = ends_to_explain(history).map(|(_, end)| seconds(end)).min();
+    let killed = |(a, end): (&Attempt, i64)| (a.exit_code.is_none_or(|code| code == 137)).then_some(end);
+    let first_kill = ends_to_explain(history).filter_map(killed).map(seconds).min();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     // One that lives on while runtime or cgroup tell of a kill: at any time since it was started.
@@ -128,7 +147,7 @@ fn add_node_log(history: &mut PodHistory, root: &Path) {
     let unread = unread.collect::<Vec<_>>().join("; ");
     let kernel_unread = if oldest.get() == u64::MAX {
         Some(if unread.is_empty() { "nothing of that time is there".into() } else { unread })
-    } else if first_end.is_some_and(|end| oldest_s > end) {
+    } else if first_kill.is_some_and(|end| oldest_s > end) {
         Some(format!("the log reaches back to {} only", rfc3339(oldest_s)))
     } else {
         None

@@ -69,13 +69,14 @@ fn ended(
     if LOST.contains(&reason) {
         return Cause::Unknown;
     }
+    // Whatever its code: a program that handles SIGTERM ends with one of its own.
+    if words_of(history, container, attempt).any(|word| word.act == KubeletAct::Eviction) {
+        return Cause::Evicted;
+    }
     match code {
         None => Cause::Unknown,
         Some(0) => Cause::Completed,
-        Some(_) if signal(code).is_some() => {
-            let evicted = words_of(history, container, attempt).any(|word| word.act == KubeletAct::Eviction);
-            if evicted { Cause::Evicted } else { Cause::Signal }
-        }
+        Some(_) if signal(code).is_some() => Cause::Signal,
         Some(_) => Cause::Crash,
     }
 }

@@ -83,11 +83,15 @@ fn verdict(
     let code = exit_words(attempt.exit_code);
     let limit = limit_words(history, attempt);
     let probe = words_of(history, &container.name, attempt).find(|word| word.act == KubeletAct::ProbeKill);
+    if let (Some(word), Cause::Signal | Cause::Crash | Cause::Completed) = (probe, cause) {
+        let words = &word.words;
+        return Some((&r::PROBE_KILL, format!("{name} was killed by the kubelet: {words} ({code})")));
+    }
     Some(match cause {
         Cause::Running => return None,
         Cause::Completed => {
             let restarts = attempt.attempt.unwrap_or(0);
-            if restarts < 3 || !newest {
+            if restarts < 3 || !newest || !ended_so_before(container, attempt) {
                 return None;
             }
             (&r::RESTARTED, format!("{name} ended with 0 and was started again {restarts} times"))
@@ -114,10 +118,6 @@ fn verdict(
             let message = attempt.message.as_deref().unwrap_or("the runtime gave no reason");
             (&r::START_ERROR, format!("{name} could not be started: {}", last_cause(message)))
         }
-        Cause::Signal if probe.is_some() => {
-            let words = probe.map(|word| word.words.clone()).unwrap_or_default();
-            (&r::PROBE_KILL, format!("{name} was killed by the kubelet: {words} ({code})"))
-        }
         Cause::Signal => {
             let number = signal(attempt.exit_code).unwrap_or_default();
             let meaning = signal_name(number).map_or("a signal ended it", |(_, meaning)| meaning);
@@ -143,6 +143,13 @@ fn verdict(
         }
         Cause::Unknown => return None,
     })
+}
+
+/// Whether the attempts before ended with 0 too, as far as they are known: a job that failed first is none that is
+/// started again and again.
+fn ended_so_before(container: &ContainerHistory, attempt: &Attempt) -> bool {
+    let before = container.attempts.iter().filter(|other| other.attempt < attempt.attempt);
+    before.filter_map(|other| other.exit_code).all(|code| code == 0)
 }
 
 /// Whether at the time of its end somebody was killed for memory of whom the cgroup is not known.

@@ -282,6 +282,12 @@ fn nothing_wrong_is_no_finding() {
     }
     let again = Attempt { attempt: Some(7), ..attempt(MAIN, Some(0), "Completed") };
     assert_eq!(judge(&history(vec![again.clone()], Vec::new())).1, ["why.completed_restarts"]);
+    let before = |code, reason| Attempt { attempt: Some(6), ..attempt(CHILD, Some(code), reason) };
+    let twice = history(vec![before(0, "Completed"), again.clone()], Vec::new());
+    assert_eq!(judge(&twice).1, ["why.completed_restarts"]);
+    // A job that failed, was tried again, and did its work.
+    let tried = history(vec![before(1, "Error"), again.clone()], Vec::new());
+    assert_eq!(judge(&tried), (Cause::Completed, vec!["why.crash"]));
     let then = Attempt { attempt: Some(8), ..attempt(CHILD, Some(3), "Error") };
     assert_eq!(judge(&history(vec![again, then], Vec::new())).1, ["why.crash", "why.backoff"]);
 }
@@ -345,7 +351,26 @@ fn an_evicted_pod_was_not_ended_by_itself() {
     let mut history = history(vec![attempt(MAIN, Some(137), "Error")], Vec::new());
     let line = "I1123 17:05:33.1 498 eviction_manager.go:627] \"Eviction manager: pod is evicted successfully\" pod=\"shop/live\"";
     history.kubelet.extend(parse_kubelet(unix_seconds("2026-11-23T17:05:33Z"), line, &history));
-    assert_eq!(judge(&history), (Cause::Evicted, vec!["why.evicted"]));
+    // Whatever code it made of SIGTERM.
+    for code in [137, 143, 0, 1] {
+        history.containers[0].attempts[0].exit_code = Some(code);
+        assert_eq!(judge(&history), (Cause::Evicted, vec!["why.evicted"]), "{code}");
+    }
+}
+
+#[test]
+fn what_a_probe_ended_is_the_probes_whatever_code_it_made_of_it() {
+    let mut history = history(vec![], Vec::new());
+    history.uid = "d8750536-2f7e-4ae3-acd2-541faded9da6".into();
+    let lines = include_str!("../../../tests/fixtures/why/kubelet-liveness.txt");
+    let words =
+        lines.lines().filter_map(|line| parse_kubelet(unix_seconds(line.split(' ').next()?), line, &history));
+    history.kubelet = words.collect();
+    for (code, reason) in [(0, "Completed"), (1, "Error"), (143, "Error")] {
+        history.containers[0].attempts =
+            vec![Attempt { attempt: Some(4), ..attempt(LIVE, Some(code), reason) }];
+        assert_eq!(judge(&history).1[0], "why.probe_kill", "{code}");
+    }
 }
 
 #[test]
