@@ -84,7 +84,7 @@ fn check_kubelet(view: NodeView<'_>, looked: &mut Looked) {
                 KUBELET_DOWN.fix,
             ));
         }
-        (Ok(_), Err(_)) => unread = Some("no kubelet runs, and none is configured, on this machine".into()),
+        (Ok(_), Err(why)) => unread = Some(format!("no kubelet runs; its configuration: {why}")),
     }
     let process = view.state.processes.as_ref().ok().and_then(|processes| processes.kubelet.as_ref());
     let well = match process.and_then(|process| process.inside) {

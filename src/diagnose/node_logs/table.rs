@@ -130,9 +130,28 @@ pub(super) fn fitting(entry: &NodeLogEntry) -> Option<(usize, &'static Pattern)>
     })
 }
 
-/// The line up to where it repeats what others wrote: a probe's output, an event's text, a pod's command.
+/// The line up to where it repeats what others wrote: a probe's output, an event's text, a pod's command, its working
+/// directory and the paths that it mounts.
+///
+/// Sources: kubelet `prober.go`, `handlers.go` (lifecycle hooks) and `subpath_linux.go`; runc `rootfs_linux.go` and
+/// `standard_init_linux.go`, whose errors containerd and the kubelet pass on.
 fn own_words(message: &str) -> &str {
-    const OTHERS: &[&str] = &[" output=", " probeOutput=", " event=", "exec: \\\"", "exec: \""];
+    const OTHERS: &[&str] = &[
+        " output=",
+        " probeOutput=",
+        " event=",
+        " execCommand=",
+        "exec: \\\"",
+        "exec: \"",
+        "unable to start container process",
+        "starting container process caused",
+        "error mounting ",
+        "crun: ",
+        "subPath",
+        "hostPath",
+        "MountVolume",
+        "seccomp profile",
+    ];
     let cut = OTHERS.iter().filter_map(|mark| message.find(mark)).min();
     cut.and_then(|at| message.get(..at)).unwrap_or(message)
 }

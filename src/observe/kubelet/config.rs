@@ -22,7 +22,7 @@ pub(in crate::observe) fn read(root: &File, given: Option<&Given>) -> Seen<Kubel
         match text(root, &path) {
             Ok(text) => merge_kubelet_config(&mut config, &path, &text)?,
             Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(format!("no kubelet runs, and {path} is not there"));
+                return Err(format!("{path} is not there"));
             }
             Err(error) if given.is_none() || named.is_some() => return Err(format!("{path}: {error}")),
             Err(_) => {}

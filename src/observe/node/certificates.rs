@@ -25,15 +25,21 @@ pub(super) fn read(root: &File, given: Option<&Given>) -> Vec<CertificateLife> {
     let flags = given.map_or(&[][..], |given| given.flags.as_slice());
     let usual = given.is_none_or(|given| given.inside.is_none());
     let folder = value(flags, "cert-dir").map(|folder| folder.trim_end_matches('/').to_owned());
-    let folders = usual.then(|| FOLDER.to_owned()).into_iter().chain(folder);
+    let folder = folder.or_else(|| usual.then(|| FOLDER.to_owned()));
     let mut files: Vec<(String, bool)> = Vec::new();
-    for folder in folders {
-        files.push((format!("{folder}/{CLIENT}"), true));
-        files.extend(SERVING.iter().map(|name| (format!("{folder}/{name}"), false)));
-    }
-    files.extend(value(flags, "tls-cert-file").map(|path| (path, false)));
-    let named = value(flags, "kubeconfig");
-    let kubeconfigs = KUBECONFIG.iter().filter(|_| usual).map(|path| (*path).to_owned()).chain(named);
+    files.extend(folder.iter().map(|folder| (format!("{folder}/{CLIENT}"), true)));
+    // Beside what the API server signed the kubelet does not use what it signed itself.
+    let there = |path: &String| !matches!(text(root, path), Err(error) if error.kind() == std::io::ErrorKind::NotFound);
+    let own = || {
+        let folder = folder.as_ref()?;
+        SERVING.iter().map(|name| format!("{folder}/{name}")).find(there)
+    };
+    files.extend(value(flags, "tls-cert-file").or_else(own).map(|path| (path, false)));
+    // What lies in the usual places of another kubelet, or of an earlier one, is not this one's.
+    let kubeconfigs = match value(flags, "kubeconfig") {
+        Some(named) => vec![named],
+        None => KUBECONFIG.iter().filter(|_| usual).map(|path| (*path).to_owned()).collect(),
+    };
     let mut found: Vec<CertificateLife> = Vec::new();
     let mut inside = Vec::new();
     for path in kubeconfigs {
@@ -174,6 +180,18 @@ mod tests {
         let expected =
             [of("/snap/7/certs/kubelet.crt", false), of("/snap/7/credentials/kubelet.config", true)];
         assert_eq!(read(Some(KubeletHost::Kubelite), &lite), expected);
+        // Of a kubelet that was here before: neither its kubeconfig nor what it signed itself is in use.
+        put(KUBECONFIG[1], &line);
+        put(&format!("{FOLDER}/{}", SERVING[1]), "left behind too");
+        put(&format!("{FOLDER}/{}", SERVING[0]), PEM);
+        put(KUBECONFIG[0], &line);
+        let kubeadm = [format!("--kubeconfig={}", KUBECONFIG[0])];
+        let expected = [
+            of(&format!("{FOLDER}/{CLIENT}"), true),
+            of(&format!("{FOLDER}/{}", SERVING[0]), false),
+            of(KUBECONFIG[0], true),
+        ];
+        assert_eq!(read(None, &[&kubeadm[0]]), expected);
         assert_eq!(referenced("client-certificate: pki/x.crt", "/a/b.conf").as_deref(), Some("/a/pki/x.crt"));
     }
 
