@@ -194,6 +194,21 @@ fn names_that_mean_harm_reach_no_terminal() {
 }
 
 #[test]
+fn a_pod_with_more_routes_than_anybody_reads_fills_no_terminal() {
+    let mut all = node(1500, &[("default/a", 1450)]);
+    let own = |n: u32| Route {
+        mtu_bytes: Some(1400),
+        ..route(&format!("10.9.{}.{}", n >> 8, n & 255), "10.244.1.1", "eth0")
+    };
+    all[1].links[0].peer = Some(LinkRef { netns_inode: None, index: 7, name: None, mtu_bytes: None });
+    all[1].routes.extend((0..60_000).map(own));
+    let text = shown(all.clone(), 80, false);
+    assert!(text.lines().count() < 60, "{} lines", text.lines().count());
+    assert!(text.contains("and 59980 more routes with an MTU or MSS of their own: -v shows them"), "{text}");
+    assert!(shown(all, 80, true).lines().count() > 60_000);
+}
+
+#[test]
 fn a_pod_that_leads_nowhere_known_is_shown_as_a_table() {
     let mut all = node(1500, &[("default/a", 1450)]);
     all[1].links[0].peer = Some(LinkRef { netns_inode: None, index: 7, name: None, mtu_bytes: None });

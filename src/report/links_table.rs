@@ -2,9 +2,12 @@
 
 use super::{LinksView, sanitize};
 use crate::diagnose::chain::{below, is_tunnel, uplink};
-use crate::facts::{Link, Namespace, Offloads};
+use crate::facts::{Link, Namespace, Offloads, Route};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+
+/// Routes of one namespace that are shown unasked.
+const MOST_ROUTES: usize = 20;
 
 /// `flannel.1: VXLAN over IPv4 in eth0, 1500 − 50 = 1450`.
 pub(super) fn tunnel_line(link: &Link, node: Option<&Namespace>, long: bool) -> String {
@@ -178,11 +181,11 @@ pub(super) fn render_table(text: &mut String, namespace: &Namespace, view: Links
     if view.verbose {
         render_offloads(text, namespace, view);
     }
-    for route in &namespace.routes {
-        let plain = route.mtu_bytes.is_none() && route.advmss_bytes.is_none();
-        if plain && (!view.verbose || route.destination == "fe80::/64") {
-            continue;
-        }
+    let own = |route: &&Route| route.mtu_bytes.is_some() || route.advmss_bytes.is_some();
+    let shown = |route: &&Route| own(route) || view.verbose && route.destination != "fe80::/64";
+    // A pod may make as many as it likes.
+    let most = if view.verbose { usize::MAX } else { MOST_ROUTES };
+    for route in namespace.routes.iter().filter(shown).take(most) {
         let mut line = format!("  route {}", sanitize(&route.destination));
         if let Some(via) = route.via {
             let _ = write!(line, " via {via}");
@@ -196,6 +199,11 @@ pub(super) fn render_table(text: &mut String, namespace: &Namespace, view: Links
             }
         }
         let _ = writeln!(text, "{line}");
+    }
+    let more = namespace.routes.iter().filter(shown).count().saturating_sub(most);
+    if more > 0 {
+        let words = format!("and {more} more routes with an MTU or MSS of their own: -v shows them");
+        let _ = writeln!(text, "  {}", paint.dim(&words));
     }
 }
 
