@@ -24,7 +24,7 @@ fn a_build_without_the_client_says_so_in_one_line() {
 #[cfg(feature = "cluster")]
 mod with_the_client {
     use super::api_support::ask::{ask, document, failure, ids, names, node, run};
-    use super::api_support::{Api, Reply, empty, kubeconfig, many, ok, recorded, shop};
+    use super::api_support::{Api, Reply, edited, empty, kubeconfig, many, ok, recorded, shop};
     use super::pods_support::Node;
     use super::pods_support::cri::serve_recorded;
     use super::support;
@@ -235,6 +235,102 @@ mod with_the_client {
             reasons.iter().any(|r| r["reason"].as_str().is_some_and(|r| r.contains("nodes are available"))),
             "{reasons:?}"
         );
+    }
+
+    /// Pods besides those that were recorded.
+    fn with_pods(path: &str, more: &Value) -> Reply {
+        let recorded = shop(path);
+        if !path.starts_with("/api/v1/pods?") {
+            return recorded;
+        }
+        edited(recorded, |pods| pods.extend(more.as_array().unwrap().iter().cloned()))
+    }
+
+    #[test]
+    fn restarts_of_init_containers_and_sidecars_are_told() {
+        let init = json!([{"metadata": {"name": "init-loops", "namespace": "shop", "uid": "u1"}, "spec": {"nodeName": "k1"},
+            "status": {"phase": "Pending", "initContainerStatuses": [{"name": "wait", "restartCount": 214}],
+                "containerStatuses": [{"name": "app", "restartCount": 0}]}}]);
+        let api = Api::serve(move |path, _| with_pods(path, &init));
+        let (_, document) = ask(&node(&api, "admin.conf"), &[]);
+        let pods = document["pods"].as_array().unwrap();
+        let pod = pods.iter().find(|p| p["pod"] == "shop/init-loops").unwrap();
+        assert_eq!(pod["restarts"], 214);
+        let text = document["findings"].to_string();
+        assert!(text.contains("shop/init-loops most often: 214"), "{text}");
+    }
+
+    #[test]
+    fn a_pod_of_a_moment_ago_waits_for_its_scheduler_and_a_gated_one_for_its_controller() {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().try_into().unwrap();
+        let at = nsprobe::facts::rfc3339;
+        let gate = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates", "lastTransitionTime": at(now)}]);
+        let pods = json!([
+            {"metadata": {"name": "young", "namespace": "shop", "uid": "u1", "creationTimestamp": at(now)}},
+            {"metadata": {"name": "old", "namespace": "shop", "uid": "u2", "creationTimestamp": at(now - 31)}},
+            {"metadata": {"name": "gated", "namespace": "shop", "uid": "u3", "creationTimestamp": at(now)},
+                "spec": {"schedulingGates": [{"name": "example.com/quota"}]}, "status": {"conditions": gate}},
+        ]);
+        let api = Api::serve(move |path, _| with_pods(path, &pods));
+        let (_, document) = ask(&node(&api, "admin.conf"), &[]);
+        let all = document["findings"].as_array().unwrap();
+        let of = |pod: &str| all.iter().find(|f| f["subject"] == pod);
+        assert!(!document["findings"].to_string().contains("shop/young"), "{all:#?}");
+        assert!(document["unscheduled"].to_string().contains("shop/young"), "it is listed all the same");
+        let old = of("shop/old").unwrap();
+        assert!(old["summary"].as_str().unwrap().contains("no word of the scheduler"), "{old:#}");
+        assert_eq!(old["evidence"][0]["source"], "metadata.creationTimestamp");
+        let gated = of("shop/gated").unwrap();
+        let summary = "shop/gated has no node: held back by spec.schedulingGates example.com/quota";
+        assert_eq!(gated["summary"], summary);
+        assert!(gated["fix"].as_str().unwrap().contains("controller that set a gate"), "{gated:#}");
+    }
+
+    #[test]
+    fn the_verdict_counts_what_is_not_listed() {
+        let api = Api::serve(|path, _| {
+            if !path.starts_with("/api/v1/nodes?") {
+                return shop(path);
+            }
+            edited(shop(path), |nodes| {
+                let down = |n: u32| json!({"metadata": {"name": format!("z{n}")}, "status": {}});
+                nodes.extend((0..30).map(down));
+            })
+        });
+        let node = node(&api, "admin.conf");
+        let file = node.root().join("admin.conf");
+        let text = support::stdout(&run(&node, &["cluster", "--kubeconfig", file.to_str().unwrap()]));
+        assert!(text.starts_with("32 critical, 3 warnings: 26 pods, 35 nodes"), "{text}");
+        assert_eq!(text.matches(" is not ready, with ").count(), 20);
+        assert_eq!(text.matches("(and 12 more of cluster.node_not_ready, not listed)").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_proxy_of_the_environment_is_not_used_and_one_of_the_file_is_refused_by_name() {
+        let api = Api::serve(|path, _| shop(path));
+        let node = node(&api, "admin.conf");
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let asked = |proxy: &str| {
+            let mut command = node.command(&["-o", "json", "cluster", "--kubeconfig"]);
+            command.arg(node.root().join("admin.conf"));
+            for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+                command.env(name, proxy);
+            }
+            document(&command.env("NO_PROXY", "127.0.0.1").output().unwrap())
+        };
+        for proxy in [&format!("http://127.0.0.1:{free}"), "socks5://127.0.0.1:1", "http://a:b^c@proxy:1"] {
+            let (code, told) = asked(proxy);
+            assert_eq!((code, names(&told).len()), (1, 26), "{proxy}");
+        }
+        let server = format!("server: 'http://127.0.0.1:{}'", api.port);
+        let through = format!("{server}, proxy-url: 'http://me:secret@127.0.0.1:{free}'");
+        node.put("admin.conf", &api.kubeconfig().replace(&server, &through));
+        let (code, error) = asked("");
+        assert_eq!(code, 5);
+        let said = error["message"].as_str().unwrap();
+        assert!(said.contains("cluster k has a proxy-url") && !said.contains("secret"), "{said}");
+        assert!(error["hint"].as_str().unwrap().contains("copy the file without its proxy-url"), "{error}");
     }
 
     #[test]

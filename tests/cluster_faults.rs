@@ -15,7 +15,7 @@ mod support;
 use api_support::ask::{ask, document, failure, ids, names, node, run};
 use api_support::{Api, Reply, empty, kubeconfig, ok, recorded, shop};
 use serde_json::Value;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs with `--kubeconfig`: exit code, message and the most memory it had, KiB.
@@ -206,4 +206,92 @@ fn only_a_server_whose_certificate_fits_is_told_the_token() {
         assert!(why.contains(words), "{words}: {why}");
     }
     assert_eq!(api.asked().len(), asked, "{:?}", api.asked());
+}
+
+/// What a command says that ends within `seconds`; one that does not is killed.
+fn ends_within(seconds: u64, command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            child.kill().and_then(|()| child.wait()).unwrap();
+            panic!("no end after {seconds} s");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// `nsprobe cluster` with the kubeconfig of a node.
+fn cluster(node: &pods_support::Node, deadline: &str) -> Command {
+    let mut command = node.command(&["-o", "json", "cluster", "--deadline", deadline, "--kubeconfig"]);
+    command.arg(node.root().join("admin.conf"));
+    command
+}
+
+#[test]
+fn the_deadline_binds_a_credential_plugin_too() {
+    let api = Api::serve(|path, _| shop(path));
+    let node = node(&api, "admin.conf");
+    let plugin = |command: &str, arguments: &str| {
+        let exec = format!(
+            "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: {command}, args: [{arguments}]}}}}"
+        );
+        node.put("admin.conf", &api.kubeconfig().replace("{token: t}", &exec));
+    };
+    plugin("sleep", "'25'");
+    let (code, error) = document(&ends_within(8, &mut cluster(&node, "1s")));
+    assert_eq!(code, 5);
+    let said = error["message"].as_str().unwrap();
+    assert!(said.ends_with("its credential plugin sleep gave no credentials within 1000 ms"), "{said}");
+    assert!(error["hint"].as_str().unwrap().contains("--deadline 2m"), "{error}");
+
+    // Quick while the client is made, which asks three times; slow for another token in place of the expired one.
+    let credential = r#"{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"t","expirationTimestamp":"2020-01-01T00:00:00Z"}}"#;
+    let marker = node.root().join("asked");
+    let marker = marker.display();
+    node.put(
+        "plugin",
+        &format!("echo >>{marker}\n[ $(wc -l <{marker}) -gt 3 ] && exec sleep 25\necho '{credential}'\n"),
+    );
+    plugin("sh", &format!("'{}'", node.root().join("plugin").display()));
+    let (code, error) = document(&ends_within(10, &mut cluster(&node, "3s")));
+    assert_eq!(code, 5);
+    assert!(error["message"].as_str().unwrap().contains("did not answer within 3000 ms"), "{error}");
+    assert_eq!(std::fs::read_to_string(node.root().join("asked")).unwrap(), "\n\n\n\n");
+
+    // A quick one is what it was.
+    let lasting = credential.replace("2020", "2120");
+    node.put("plugin", &format!("echo '{lasting}'\n"));
+    let (code, told) = document(&ends_within(30, &mut cluster(&node, "20s")));
+    assert_eq!((code, names(&told).len()), (1, 26));
+}
+
+#[test]
+fn the_hosts_file_is_a_regular_one_under_the_host_root_or_none() {
+    let api = Api::serve(|path, _| shop(path));
+    let node = node(&api, "admin.conf");
+    node.put("admin.conf", &api.kubeconfig().replace("127.0.0.1", "api.example"));
+    node.put("etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+    let hosts = node.root().join("etc/hosts");
+    let ask = || document(&ends_within(10, &mut cluster(&node, "5s")));
+    let is_unknown = |(code, error): (i32, Value)| {
+        assert_eq!(code, 5);
+        let said = error["message"].as_str().unwrap();
+        assert!(said.contains("cannot resolve api.example"), "{said}");
+    };
+    nix::unistd::mkfifo(&hosts, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    is_unknown(ask());
+
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(outside.path(), "127.0.0.1 api.example\n").unwrap();
+    std::fs::remove_file(&hosts).unwrap();
+    node.link(outside.path().to_str().unwrap(), "etc/hosts");
+    is_unknown(ask());
+
+    // The node's own link is followed, to where the node has it.
+    std::fs::remove_file(&hosts).unwrap();
+    node.put("etc/hosts.real", "127.0.0.1 api.example\n");
+    node.link("/etc/hosts.real", "etc/hosts");
+    assert_eq!(names(&ask().1).len(), 26);
 }

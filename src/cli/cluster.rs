@@ -3,7 +3,7 @@
 use super::{Context, Exit, Failure, values};
 use crate::diagnose::cluster::check_cluster;
 use crate::facts::{ClusterHere, ClusterNode, ClusterPod, ClusterState, Lack, Unseen};
-use crate::netns::NetNs;
+use crate::netns::{NetNs, read_in_root};
 use crate::observe::resolve::{self, Lookup};
 use crate::observe::{ReadOptions, read_namespaces};
 use crate::pods::api::{ApiError, ApiOptions, read_cluster};
@@ -11,12 +11,16 @@ use crate::pods::{Options, list_told, resolve as resolve_source, resolve_all};
 use crate::report::{ClusterDocument, ClusterHead, render_cluster};
 use clap::Args;
 use std::collections::HashSet;
+use std::fs::File;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For the name of the API server.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+/// No hosts file is larger.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Arguments of `cluster`.
 #[derive(Debug, Args)]
@@ -56,10 +60,10 @@ pub(super) fn run(args: &ClusterArgs, context: &mut Context) -> Result<Exit, Fai
     };
     let mut state = read_cluster(&asked)?;
     let here = read_here(&options, &mut state);
-    let findings = check_cluster(&state, &here, args.restarts);
-    let exit = Exit::of(&findings);
-    let head = ClusterHead::new(&state);
-    let document = ClusterDocument::new(state.pods, state.nodes, findings);
+    let found = check_cluster(&state, &here, args.restarts);
+    let exit = Exit::of(&found.findings);
+    let head = ClusterHead::new(&state, found.more);
+    let document = ClusterDocument::new(state.pods, state.nodes, found.findings);
     context.report("nsprobe.cluster/v1", &document, |out| render_cluster(&document, &head, out))?;
     Ok(exit)
 }
@@ -120,13 +124,18 @@ fn links(netns: &NetNs, pod: Option<&str>) -> Result<Vec<(Option<String>, String
 
 /// The API server's name, asked for as this node does: its hosts file, its name servers.
 pub(super) fn server_address(host_root: &Path, name: &str) -> Result<IpAddr, String> {
-    let read = |file: &str| std::fs::read_to_string(host_root.join(file)).unwrap_or_default();
-    let (resolv_conf, hosts) = (read("etc/resolv.conf"), read("etc/hosts"));
+    let (resolv_conf, hosts) = (text(host_root, "etc/resolv.conf"), text(host_root, "etc/hosts"));
     let lookup = Lookup { resolv_conf: &resolv_conf, hosts: &hosts, family: None, deadline: LOOKUP_DEADLINE };
     let netns = NetNs::own().map_err(|e| e.to_string())?;
     let found = resolve::look_up(&netns, name, &lookup).map_err(|e| e.to_string())?;
     let chosen = resolve::choose(&netns, &found.addresses).ok().flatten().unwrap_or(0);
     found.addresses.get(chosen).copied().ok_or_else(|| "no address".to_owned())
+}
+
+/// A file of the node; empty when it cannot be read.
+fn text(host_root: &Path, path: &str) -> String {
+    let read = || read_in_root(File::open(host_root)?.as_fd(), Path::new(path), MOST_BYTES);
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
 impl From<ApiError> for Failure {
@@ -137,6 +146,10 @@ impl From<ApiError> for Failure {
             ApiError::NoCredentials(_) => Self::privilege(message)
                 .hint("nsprobe cluster --kubeconfig FILE; on a control-plane node that is /etc/kubernetes/admin.conf"),
             ApiError::Unusable(_) => Self::stopped(message).hint("give another file: --kubeconfig FILE"),
+            ApiError::Proxied { .. } => Self::stopped(message)
+                .hint("if this node reaches the server itself: copy the file without its proxy-url, and give --kubeconfig COPY; else ask from where it is reached"),
+            ApiError::Late { .. } => Self::stopped(message)
+                .hint("does it wait for a login or for a network? run it by hand; if it is only slow: --deadline 2m; or give a file with a certificate or a token: --kubeconfig FILE"),
             ApiError::Refused { .. } => Self::privilege(message)
                 .hint("401: the certificate or token has expired or is not of this cluster; 403: give credentials that may list pods, --kubeconfig FILE"),
             ApiError::Failed { why, .. } if why.contains("certificate") => Self::stopped(message)

@@ -2,26 +2,59 @@
 
 use super::cluster_mtu::check_mtus;
 use super::cluster_rules::{
-    DUPLICATE_IP, IP_DISAGREES, NODE_NOT_READY, NOT_LOOKED_AT, RESTARTS, UNSCHEDULED,
+    DUPLICATE_IP, GATED_FIX, IP_DISAGREES, NODE_NOT_READY, NOT_LOOKED_AT, RESTARTS, UNSCHEDULED,
 };
-use crate::facts::{ClusterHere, ClusterNode, ClusterPod, ClusterState, Evidence, Finding, Lack, Pod};
+use crate::facts::{
+    ClusterHere, ClusterNode, ClusterPod, ClusterState, Evidence, Finding, Lack, Pod, Severity, Unscheduled,
+    unix_seconds,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Evidence of one finding; the summary tells the whole number.
 pub(super) const MOST_EVIDENCE: usize = 10;
-/// Findings of one rule about single pods or addresses; the last tells how many more.
-pub(super) const MOST_FINDINGS: usize = 20;
+/// Findings of one rule; the last tells how many more.
+const MOST_FINDINGS: usize = 20;
+/// Seconds that a scheduler has for its first word about a pod.
+const SCHEDULERS_TIME: i64 = 30;
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClusterFindings {
+    /// At most 20 of a rule; the last of them tells how many more there are.
+    pub findings: Vec<Finding>,
+    /// How many more there are, by severity.
+    pub more: BTreeMap<Severity, usize>,
+}
+
+impl ClusterFindings {
+    /// Adds the findings of one rule.
+    pub(super) fn add(&mut self, of_one_rule: impl IntoIterator<Item = Finding>) {
+        let mut all = of_one_rule.into_iter();
+        self.findings.extend(all.by_ref().take(MOST_FINDINGS));
+        let more = all.count();
+        if let Some(last) = self.findings.last_mut().filter(|_| more > 0) {
+            last.summary.push_str(&format!(" (and {more} more of {}, not listed)", last.id));
+            *self.more.entry(last.severity).or_default() += more;
+        }
+    }
+}
 
 /// What is wrong in the cluster, and what the API tells otherwise than this node is.
-pub fn check_cluster(state: &ClusterState, here: &ClusterHere, restarts_over: u32) -> Vec<Finding> {
-    let mut findings = check_nodes(state);
-    findings.extend(check_addresses(state, &here.pods));
-    findings.extend(check_duplicates(state));
-    findings.extend(check_unscheduled(state));
-    findings.extend(check_restarts(state, restarts_over));
-    findings.extend(check_mtus(state, here));
-    for unseen in &state.not_looked_at {
+pub fn check_cluster(state: &ClusterState, here: &ClusterHere, restarts_over: u32) -> ClusterFindings {
+    let mut found = ClusterFindings::default();
+    found.add(check_nodes(state));
+    found.add(check_addresses(state, &here.pods));
+    found.add(check_duplicates(state));
+    found.add(check_unscheduled(state));
+    found.add(check_restarts(state, restarts_over));
+    check_mtus(&mut found, state, here);
+    found.add(check_unseen(state));
+    found
+}
+
+fn check_unseen(state: &ClusterState) -> impl Iterator<Item = Finding> {
+    state.not_looked_at.iter().map(|unseen| {
         let (source, fix) = match unseen.lack {
             Lack::Rights => (source(state), NOT_LOOKED_AT.fix),
             Lack::Answer => (source(state), "Ask again; a server that is only slow may need --deadline 2m."),
@@ -30,21 +63,20 @@ pub fn check_cluster(state: &ClusterState, here: &ClusterHere, restarts_over: u3
                 "On a worker: does its runtime answer (nsprobe pods)? Run it as root.",
             ),
         };
-        findings.push(NOT_LOOKED_AT.finding(
+        NOT_LOOKED_AT.finding(
             "cluster",
             format!("{}: not looked at", unseen.what),
             vec![Evidence::text("why", unseen.why.clone(), source)],
             fix,
-        ));
-    }
-    findings
+        )
+    })
 }
 
 fn source(state: &ClusterState) -> String {
     format!("API server {}", state.server)
 }
 
-fn check_nodes(state: &ClusterState) -> Vec<Finding> {
+fn check_nodes(state: &ClusterState) -> impl Iterator<Item = Finding> {
     let mut on: HashMap<&str, Vec<&ClusterPod>> = HashMap::new();
     for pod in state.pods.iter().filter(|pod| !pod.ended) {
         if let Some(node) = &pod.node {
@@ -52,7 +84,7 @@ fn check_nodes(state: &ClusterState) -> Vec<Finding> {
         }
     }
     let broken = |node: &&ClusterNode| node.ready != Some(true);
-    let check = |node: &ClusterNode| {
+    let check = move |node: &ClusterNode| {
         let pods = on.get(node.name.as_str()).map(Vec::as_slice).unwrap_or_default();
         let word = if node.ready.is_none() { "Unknown" } else { "False" };
         let mut evidence = vec![
@@ -69,7 +101,7 @@ fn check_nodes(state: &ClusterState) -> Vec<Finding> {
             NODE_NOT_READY.fix,
         )
     };
-    state.nodes.iter().flatten().filter(broken).map(check).collect()
+    state.nodes.iter().flatten().filter(broken).map(check)
 }
 
 /// Addresses of this node's pods; the node's own network is not CNI's.
@@ -107,54 +139,68 @@ fn same(left: &[IpAddr], right: &[IpAddr]) -> bool {
     left.len() == right.len() && left.iter().all(|ip| right.contains(ip))
 }
 
-fn check_duplicates(state: &ClusterState) -> Vec<Finding> {
+fn check_duplicates(state: &ClusterState) -> impl Iterator<Item = Finding> {
     let mut holders: BTreeMap<IpAddr, Vec<&ClusterPod>> = BTreeMap::new();
     for pod in state.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
         pod.ips.iter().for_each(|ip| holders.entry(*ip).or_default().push(pod));
     }
-    let twice = holders.into_iter().filter(|(_, pods)| pods.len() > 1).take(MOST_FINDINGS);
-    twice
-        .map(|(ip, pods)| {
-            let place = |p: &&ClusterPod| {
-                let at = format!("{} on {}", p.full_name(), p.node.as_deref().unwrap_or("no node"));
-                Evidence::text("pod with this address", at, source(state))
-            };
-            DUPLICATE_IP.finding(
-                ip.to_string(),
-                format!("{ip} is the address of {}", count(pods.len(), "live pod")),
-                pods.iter().take(MOST_EVIDENCE).map(place).collect(),
-                DUPLICATE_IP.fix,
-            )
-        })
-        .collect()
+    holders.into_iter().filter(|(_, pods)| pods.len() > 1).map(|(ip, pods)| {
+        let place = |p: &&ClusterPod| {
+            let at = format!("{} on {}", p.full_name(), p.node.as_deref().unwrap_or("no node"));
+            Evidence::text("pod with this address", at, source(state))
+        };
+        DUPLICATE_IP.finding(
+            ip.to_string(),
+            format!("{ip} is the address of {}", count(pods.len(), "live pod")),
+            pods.iter().take(MOST_EVIDENCE).map(place).collect(),
+            DUPLICATE_IP.fix,
+        )
+    })
 }
 
-/// One finding for each thing that the scheduler says: pods of one Deployment wait for the same reason.
-fn check_unscheduled(state: &ClusterState) -> Vec<Finding> {
-    let mut reasons: BTreeMap<String, Vec<&ClusterPod>> = BTreeMap::new();
+/// One finding for each reason to wait: pods of one Deployment have the same.
+fn check_unscheduled(state: &ClusterState) -> impl Iterator<Item = Finding> {
+    let mut reasons: BTreeMap<(String, &'static str), Vec<&ClusterPod>> = BTreeMap::new();
     for pod in &state.pods {
-        if let Some(waits) = &pod.unscheduled {
-            let scheduler = waits.scheduler.as_deref().unwrap_or("default-scheduler");
-            let silent = || format!("no word of the scheduler {scheduler}: does it run?");
-            reasons.entry(waits.message.clone().unwrap_or_else(silent)).or_default().push(pod);
+        if let Some(reason) = pod.unscheduled.as_ref().and_then(|waits| reason(waits, state.asked_at)) {
+            reasons.entry(reason).or_default().push(pod);
         }
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, pods)| std::cmp::Reverse(pods.len()));
-    let say = |(reason, pods): (String, Vec<&ClusterPod>)| {
+    reasons.into_iter().map(|((reason, fix), pods)| {
         let first = pods.first().map(|p| p.full_name()).unwrap_or_default();
         let subject = if pods.len() == 1 { first.clone() } else { "cluster".to_owned() };
         let who = if pods.len() == 1 { format!("{first} has") } else { format!("{} pods have", pods.len()) };
         let word = |p: &&ClusterPod| {
             let waits = p.unscheduled.as_ref();
             let since = waits.and_then(|u| u.since.as_deref()).unwrap_or("an unknown time");
-            let from = waits.map_or("", |u| u.source);
+            let from = waits.map_or("", |u| u.since_source);
             Evidence::text(format!("{} waits since", p.full_name()), since.to_owned(), from)
         };
-        let evidence = pods.iter().take(MOST_EVIDENCE).map(word).collect();
-        UNSCHEDULED.finding(subject, format!("{who} no node: {reason}"), evidence, UNSCHEDULED.fix)
-    };
-    reasons.into_iter().take(MOST_FINDINGS).map(say).collect()
+        let said = |p: &&ClusterPod| p.unscheduled.as_ref().filter(|u| u.message.is_some()).map(|u| u.source);
+        let said = pods.first().and_then(said);
+        let said = said.map(|place| Evidence::text("the reason stands in", place, source(state)));
+        let evidence = pods.iter().take(MOST_EVIDENCE).map(word).chain(said).collect();
+        UNSCHEDULED.finding(subject, format!("{who} no node: {reason}"), evidence, fix)
+    })
+}
+
+/// Why a pod waits, and what to do; `None` while the scheduler has had no time for a word.
+fn reason(waits: &Unscheduled, now: Option<i64>) -> Option<(String, &'static str)> {
+    if waits.gated {
+        let gates = waits.gates.join(", ");
+        return Some((format!("held back by spec.schedulingGates {gates}").trim_end().to_owned(), GATED_FIX));
+    }
+    if let Some(message) = &waits.message {
+        return Some((message.clone(), UNSCHEDULED.fix));
+    }
+    let age = now.zip(waits.since.as_deref().and_then(unix_seconds)).map(|(now, since)| now - since);
+    if age.is_some_and(|age| age < SCHEDULERS_TIME) {
+        return None;
+    }
+    let scheduler = waits.scheduler.as_deref().unwrap_or("default-scheduler");
+    Some((format!("no word of the scheduler {scheduler}: does it run?"), UNSCHEDULED.fix))
 }
 
 fn check_restarts(state: &ClusterState, over: u32) -> Option<Finding> {

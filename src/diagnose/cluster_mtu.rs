@@ -1,28 +1,28 @@
 //! Rules on the MTUs that CNIs publish: against each other, and against the interfaces of this node.
 
-use super::cluster::{MOST_EVIDENCE, MOST_FINDINGS, count};
+use super::cluster::{ClusterFindings, MOST_EVIDENCE, count};
 use super::cluster_rules::{GATEWAY_MTU_OFF, MTU_DIFFERS, MTU_DISAGREES};
 use crate::facts::{ClusterHere, ClusterNode, ClusterState, Evidence, Finding, PublishedMtu};
 use std::collections::BTreeMap;
 
 const OF_PODS: &str = "annotation k8s.v1.cni.cncf.io/network-status";
 
-pub(super) fn check_mtus(state: &ClusterState, here: &ClusterHere) -> Vec<Finding> {
-    let mut findings = check_interfaces(state, here);
-    findings.extend(check_differences(state));
-    findings.extend(check_gateways(state));
-    findings
+pub(super) fn check_mtus(found: &mut ClusterFindings, state: &ClusterState, here: &ClusterHere) {
+    if let Some(own) = &here.node {
+        found.add(check_interfaces(state, here, own));
+    }
+    found.add(check_differences(state));
+    found.add(check_gateways(state));
 }
 
-/// What the API tells of this node, against what the interfaces have. An interface that is not here is not compared:
+/// What the API tells of this node, `own`, against what the interfaces have. An interface that is not here is not compared:
 /// one of DPDK has no link.
-fn check_interfaces(state: &ClusterState, here: &ClusterHere) -> Vec<Finding> {
-    let Some(own) = &here.node else { return Vec::new() };
-    let nodes = state.nodes.iter().flatten().filter(|node| node.name == *own);
+fn check_interfaces(state: &ClusterState, here: &ClusterHere, own: &str) -> impl Iterator<Item = Finding> {
+    let nodes = state.nodes.iter().flatten().filter(move |node| node.name == own);
     let nodes = nodes.flat_map(|node| node.mtus.iter().map(|mtu| (None, mtu)));
-    let pods = state.pods.iter().filter(|pod| !pod.ended && pod.node.as_ref() == Some(own));
+    let pods = state.pods.iter().filter(move |pod| !pod.ended && pod.node.as_deref() == Some(own));
     let pods = pods.flat_map(|pod| pod.mtus.iter().map(|mtu| (Some(pod.full_name()), mtu)));
-    let differ = |(pod, told): (Option<String>, &PublishedMtu)| {
+    let differ = move |(pod, told): (Option<String>, &PublishedMtu)| {
         let interface = told.interface.as_deref()?;
         let is = |(of, name, _): &&(Option<String>, String, u32)| *of == pod && name == interface;
         let (_, _, real) = here.interfaces.iter().find(is)?;
@@ -43,7 +43,7 @@ fn check_interfaces(state: &ClusterState, here: &ClusterHere) -> Vec<Finding> {
             MTU_DISAGREES.fix,
         ))
     };
-    nodes.chain(pods).filter_map(differ).take(MOST_FINDINGS).collect()
+    nodes.chain(pods).filter_map(differ)
 }
 
 /// Who gives a network this MTU: the first of them, and how many there are.
@@ -53,7 +53,7 @@ struct Tellers {
     number: usize,
 }
 
-fn check_differences(state: &ClusterState) -> Vec<Finding> {
+fn check_differences(state: &ClusterState) -> impl Iterator<Item = Finding> {
     let mut told: BTreeMap<&str, BTreeMap<u32, Tellers>> = BTreeMap::new();
     for node in state.nodes.iter().flatten() {
         for mtu in &node.mtus {
@@ -71,23 +71,27 @@ fn check_differences(state: &ClusterState) -> Vec<Finding> {
             told.entry(&mtu.network).or_default().entry(mtu.mtu_bytes).or_insert_with(tellers).number += 1;
         }
     }
-    let differ = told.into_iter().filter(|(_, mtus)| mtus.len() > 1).take(MOST_FINDINGS);
-    differ
-        .map(|(network, mtus)| {
-            let values: Vec<String> = mtus.keys().take(MOST_EVIDENCE).map(u32::to_string).collect();
-            let say = |(mtu, who): (&u32, &Tellers)| {
-                let others =
-                    if who.number > 1 { format!(" and {} more", who.number - 1) } else { String::new() };
-                Evidence::new(format!("MTU of {network}, {}{others}", who.first), *mtu, "bytes", who.source)
-            };
-            MTU_DIFFERS.finding(
-                network,
-                format!("the MTU of {network} differs: {}", values.join(", ")),
-                mtus.iter().take(MOST_EVIDENCE).map(say).collect(),
-                MTU_DIFFERS.fix,
-            )
-        })
-        .collect()
+    told.into_iter().filter(|(_, mtus)| mtus.len() > 1).map(|(network, mtus)| {
+        let values: Vec<String> = mtus.keys().take(MOST_EVIDENCE).map(u32::to_string).collect();
+        let say = |(mtu, who): (&u32, &Tellers)| {
+            let others = and_more(who.number.saturating_sub(1));
+            Evidence::new(format!("MTU of {network}, {}{others}", who.first), *mtu, "bytes", who.source)
+        };
+        MTU_DIFFERS.finding(
+            network,
+            format!(
+                "the MTU of {network} differs: {}{}",
+                values.join(", "),
+                and_more(mtus.len() - values.len())
+            ),
+            mtus.iter().take(MOST_EVIDENCE).map(say).collect(),
+            MTU_DIFFERS.fix,
+        )
+    })
+}
+
+fn and_more(n: usize) -> String {
+    if n > 0 { format!(" and {n} more") } else { String::new() }
 }
 
 fn check_gateways(state: &ClusterState) -> Option<Finding> {

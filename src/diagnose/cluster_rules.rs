@@ -7,9 +7,12 @@ use crate::facts::Severity;
 pub const UNSCHEDULED: Rule = Rule {
     id: "cluster.unscheduled",
     severity: Severity::Warning,
-    meaning: "Pods wait for a node: the scheduler finds none that fits, or has not looked at them.",
+    meaning: "Pods wait for a node: the scheduler finds none that fits, has not looked at them for 30 s, or may not yet (spec.schedulingGates).",
     fix: "The scheduler's message names what each node lacks: free resources, tolerations, labels. Without a message: is the scheduler that the pod names running?",
 };
+
+/// What to do about [`UNSCHEDULED`] pods with scheduling gates.
+pub(super) const GATED_FIX: &str = "No scheduler looks at such a pod. The controller that set a gate removes it, and the gate's name tells which that is: does it run, and what does it wait for?";
 
 /// Many restarts.
 pub const RESTARTS: Rule = Rule {

@@ -32,7 +32,7 @@ fn runs(name: &str, ip: &str) -> Pod {
 
 fn ids(state: &ClusterState, here: &[Pod]) -> Vec<&'static str> {
     let here = ClusterHere { pods: here.to_vec(), ..ClusterHere::default() };
-    check_cluster(state, &here, 5).into_iter().map(|f| f.id).collect()
+    check_cluster(state, &here, 5).findings.into_iter().map(|f| f.id).collect()
 }
 
 fn of(pods: Vec<ClusterPod>) -> ClusterState {
@@ -93,7 +93,7 @@ fn pods_that_wait_for_the_same_reason_are_one_finding() {
         ..ClusterState::default()
     };
     let summaries: Vec<String> =
-        check_cluster(&state, &ClusterHere::default(), 5).into_iter().map(|f| f.summary).collect();
+        check_cluster(&state, &ClusterHere::default(), 5).findings.into_iter().map(|f| f.summary).collect();
     assert_eq!(
         summaries,
         [
@@ -135,7 +135,7 @@ fn pods_of_one_network_are_compared_and_ended_ones_are_not() {
         ..pod(name, Some("k1"), &format!("10.0.0.{}", name.len()))
     };
     let mut state = of(vec![told("a", 1500), told("bb", 1500), told("ccc", 1400)]);
-    let found = check_cluster(&state, &ClusterHere::default(), 5);
+    let found = check_cluster(&state, &ClusterHere::default(), 5).findings;
     assert_eq!(found[0].summary, "the MTU of default/macvlan differs: 1400, 1500");
     assert_eq!(found[0].evidence[1].what, "MTU of default/macvlan, shop/a on k1 and 1 more");
     state.pods[2].ended = true;
@@ -156,7 +156,7 @@ fn what_is_told_of_this_node_is_held_against_its_interfaces_and_theirs_alone() {
             (of_pod, "eth1".into(), 1),
         ];
         let here = ClusterHere { node: node.map(Into::into), pods: Vec::new(), interfaces };
-        check_cluster(&state, &here, 5).into_iter().map(|f| (f.id, f.summary)).collect::<Vec<_>>()
+        check_cluster(&state, &here, 5).findings.into_iter().map(|f| (f.id, f.summary)).collect::<Vec<_>>()
     };
     assert_eq!(found(Some("k1"), 1500, 1500), []);
     let said = |text: &str| ("cluster.mtu_disagrees", text.to_owned());
@@ -172,9 +172,9 @@ fn what_is_told_of_this_node_is_held_against_its_interfaces_and_theirs_alone() {
     let interfaces = vec![(Some("shop/a".to_owned()), "net1".into(), 1450)];
     let here = ClusterHere { node: Some("k1".into()), pods: Vec::new(), interfaces };
     let mut over = of(state.pods.clone());
-    assert_eq!(check_cluster(&over, &here, 5).len(), 1);
+    assert_eq!(check_cluster(&over, &here, 5).findings.len(), 1);
     over.pods[0].ended = true;
-    assert_eq!(check_cluster(&over, &here, 5).len(), 0, "another of its name may run");
+    assert_eq!(check_cluster(&over, &here, 5).findings.len(), 0, "another of its name may run");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_gateway_that_does_not_answer_large_packets_is_told_and_is_no_fault() {
     let mut state = ClusterState { nodes: Some(vec![node("k1", Vec::new())]), ..ClusterState::default() };
     assert_eq!(ids(&state, &[]), [] as [&str; 0]);
     state.nodes.as_mut().unwrap()[0].no_gateway_mtu = true;
-    let found = check_cluster(&state, &ClusterHere::default(), 5);
+    let found = check_cluster(&state, &ClusterHere::default(), 5).findings;
     assert_eq!((found[0].id, found[0].severity), ("cluster.gateway_mtu_off", crate::facts::Severity::Info));
 }
 
@@ -205,9 +205,128 @@ fn a_silent_node_is_not_ready_and_what_was_not_seen_is_said() {
             .into(),
         ..ClusterState::default()
     };
-    let found = check_cluster(&state, &ClusterHere::default(), 5);
+    let found = check_cluster(&state, &ClusterHere::default(), 5).findings;
     assert_eq!(found[0].id, "cluster.node_not_ready");
     assert_eq!(found[0].summary, "node k2 is not ready, with 1 pod on it");
     let fixes: Vec<&str> = found[1..].iter().map(|f| f.fix.split([' ', ';']).next().unwrap()).collect();
     assert_eq!(fixes, ["Give", "Ask", "On"], "each lack has a way out of its own");
+}
+
+fn waits(name: &str, unscheduled: Unscheduled) -> ClusterPod {
+    ClusterPod { unscheduled: Some(unscheduled), ips: Vec::new(), ..pod(name, None, "10.0.0.2") }
+}
+
+/// Each rule about single things, with `n` of them.
+fn broken(n: u32) -> (ClusterState, ClusterHere) {
+    let mut state = ClusterState { nodes: Some(Vec::new()), ..ClusterState::default() };
+    let mut here = ClusterHere { node: Some("k0".into()), ..ClusterHere::default() };
+    for at in 0..n {
+        let nodes = state.nodes.as_mut().unwrap();
+        nodes.push(ClusterNode { ready: Some(false), ..node(&format!("k{at}"), Vec::new()) });
+        let (name, ip) = (format!("web-{at}"), format!("10.0.1.{at}"));
+        let mtus = tells(&format!("net-{at}"), "eth0", 1500);
+        state.pods.push(ClusterPod { mtus, ..pod(&name, Some("k0"), &ip) });
+        let mtus = tells(&format!("net-{at}"), "eth0", 1400);
+        state.pods.push(ClusterPod { mtus, ..pod(&format!("twin-{at}"), Some("k9"), &ip) });
+        let message = Some(format!("reason {at}"));
+        let waiting = Unscheduled { message, ..Unscheduled::default() };
+        state.pods.push(waits(&format!("waits-{at}"), waiting));
+        here.pods.push(runs(&name, &format!("10.0.2.{at}")));
+        here.interfaces.push((Some(format!("shop/{name}")), "eth0".into(), 1450));
+    }
+    (state, here)
+}
+
+#[test]
+fn of_each_rule_twenty_findings_are_listed_and_the_last_tells_how_many_more() {
+    let rules = [
+        "cluster.node_not_ready",
+        "cluster.ip_disagrees",
+        "cluster.duplicate_ip",
+        "cluster.unscheduled",
+        "cluster.mtu_disagrees",
+        "cluster.mtu_differs",
+    ];
+    for (n, more) in [(20, 0), (25, 5)] {
+        let (state, here) = broken(n);
+        let found = check_cluster(&state, &here, 5);
+        for id in rules {
+            let of: Vec<&Finding> = found.findings.iter().filter(|f| f.id == id).collect();
+            assert_eq!(of.len(), 20, "{id} of {n}");
+            let told: Vec<&&Finding> = of.iter().filter(|f| f.summary.contains(" more of ")).collect();
+            if more == 0 {
+                assert_eq!(told, [] as [&&Finding; 0], "{id}");
+            } else {
+                assert_eq!(told, [of.last().unwrap()], "{id}");
+                let words = format!(" (and {more} more of {id}, not listed)");
+                assert!(told[0].summary.ends_with(&words), "{}", told[0].summary);
+            }
+        }
+        let all = if more == 0 {
+            BTreeMap::new()
+        } else {
+            BTreeMap::from([(Severity::Critical, 3 * more), (Severity::Warning, 3 * more)])
+        };
+        assert_eq!(found.more, all);
+    }
+}
+
+#[test]
+fn a_network_with_many_mtus_says_how_many_are_not_named() {
+    let nodes = (0..12).map(|at| node(&format!("k{at}"), tells(NET1, "eth1", 1400 + at))).collect();
+    let state = ClusterState { nodes: Some(nodes), ..ClusterState::default() };
+    let found = check_cluster(&state, &ClusterHere::default(), 5).findings;
+    assert!(found[0].summary.ends_with(" 1408, 1409 and 2 more"), "{}", found[0].summary);
+}
+
+#[test]
+fn the_scheduler_has_half_a_minute_for_its_first_word() {
+    let made = unix_seconds("2026-11-26T10:00:00Z").unwrap();
+    let young = |message: Option<&str>| Unscheduled {
+        message: message.map(Into::into),
+        source: "condition PodScheduled",
+        since: Some("2026-11-26T10:00:00Z".into()),
+        since_source: "metadata.creationTimestamp",
+        ..Unscheduled::default()
+    };
+    let found = |unscheduled: Unscheduled, asked_at| {
+        let state = ClusterState { asked_at, ..of(vec![waits("a", unscheduled)]) };
+        check_cluster(&state, &ClusterHere::default(), 5).findings
+    };
+    for at in [made - 60, made, made + 29] {
+        assert_eq!(found(young(None), Some(at)), []);
+    }
+    for at in [Some(made + 30), None] {
+        let late = found(young(None), at);
+        assert!(late[0].summary.contains("no word of the scheduler"), "{}", late[0].summary);
+        assert_eq!(late[0].evidence.len(), 1);
+        assert_eq!(late[0].evidence[0].source, "metadata.creationTimestamp");
+    }
+    let told = found(young(Some("0/1 nodes")), Some(made));
+    assert_eq!(told[0].summary, "shop/a has no node: 0/1 nodes", "what it said is told at once");
+    assert_eq!(told[0].evidence[1].value, "condition PodScheduled");
+}
+
+#[test]
+fn a_pod_with_gates_waits_for_their_controller_and_not_for_resources() {
+    let gated = |gates: &[&str]| Unscheduled {
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".into()),
+        gated: true,
+        gates: gates.iter().map(ToString::to_string).collect(),
+        ..Unscheduled::default()
+    };
+    let state = of(vec![waits("a", gated(&["x.io/quota", "x.io/zone"])), waits("b", gated(&[]))]);
+    let found = check_cluster(&state, &ClusterHere::default(), 5).findings;
+    let summaries: Vec<&str> = found.iter().map(|f| f.summary.as_str()).collect();
+    assert_eq!(
+        summaries,
+        [
+            "shop/b has no node: held back by spec.schedulingGates",
+            "shop/a has no node: held back by spec.schedulingGates x.io/quota, x.io/zone"
+        ]
+    );
+    for finding in &found {
+        assert!(finding.fix.contains("The controller that set a gate removes it"), "{}", finding.fix);
+        assert!(!finding.fix.contains("tolerations"), "{}", finding.fix);
+    }
 }

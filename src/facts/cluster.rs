@@ -20,6 +20,8 @@ pub struct ClusterState {
     pub nodes: Option<Vec<ClusterNode>>,
     /// What could not be looked at.
     pub not_looked_at: Vec<Unseen>,
+    /// When it was asked for, seconds since 1970 by this node's clock.
+    pub asked_at: Option<i64>,
 }
 
 /// Something that could not be looked at.
@@ -97,7 +99,7 @@ pub struct ClusterPod {
     pub ips: Vec<IpAddr>,
     /// Uses the node's own network.
     pub host_network: bool,
-    /// Restarts of all its containers; `None` while no container has a status.
+    /// Restarts of all its containers, init containers and sidecars too; `None` while no container has a status.
     pub restarts: Option<u32>,
     /// Its condition Ready; `None` when that is unknown.
     pub ready: Option<bool>,
@@ -125,8 +127,21 @@ pub struct Unscheduled {
     pub source: &'static str,
     /// Since when, RFC 3339: the condition's last change, else the pod's creation.
     pub since: Option<String>,
+    /// Which of the two that is.
+    pub since_source: &'static str,
     /// The scheduler that has to place it.
     pub scheduler: Option<String>,
+    /// spec.schedulingGates hold it back: no scheduler looks at it before they are gone.
+    pub gated: bool,
+    /// Their names, the first eight.
+    pub gates: Vec<String>,
+}
+
+impl Unscheduled {
+    /// The scheduler should have spoken, and has not.
+    pub fn silent(&self) -> bool {
+        self.message.is_none() && !self.gated
+    }
 }
 
 /// One node.

@@ -4,6 +4,7 @@ use super::{Out, Paint, findings, sanitize};
 use crate::facts::{ClusterNode, ClusterPod, ClusterState, Finding, PublishedMtu, Severity};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -94,15 +95,18 @@ pub struct ClusterHead {
     pub nodes: Option<usize>,
     /// Not all could be looked at.
     pub partly: bool,
+    /// Findings besides those in the document, by severity.
+    pub more: BTreeMap<Severity, usize>,
 }
 
 impl ClusterHead {
-    /// The head of what was read.
-    pub fn new(state: &ClusterState) -> Self {
+    /// The head of what was read, with the findings that are not in the document.
+    pub fn new(state: &ClusterState, more: BTreeMap<Severity, usize>) -> Self {
         Self {
             server: format!("{}, {}", state.server, state.credentials),
             nodes: state.nodes.as_ref().map(Vec::len),
             partly: !state.not_looked_at.is_empty(),
+            more,
         }
     }
 }
@@ -114,7 +118,10 @@ pub fn render_cluster(document: &ClusterDocument, head: &ClusterHead, out: &Out)
 
 fn render(document: &ClusterDocument, head: &ClusterHead, paint: Paint, width: Option<usize>) -> String {
     let mut text = String::new();
-    let count = |severity| document.findings.iter().filter(|f| f.severity == severity).count();
+    let count = |severity| {
+        let listed = document.findings.iter().filter(|f| f.severity == severity).count();
+        listed + head.more.get(&severity).copied().unwrap_or(0)
+    };
     let (critical, warnings) = (count(Severity::Critical), count(Severity::Warning));
     let number = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let verdict = match (critical, warnings) {

@@ -69,6 +69,14 @@ impl Api {
     }
 }
 
+/// The list of an answer with something changed in it.
+pub fn edited(reply: Reply, edit: impl FnOnce(&mut Vec<serde_json::Value>)) -> Reply {
+    let Reply::Json(code, body) = reply else { panic!("no list") };
+    let mut list: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    edit(list["items"].as_array_mut().unwrap());
+    Reply::Json(code, list.to_string().into())
+}
+
 pub fn kubeconfig(port: u16) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n\

@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Items of one page: what kubectl asks for.
@@ -55,8 +56,8 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Makes the client; nothing is sent. A name becomes an address by `look_up`; the certificate is still held against
-    /// the name.
+    /// Makes the client; nothing is sent, but a credential plugin runs, for as long as there is time. A name becomes an
+    /// address by `look_up`; the certificate is still held against the name.
     pub(super) fn new(
         mut config: kube::Config,
         credentials: String,
@@ -84,11 +85,17 @@ impl Api {
             .enable_all()
             .build()
             .map_err(|e| unusable(format!("cannot start the client: {e}")))?;
-        let client = {
-            let _inside = tokio.enter();
-            kube::Client::try_from(config).map_err(|e| unusable(chain(&e)))?
+        let what = giver(&config);
+        let client = match client_in_time(config, tokio.handle().clone(), deadline) {
+            Some(made) => made.map_err(unusable)?,
+            None => return Err(ApiError::Late { what, timeout, credentials }),
         };
         Ok(Self { tokio, client, host, deadline, timeout, server, credentials })
+    }
+
+    /// Lets go. A credential plugin that is still asked for another token is left behind.
+    pub(super) fn close(self) {
+        self.tokio.shutdown_background();
     }
 
     /// What a refusal is for the whole command.
@@ -206,6 +213,40 @@ impl Api {
             bytes.extend_from_slice(&data);
         }
         Ok((status, pause.map(Duration::from_secs), bytes))
+    }
+}
+
+/// What is asked for the credentials while the client is made.
+fn giver(config: &kube::Config) -> String {
+    let who = &config.auth_info;
+    match (&who.exec, &who.auth_provider) {
+        (_, Some(provider)) => format!("its auth provider {}", provider.name),
+        (Some(exec), None) => {
+            format!("its credential plugin {}", exec.command.as_deref().unwrap_or_default())
+        }
+        (None, None) => "its files".to_owned(),
+    }
+}
+
+/// Makes the client. A credential plugin runs meanwhile: on a thread that is left behind when it is late, `None` then.
+fn client_in_time(
+    config: kube::Config,
+    tokio: tokio::runtime::Handle,
+    deadline: Instant,
+) -> Option<Result<kube::Client, String>> {
+    let (sender, receiver) = channel();
+    let make = move || {
+        let _inside = tokio.enter();
+        // Nobody waits any more when the deadline has passed.
+        let _ = sender.send(kube::Client::try_from(config).map_err(|e| chain(&e)));
+    };
+    if let Err(error) = std::thread::Builder::new().name("credentials".into()).spawn(make) {
+        return Some(Err(format!("cannot start the client: {error}")));
+    }
+    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(made) => Some(made),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Err("the client could not be made".to_owned())),
     }
 }
 

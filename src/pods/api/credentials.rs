@@ -14,6 +14,8 @@ const KUBELET: &[&str] = &[
     "/var/lib/k0s/kubelet.conf",
     "/var/snap/microk8s/current/credentials/kubelet.config",
 ];
+/// Stands for a proxy while the file is read; nothing is sent there.
+const NO_PROXY: &str = "http://none.invalid";
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Where to ask, and whose credentials that are.
@@ -35,7 +37,7 @@ pub(super) fn named(options: &ApiOptions<'_>) -> Result<Option<Credentials>, Api
     };
     let unusable = |why: String| ApiError::Unusable(format!("{name}: {why}"));
     let Some(kubeconfig) = kubeconfig.map_err(|e| unusable(words(&e)))? else { return Ok(None) };
-    let config = build(kubeconfig).map_err(unusable)?;
+    let config = build(kubeconfig, &name)?;
     Ok(Some(Credentials { config, name }))
 }
 
@@ -57,16 +59,13 @@ pub(super) fn service_account() -> Option<Result<Credentials, ApiError>> {
 pub(super) fn kubelet(fs: &HostFs) -> Option<Result<Credentials, ApiError>> {
     let (path, text) = KUBELET.iter().find_map(|path| Some((path, fs.read_text(path)?)))?;
     let name = format!("the kubelet's {path}");
-    let build = || -> Result<Config, String> {
-        let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|e| words(&e))?;
-        take_in(&mut kubeconfig, fs, path)?;
-        build(kubeconfig)
+    let build = || -> Result<Config, ApiError> {
+        let unusable = |why: String| ApiError::Unusable(format!("{name}: {why}"));
+        let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|e| unusable(words(&e)))?;
+        take_in(&mut kubeconfig, fs, path).map_err(unusable)?;
+        build(kubeconfig, &name)
     };
-    Some(
-        build()
-            .map(|config| Credentials { config, name: name.clone() })
-            .map_err(|why| ApiError::Unusable(format!("{name}: {why}"))),
-    )
+    Some(build().map(|config| Credentials { config, name: name.clone() }))
 }
 
 /// Puts the contents of files into their place.
@@ -98,10 +97,36 @@ fn take_in(kubeconfig: &mut Kubeconfig, fs: &HostFs, path: &str) -> Result<(), S
     Ok(())
 }
 
-fn build(kubeconfig: Kubeconfig) -> Result<Config, String> {
+/// What a file says. A proxy of the environment is not used: a node reaches its API server directly, and HTTPS_PROXY is
+/// there for pulling images.
+fn build(mut kubeconfig: Kubeconfig, name: &str) -> Result<Config, ApiError> {
+    if let Some(cluster) = proxied(&kubeconfig) {
+        return Err(ApiError::Proxied { cluster: cluster.to_owned(), credentials: name.to_owned() });
+    }
+    // kube looks into the environment only where the file has no proxy.
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|c| c.cluster.as_mut()) {
+        cluster.proxy_url = Some(NO_PROXY.to_owned());
+    }
+    let unusable = |why: String| ApiError::Unusable(format!("{name}: {why}"));
     let options = KubeConfigOptions::default();
-    let tokio = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
-    tokio.block_on(Config::from_custom_kubeconfig(kubeconfig, &options)).map_err(|e| words(&e))
+    let tokio = tokio::runtime::Builder::new_current_thread().build().map_err(|e| unusable(e.to_string()))?;
+    let mut config = tokio
+        .block_on(Config::from_custom_kubeconfig(kubeconfig, &options))
+        .map_err(|e| unusable(words(&e)))?;
+    config.proxy_url = None;
+    if let Some(told) = config.auth_info.exec.as_mut().and_then(|exec| exec.cluster.as_mut()) {
+        told.proxy_url = None;
+    }
+    Ok(config)
+}
+
+/// The cluster of the current context, when it is to be reached through a proxy.
+fn proxied(kubeconfig: &Kubeconfig) -> Option<&str> {
+    let current = kubeconfig.current_context.as_ref()?;
+    let context = kubeconfig.contexts.iter().find(|c| c.name == *current)?.context.as_ref()?;
+    let named = kubeconfig.clusters.iter().find(|c| c.name == context.cluster)?;
+    let proxy = named.cluster.as_ref()?.proxy_url.as_ref()?;
+    (!proxy.is_empty()).then_some(named.name.as_str())
 }
 
 /// Without the picture of the place that a parser draws.

@@ -52,6 +52,26 @@ pub enum ApiError {
     /// The credentials cannot be used.
     #[error("{0}")]
     Unusable(String),
+    /// The server is to be reached through a proxy.
+    #[error(
+        "{credentials}: cluster {cluster} has a proxy-url, and nsprobe goes through no proxy: give a file without it"
+    )]
+    Proxied {
+        /// The cluster in the file.
+        cluster: String,
+        /// Whose credentials were used.
+        credentials: String,
+    },
+    /// The credentials were not there in time.
+    #[error("{credentials}: {what} gave no credentials within {} ms", timeout.as_millis())]
+    Late {
+        /// The program or the files that they come from.
+        what: String,
+        /// For all questions together.
+        timeout: Duration,
+        /// Whose credentials were used.
+        credentials: String,
+    },
     /// It knows the caller not (401), or not for this (403).
     #[error("the API server at {server} refused: {why} ({credentials})")]
     Refused {

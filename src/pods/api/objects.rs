@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 /// Longest message of a condition that is kept, characters.
 const MOST_MESSAGE: usize = 1000;
+/// Scheduling gates of one pod that are kept.
+const MOST_GATES: usize = 8;
 /// MTUs of one pod or node that are kept; a pod with more networks was not met.
 const MOST_MTUS: usize = 32;
 /// Of OVN-Kubernetes.
@@ -87,6 +89,13 @@ struct PodSpec {
     node_name: Option<String>,
     host_network: Option<bool>,
     scheduler_name: Option<String>,
+    scheduling_gates: Option<Vec<Gate>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Gate {
+    name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -98,6 +107,16 @@ struct PodStatus {
     conditions: Option<Vec<Condition>>,
     #[serde(rename = "containerStatuses")]
     containers: Option<Vec<ContainerStatus>>,
+    #[serde(rename = "initContainerStatuses")]
+    init_containers: Option<Vec<ContainerStatus>>,
+}
+
+impl PodStatus {
+    /// Of all containers, native sidecars among the init containers; `None` while none has a status.
+    fn restarts(&self) -> Option<u32> {
+        let all = self.init_containers.iter().chain(&self.containers).flatten();
+        all.map(|container| container.restart_count).reduce(u32::saturating_add)
+    }
 }
 
 #[derive(Deserialize)]
@@ -150,23 +169,16 @@ struct Network {
 }
 
 impl Pod {
-    pub(super) fn facts(self) -> ClusterPod {
+    pub(super) fn facts(mut self) -> ClusterPod {
+        let restarts = self.status.restarts();
         let conditions = self.status.conditions.unwrap_or_default();
         let ready = conditions.iter().find(|c| c.kind == "Ready").and_then(known);
-        let node = self.spec.node_name.filter(|name| !name.is_empty());
+        let host_network = self.spec.host_network == Some(true);
+        let node = self.spec.node_name.take().filter(|name| !name.is_empty());
         let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
         let unscheduled = (node.is_none() && !ended).then(|| {
             let condition = conditions.into_iter().find(|c| c.kind == "PodScheduled" && c.status == "False");
-            let (message, since) = condition.map_or((None, None), |c| {
-                let message = c.message.filter(|m| !m.is_empty()).or(c.reason);
-                (message.map(short), c.last_transition_time)
-            });
-            Unscheduled {
-                message,
-                source: "condition PodScheduled",
-                since: since.or(self.metadata.created),
-                scheduler: self.spec.scheduler_name,
-            }
+            waits(condition.unwrap_or_default(), self.metadata.created, self.spec)
         });
         let networks = self.metadata.annotations.and_then(|a| a.networks);
         ClusterPod {
@@ -181,11 +193,8 @@ impl Pod {
                 .filter_map(|ip| ip.ip?.parse().ok())
                 .collect(),
             node,
-            host_network: self.spec.host_network == Some(true),
-            restarts: self
-                .status
-                .containers
-                .map(|all| all.iter().fold(0, |n, c| c.restart_count.saturating_add(n))),
+            host_network,
+            restarts,
             ready,
             ended,
             unscheduled,
@@ -227,6 +236,26 @@ impl Event {
     pub(super) fn word(self) -> (String, String, Option<String>) {
         let at = self.last_timestamp.or(self.event_time).or(self.metadata.creation_timestamp);
         (self.involved_object.uid, short(self.message.unwrap_or_default()), at)
+    }
+}
+
+/// Why a pod has no node, by its condition; one without that waits since it was created.
+fn waits(condition: Condition, created: Option<String>, spec: PodSpec) -> Unscheduled {
+    let gates = spec.scheduling_gates.unwrap_or_default();
+    let gated = !gates.is_empty() || condition.reason.as_deref() == Some("SchedulingGated");
+    let message = condition.message.filter(|m| !m.is_empty()).or(condition.reason);
+    let (since, since_source) = match condition.last_transition_time {
+        Some(changed) => (Some(changed), "condition PodScheduled"),
+        None => (created, "metadata.creationTimestamp"),
+    };
+    Unscheduled {
+        message: message.map(short),
+        source: "condition PodScheduled",
+        since,
+        since_source,
+        scheduler: spec.scheduler_name,
+        gated,
+        gates: gates.into_iter().take(MOST_GATES).map(|gate| short(gate.name)).collect(),
     }
 }
 
@@ -301,6 +330,48 @@ mod tests {
         let pod = pod.facts();
         assert_eq!((pod.restarts, pod.ready, pod.ended), (None, None, false));
         assert_eq!(pod.unscheduled.unwrap().message, None);
+    }
+
+    #[test]
+    fn restarts_are_those_of_init_containers_too() {
+        for (status, restarts) in [
+            (
+                r#"{"initContainerStatuses":[{"restartCount":214}],"containerStatuses":[{"restartCount":0}]}"#,
+                Some(214),
+            ),
+            (
+                r#"{"initContainerStatuses":[{"restartCount":3}],"containerStatuses":[{"restartCount":4}]}"#,
+                Some(7),
+            ),
+            (r#"{"initContainerStatuses":[{"restartCount":3}]}"#, Some(3)),
+            (r#"{"containerStatuses":[{"restartCount":4294967295},{"restartCount":1}]}"#, Some(u32::MAX)),
+            (r#"{"initContainerStatuses":null,"containerStatuses":[]}"#, None),
+        ] {
+            let text = format!(r#"{{"metadata":{{"name":"a"}},"status":{status}}}"#);
+            assert_eq!(serde_json::from_str::<Pod>(&text).unwrap().facts().restarts, restarts, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pod_waits_since_its_condition_says_so_else_since_its_creation() {
+        let pod = |spec: &str, status: &str| {
+            let metadata = r#"{"name":"a","creationTimestamp":"2026-11-26T10:00:00Z"}"#;
+            let text = format!(r#"{{"metadata":{metadata},"spec":{spec},"status":{status}}}"#);
+            serde_json::from_str::<Pod>(&text).unwrap().facts().unscheduled.unwrap()
+        };
+        let fresh = pod("{}", "{}");
+        assert_eq!(
+            (fresh.since.as_deref(), fresh.since_source, fresh.gated),
+            (Some("2026-11-26T10:00:00Z"), "metadata.creationTimestamp", false)
+        );
+        let gated = r#"{"conditions":[{"type":"PodScheduled","status":"False","reason":"SchedulingGated",
+            "lastTransitionTime":"2026-11-26T10:00:01Z"}]}"#;
+        let held = pod(r#"{"schedulingGates":[{"name":"example.com/quota"}]}"#, gated);
+        assert_eq!(
+            (held.since.as_deref(), held.since_source, held.gated, held.gates),
+            (Some("2026-11-26T10:00:01Z"), "condition PodScheduled", true, vec!["example.com/quota".into()])
+        );
+        assert!(pod("{}", gated).gated);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use super::client::{Api, Refusal, encode};
 use super::credentials::{self, Credentials};
 use super::objects::{Event, Node, Pod};
 use super::{ApiError, ApiOptions};
-use crate::facts::{ClusterPod, ClusterState, Lack, Unseen};
+use crate::facts::{ClusterPod, ClusterState, Lack, Unscheduled, Unseen};
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 const PODS: &str = "/api/v1/pods";
 const NODES: &str = "/api/v1/nodes";
@@ -17,18 +18,18 @@ const EVENTS: &str = "/api/v1/events";
 /// [`ApiError`] when not one pod could be listed.
 pub fn read_cluster(options: &ApiOptions<'_>) -> Result<ClusterState, ApiError> {
     if let Some(named) = credentials::named(options)? {
-        return read(&api(options, named)?);
+        return ask(options, named, read);
     }
     let mut refused = None;
     if let Some(found) = credentials::service_account() {
-        match found.and_then(|found| read(&api(options, found)?)) {
+        match found.and_then(|found| ask(options, found, read)) {
             Ok(state) => return Ok(state),
             Err(error) => refused = Some(error),
         }
     }
     let fs = options.node.open().map_err(|e| ApiError::Unusable(e.to_string()))?;
     match credentials::kubelet(&fs) {
-        Some(found) => read(&api(options, found?)?),
+        Some(found) => ask(options, found?, read),
         None => Err(refused.unwrap_or_else(|| {
             ApiError::NoCredentials(
                 "no --kubeconfig, no KUBECONFIG, no service account and no kubelet's file that can be read"
@@ -52,7 +53,10 @@ pub fn find_cluster_pods(
         None => credentials::service_account()
             .unwrap_or_else(|| Err(ApiError::NoCredentials("KUBECONFIG names none".into())))?,
     };
-    let api = api(options, found)?;
+    ask(options, found, |api| pods_named(api, namespace, name))
+}
+
+fn pods_named(api: &Api, namespace: Option<&str>, name: &str) -> Result<Vec<ClusterPod>, ApiError> {
     let path = match namespace {
         Some(namespace) => format!("/api/v1/namespaces/{}/pods", encode(namespace)),
         None => PODS.to_owned(),
@@ -65,14 +69,23 @@ pub fn find_cluster_pods(
     }
 }
 
-fn api(options: &ApiOptions<'_>, found: Credentials) -> Result<Api, ApiError> {
-    Api::new(found.config, found.name, options.deadline, options.look_up)
+/// Makes the client, asks, and lets it go.
+fn ask<T>(
+    options: &ApiOptions<'_>,
+    found: Credentials,
+    questions: impl FnOnce(&Api) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    let api = Api::new(found.config, found.name, options.deadline, options.look_up)?;
+    let answer = questions(&api);
+    api.close();
+    answer
 }
 
 fn read(api: &Api) -> Result<ClusterState, ApiError> {
     let mut state = ClusterState {
         server: api.server.clone(),
         credentials: api.credentials.clone(),
+        asked_at: now(),
         ..ClusterState::default()
     };
     let (mut pods, mut refusal) = api.list(PODS, None, Pod::facts);
@@ -97,6 +110,12 @@ fn read(api: &Api) -> Result<ClusterState, ApiError> {
     read_nodes(api, &mut state);
     read_events(api, &mut state);
     Ok(state)
+}
+
+/// Seconds since 1970.
+fn now() -> Option<i64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
 }
 
 fn no_rights(what: String, why: String) -> Unseen {
@@ -125,7 +144,7 @@ fn read_nodes(api: &Api, state: &mut ClusterState) {
 
 /// The condition tells the scheduler's last word; only where it is silent are events asked for.
 fn read_events(api: &Api, state: &mut ClusterState) {
-    let silent = |pod: &ClusterPod| pod.unscheduled.as_ref().is_some_and(|u| u.message.is_none());
+    let silent = |pod: &ClusterPod| pod.unscheduled.as_ref().is_some_and(Unscheduled::silent);
     if !state.pods.iter().any(silent) {
         return;
     }
@@ -141,7 +160,7 @@ fn read_events(api: &Api, state: &mut ClusterState) {
         }
     }
     for pod in &mut state.pods {
-        if let Some(unscheduled) = pod.unscheduled.as_mut().filter(|u| u.message.is_none())
+        if let Some(unscheduled) = pod.unscheduled.as_mut().filter(|u| u.silent())
             && let Some((message, _)) = last.remove(&pod.uid)
         {
             unscheduled.message = Some(message);
