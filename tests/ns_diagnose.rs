@@ -330,6 +330,9 @@ fn the_deadline_ends_what_is_late_and_says_so() {
     assert!(late.elapsed < Duration::from_millis(1500), "{:?}", late.elapsed);
     assert_eq!(late.outcome("dns.udp"), "not_checked", "{}", late.text());
     assert_eq!((late.verdict(), late.code()), ("unknown", Some(0)), "{}", late.text());
+    // In so little time silence is no answer.
+    let port = net.diagnose("10.7.2.2 --port 8080 --deadline 400ms");
+    assert_eq!(port.grave(), [] as [&str; 0], "{}", port.text());
 }
 
 #[test]

@@ -216,6 +216,25 @@ fn a_next_hop_that_is_gone_is_named() {
 }
 
 #[test]
+fn a_neighbour_of_that_address_on_another_link_is_not_the_next_hop() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "nobody answers"
+           interface_mtu = 1500
+           hop = [{ mtu = 1500 }]
+           target = { echo = false, unknown_protocol = false }
+           expect = { verdict = "unreachable" }"#,
+    ));
+    let source = path.source_namespace();
+    source.ip("link add other type veth peer name other-end");
+    source.ip("link set other up");
+    source.ip("neigh add 10.99.0.2 dev other lladdr 02:00:00:00:00:09 nud failed");
+    let document = measure(&path);
+    assert_eq!(document["verdict"], "unreachable", "{document:#}");
+    let ids: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
+    assert!(!ids.iter().any(|id| *id == "mtu.next_hop_silent"), "{document:#}");
+}
+
+#[test]
 fn a_broadcast_address_is_refused_before_anything_is_sent() {
     let path = NamespacePath::build(&scenario(
         r#"about = "clear"

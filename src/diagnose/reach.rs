@@ -156,9 +156,15 @@ fn check_ends(pod: &Namespace, node: &Namespace) -> Vec<Finding> {
 }
 
 fn check_default(pod: &Namespace) -> Option<Finding> {
-    let has = |six: bool| {
-        pod.routes.iter().any(|r| r.destination == "default" && r.interface.is_some() && r.ipv6 == six)
+    let leads = |to: &str, six: bool| {
+        pod.routes.iter().any(|r| r.destination == to && r.interface.is_some() && r.ipv6 == six)
     };
+    // Two halves are as good as a whole.
+    let halves = |six: bool| {
+        let halves = if six { ["::/1", "8000::/1"] } else { ["0.0.0.0/1", "128.0.0.0/1"] };
+        halves.iter().all(|half| leads(half, six))
+    };
+    let has = |six: bool| leads("default", six) || halves(six);
     // Further networks of a pod (Multus) have no default route by intention: where it has one for a family, only
     // that interface is asked for the other.
     let primary = uplink(pod).map(|l| l.index);
@@ -173,11 +179,23 @@ fn check_default(pod: &Namespace) -> Option<Finding> {
     }
     let (family, link, address) = lacking?;
     let subject = &pod.subject;
+    let six = address.is_ipv6();
+    let further = pod.routes.iter().filter(|r| r.ipv6 == six && r.via.is_some() && r.interface.is_some());
+    let further: Vec<&str> = further.take(3).map(|r| r.destination.as_str()).collect();
+    let reach = if further.is_empty() {
+        "it reaches its own subnet alone".to_owned()
+    } else {
+        format!("it reaches its own subnet, {} and nothing else", further.join(", "))
+    };
     Some(NO_DEFAULT_ROUTE.finding(
         subject.as_str(),
-        format!("{subject} has {address} on {} and no default route for {family}: it reaches its own subnet alone", link.name),
+        format!("{subject} has {address} on {} and no default route for {family}: {reach}", link.name),
         vec![
-            Evidence::text(format!("address of {} in {subject}", link.name), address.to_string(), "netlink RTM_GETADDR"),
+            Evidence::text(
+                format!("address of {} in {subject}", link.name),
+                address.to_string(),
+                "netlink RTM_GETADDR",
+            ),
             Evidence::new(format!("default routes for {family}"), 0, "routes", ROUTE),
         ],
         NO_DEFAULT_ROUTE.fix,
@@ -274,8 +292,13 @@ type Holder<'a> = (&'a str, &'a str);
 
 fn check_duplicates(node: &Namespace, pods: &[&Namespace]) -> Vec<Finding> {
     let mut holders: BTreeMap<Address<'_>, Vec<Holder<'_>>> = BTreeMap::new();
+    // Open vSwitch keeps networks apart by itself, whose addresses may be the same.
+    let own_network = |link: &Link| {
+        let master = node.links.iter().find(|l| Some(l.name.as_str()) == link.master.as_deref());
+        master.is_none_or(|m| matches!(m.kind.as_deref(), Some("bridge" | "vrf")))
+    };
     for pod in pods {
-        for (inside, outside) in ends(pod, node) {
+        for (inside, outside) in ends(pod, node).filter(|(_, outside)| own_network(outside)) {
             for address in globals(inside) {
                 holders
                     .entry((outside.master.as_deref(), address))

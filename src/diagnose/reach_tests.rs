@@ -141,6 +141,16 @@ fn a_pod_has_a_default_route_for_each_family_that_it_speaks() {
         all[1].routes.remove(2);
         all[1].links[0].addresses.remove(1);
     });
+    // It says what is reached all the same; two halves are as good as a whole.
+    let some = only("links.no_default_route", |all| {
+        all[1].routes[0].destination = "10.0.0.0/8".into();
+    });
+    assert!(some.summary.ends_with("it reaches its own subnet, 10.0.0.0/8 and nothing else"), "{some:?}");
+    silent(|all| {
+        all[1].routes[0].destination = "0.0.0.0/1".into();
+        let other = Route { destination: "128.0.0.0/1".into(), ..all[1].routes[0].clone() };
+        all[1].routes.push(other);
+    });
     // A second network has addresses and no default route.
     silent(|all| {
         all[1].routes.remove(2);
@@ -270,6 +280,12 @@ fn an_address_belongs_to_one() {
         all[1].links[0].addresses[0] = ("10.244.1.1".parse().unwrap(), 24);
     });
     assert!(gateway.summary.contains("default/web-0 and host"), "{gateway:?}");
+    // Open vSwitch keeps its networks apart.
+    silent(|all| {
+        same(all);
+        let bridge = all[0].links.iter_mut().find(|l| l.name == "cni0").unwrap();
+        bridge.kind = Some("openvswitch".into());
+    });
     // Link-local addresses repeat; so do those of networks that know nothing of each other.
     silent(|all| all[2].links[0].addresses[2] = all[1].links[0].addresses[2]);
     silent(|all| {

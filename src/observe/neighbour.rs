@@ -29,13 +29,13 @@ pub enum Neighbour {
     None,
 }
 
-/// Looks up the neighbour entry of `address` in `netns`.
+/// Looks up the neighbour entry of `address` on the interface of that index in `netns`.
 ///
 /// # Errors
 /// [`ObserveError::NetNs`], [`ObserveError::Io`], [`ObserveError::NoAnswer`].
 ///
 /// Source: rtnetlink(7) RTM_GETNEIGH; kernel net/core/neighbour.c.
-pub fn read_neighbour(netns: &NetNs, address: IpAddr) -> Result<Neighbour, ObserveError> {
+pub fn read_neighbour(netns: &NetNs, address: IpAddr, interface: u32) -> Result<Neighbour, ObserveError> {
     let io = |what| move |source| ObserveError::Io { what, source };
     let socket = netns.run(|| Socket::new(NETLINK_ROUTE))?.map_err(io("cannot open a netlink socket"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -55,7 +55,8 @@ pub fn read_neighbour(netns: &NetNs, address: IpAddr) -> Result<Neighbour, Obser
         while let Some(entry) = entries.next().await {
             // One entry that cannot be read is not the one that was asked for.
             let Ok(entry) = entry else { continue };
-            if names(&entry, address) {
+            // A link-local address may be that of several neighbours, each on its own link.
+            if entry.header.ifindex == interface && names(&entry, address) {
                 found = state(entry.header.state);
             }
         }

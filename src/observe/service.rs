@@ -39,9 +39,9 @@ pub fn service_proxy(host: &NetNs, address: IpAddr) -> Option<ServiceProxy> {
         }
         let (save, family) =
             if address.is_ipv4() { ("iptables-save", "ip") } else { ("ip6tables-save", "ip6") };
-        let tools: [(&str, &[&str]); 2] =
-            [("nft", &["list", "table", family, "kube-proxy"]), (save, &["-t", "nat"])];
-        tools.iter().any(|(tool, words)| says(tool, words, address)).then_some(ServiceProxy::Rules)
+        let rules = says("nft", &["list", "table", family, "kube-proxy"], |line| rule_names(line, address))
+            || changes_nothing(save, family) && says(save, &["-t", "nat"], |line| rule_names(line, address));
+        rules.then_some(ServiceProxy::Rules)
     })
     .ok()
     .flatten()
@@ -63,14 +63,21 @@ fn ipvs_serves(table: &str, address: IpAddr) -> bool {
     })
 }
 
-/// Whether a tool's output names the address as a whole word in one of kube-proxy's rules.
-fn says(tool: &str, words: &[&str], address: IpAddr) -> bool {
+/// Whether the node stays as it is when the nat table is shown: the older form of iptables makes the table that it is
+/// asked for, the one over nftables does not.
+fn changes_nothing(save: &str, family: &str) -> bool {
+    let names = format!("/proc/thread-self/net/{family}_tables_names");
+    let there = std::fs::read_to_string(names).is_ok_and(|names| names.lines().any(|name| name == "nat"));
+    there || says(save, &["--version"], |line| line.contains("nf_tables"))
+}
+
+/// Whether a line of a tool's output is what is looked for.
+fn says(tool: &str, words: &[&str], is_it: impl Fn(&str) -> bool) -> bool {
     let mut command = Command::new(tool);
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };
     let end = Instant::now() + PATIENCE;
-    let found =
-        child.stdout.take().is_some_and(|output| any_line(output, end, |line| rule_names(line, address)));
+    let found = child.stdout.take().is_some_and(|output| any_line(output, end, is_it));
     // It may still be writing what nobody reads.
     let _ = child.kill();
     let _ = child.wait();
@@ -139,6 +146,23 @@ mod tests {
         assert!(command(&["-c", "printf wan; sleep 0.05; printf 'ted\\n'"]), "in two pieces");
         assert!(!command(&["-c", "printf 'unwanted\\n'"]));
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_tool_that_would_make_the_table_that_it_shows_is_not_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let tool = |version: &str| {
+            let path = folder.path().join(version);
+            let script =
+                format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'iptables-save v1.8.9 ({version})'\n");
+            std::fs::write(&path, script).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        // A family that no kernel has: no table of it is there.
+        assert!(changes_nothing(&tool("nf_tables"), "none"));
+        assert!(!changes_nothing(&tool("legacy"), "none"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{Context, Exit, Failure, values};
 use crate::diagnose::peers::peers;
 use crate::diagnose::tunnel_path::remote_towards;
 use crate::diagnose::verdict::{rank, verdict};
-use crate::facts::NameLookup;
+use crate::facts::{NameLookup, Verdict};
 use crate::observe::resolve::LookupError;
 use crate::pods::{self, Source};
 use crate::report::{DiagnoseReport, DiagnoseTarget, MtuReport, PathRow, document, render_diagnose};
@@ -21,7 +21,7 @@ use clap::Args;
 use conclude::{Collected, conclude, forgive};
 use crew::{Came, Crew};
 use part::{Links, Part, Place};
-use paths::{Path, Role};
+use paths::{Measured, Path, Role};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -362,7 +362,14 @@ impl Work<'_> {
         }
         let said = conclude(&self.place, &self.all);
         let verdict = verdict(&said.findings, &said.checks);
-        let ranked = rank(said.findings);
+        let answers = self.all.paths.iter().any(|(path, result)| {
+            // Where this node answers for a Service nothing is known, and the verdict says so.
+            let of_target = |measured: &Measured| {
+                measured.report.rtt_us.is_some() && measured.report.verdict != Verdict::Inconclusive
+            };
+            path.role == Role::Target && result.as_ref().is_ok_and(of_target)
+        });
+        let ranked = rank(said.findings, answers);
         let measured =
             self.all.paths.iter().filter_map(|(path, result)| Some((path, &result.as_ref().ok()?.report)));
         let rows = measured.clone().map(|(path, report)| row(path, report)).collect();

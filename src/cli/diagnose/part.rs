@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const DNS_PATIENCE: Duration = Duration::from_secs(1);
 /// For a connection: the kernel sends a lost SYN again after one second, and after two more.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(3500);
+/// With less of it silence is no answer.
+const ENOUGH: Duration = Duration::from_millis(1500);
 
 /// What every part is given.
 pub(super) struct Place {
@@ -197,13 +199,15 @@ pub(super) fn connect(place: &Place, address: IpAddr, scope_id: u32, port: u16) 
         IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope_id).into(),
     };
     let patience = CONNECT_PATIENCE.min(place.left());
+    let not_tried =
+        |why: String| Part::Connect(Connect { address, port, outcome: ConnectOutcome::NotTried(why) });
+    if patience.is_zero() {
+        return not_tried("the time was up".into());
+    }
     let start = Instant::now();
     let result = match place.source.netns.run(|| TcpStream::connect_timeout(&to, patience)) {
         Ok(result) => result.map(drop),
-        Err(error) => {
-            let outcome = ConnectOutcome::NotTried(error.to_string());
-            return Part::Connect(Connect { address, port, outcome });
-        }
+        Err(error) => return not_tried(error.to_string()),
     };
     let ms = start.elapsed().as_secs_f64() * 1000.0;
     let outcome = match result {
@@ -211,6 +215,13 @@ pub(super) fn connect(place: &Place, address: IpAddr, scope_id: u32, port: u16) 
         Err(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
                 ConnectOutcome::Refused { ms }
+            }
+            // A SYN that is lost is sent again after a second: less tells nothing.
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock if patience < ENOUGH => {
+                return not_tried(format!(
+                    "no answer within {} ms, and the time was up",
+                    patience.as_millis()
+                ));
             }
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ConnectOutcome::Silent { ms },
             _ => ConnectOutcome::NoWay(error.to_string()),

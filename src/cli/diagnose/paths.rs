@@ -106,7 +106,7 @@ fn search(place: &Place, path: &Path, stop: BorrowedFd<'_>) -> Result<Measured, 
     let hop = planned.route.gateway.unwrap_or(path.address);
     let host = place.host.as_ref().ok().map(|host| &host.netns);
     let report = measure(from, host, &planned, 1, Onlooker { stop: Some(stop), tell: None })?;
-    let neighbour = read_neighbour(&from.netns, hop).ok();
+    let neighbour = read_neighbour(&from.netns, hop, planned.route.index).ok();
     Ok(Measured { report, neighbour })
 }
 

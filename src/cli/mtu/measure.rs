@@ -146,6 +146,7 @@ pub(in crate::cli) fn measure(
         netns: &source.netns,
         target: planned.target,
         next_hop: planned.next_hop(),
+        interface: planned.route.index,
         port: planned.port,
         choice: planned.choice,
         answered_here,
@@ -255,7 +256,7 @@ pub(in crate::cli) fn measure(
 /// The next hop, when it was asked for its link-layer address and gave none.
 fn silent_next_hop(source: &Source, planned: &Planned) -> Option<IpAddr> {
     let hop = planned.next_hop();
-    let entry = read_neighbour(&source.netns, hop).ok()?;
+    let entry = read_neighbour(&source.netns, hop, planned.route.index).ok()?;
     matches!(entry, Neighbour::Failed | Neighbour::Asking).then_some(hop)
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Question<'a> {
     pub(super) target: Target,
     /// The gateway, or the target where it is on the link.
     pub(super) next_hop: IpAddr,
+    /// The index of the interface that it is on.
+    pub(super) interface: u32,
     pub(super) port: Option<u16>,
     pub(super) choice: Choice,
     /// The source's node itself answers echo for the target: its IPVS serves the address.
@@ -172,7 +174,8 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
 
 /// Whether the link-layer address of the next hop is not known yet.
 fn still_asked_for(question: Question<'_>) -> bool {
-    read_neighbour(question.netns, question.next_hop).is_ok_and(|entry| entry == Neighbour::Asking)
+    read_neighbour(question.netns, question.next_hop, question.interface)
+        .is_ok_and(|entry| entry == Neighbour::Asking)
 }
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be

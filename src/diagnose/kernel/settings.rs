@@ -60,6 +60,15 @@ fn speaks_v6(node: &Namespace, link: &Link) -> bool {
         })
 }
 
+/// Whether only IPv6 is spoken on that side, as far as addresses and routes show: then IPv4 need not be forwarded.
+fn speaks_v6_alone(node: &Namespace, link: &Link) -> bool {
+    let routed = |r: &crate::facts::Route| {
+        r.interface.as_deref() == Some(link.name.as_str()) && !r.destination.contains(':')
+    };
+    let v4 = link.addresses.iter().any(|(a, _)| a.is_ipv4()) || node.routes.iter().any(routed);
+    !v4 && speaks_v6(node, link)
+}
+
 pub(super) fn check_forwarding(view: KernelView<'_>) -> Answer {
     let settings = &view.now.settings;
     let unread = settings.unreadable.clone().or_else(|| no_namespace(view));
@@ -70,12 +79,15 @@ pub(super) fn check_forwarding(view: KernelView<'_>) -> Answer {
     let Some(first) = sides.first() else { return (Vec::new(), unread) };
     let mut evidence = Vec::new();
     let mut commands = Vec::new();
-    if let Some(0) = settings.get("net.ipv4.ip_forward") {
+    let speaking_v4: Vec<&Link> = sides.iter().copied().filter(|l| !speaks_v6_alone(node, l)).collect();
+    if speaking_v4.is_empty() {
+        // An IPv6-only node.
+    } else if let Some(0) = settings.get("net.ipv4.ip_forward") {
         evidence.push(sysctl("net.ipv4.ip_forward", 0));
         commands.push("net.ipv4.ip_forward=1".to_owned());
     } else {
         // Set back for one interface: packets that come in there go no further.
-        for link in &sides {
+        for link in &speaking_v4 {
             if settings.interfaces.get(&link.name).and_then(|s| s.forwarding) == Some(false) {
                 evidence.push(sysctl(&format!("net.ipv4.conf.{}.forwarding", link.name), 0));
                 commands.push(format!("net.ipv4.conf.{}.forwarding=1", link.name));
@@ -101,12 +113,19 @@ pub(super) fn check_forwarding(view: KernelView<'_>) -> Answer {
     (vec![finding], unread)
 }
 
+/// Bridges that docker, podman, libvirt and LXD make: no pod is on them, and no Service is reached by them.
+fn is_of_others(name: &str) -> bool {
+    let docker = |rest: &str| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_hexdigit());
+    ["docker0", "virbr", "lxcbr", "lxdbr", "podman", "cni-podman"].iter().any(|known| name.starts_with(known))
+        || name.strip_prefix("br-").is_some_and(docker)
+}
+
 pub(super) fn check_bridge_filter(view: KernelView<'_>) -> Answer {
     let settings = &view.now.settings;
     let unread = settings.unreadable.clone().or_else(|| no_namespace(view));
     let Some(node) = view.namespace.filter(|_| unread.is_none()) else { return (Vec::new(), unread) };
-    let bridges: Vec<&Link> =
-        pod_side(node).into_iter().filter(|l| l.kind.as_deref() == Some("bridge")).collect();
+    let of_pods = |l: &&Link| l.kind.as_deref() == Some("bridge") && !is_of_others(&l.name);
+    let bridges: Vec<&Link> = pod_side(node).into_iter().filter(of_pods).collect();
     let Some(bridge) = bridges.first() else { return (Vec::new(), None) };
     let six = bridges.iter().any(|l| speaks_v6(node, l));
     let wanted = [("net.bridge.bridge-nf-call-iptables", true), ("net.bridge.bridge-nf-call-ip6tables", six)];

@@ -260,6 +260,12 @@ fn a_node_with_pods_forwards() {
         namespace.links[0].peer = Some(LinkRef { netns_inode: None, index: 7, name: None, mtu_bytes: None });
         off(now, "net.ipv4.ip_forward");
     });
+    // IPv6 alone: kubeadm asks such a node for no forwarding of IPv4.
+    silent(|namespace, now| {
+        namespace.routes.remove(1);
+        off(now, "net.ipv4.ip_forward");
+        now.settings.interfaces.get_mut("cni0").unwrap().forwarding = Some(false);
+    });
     let (namespace, mut now) = node();
     off(&mut now, "net.ipv4.ip_forward");
     assert_eq!(look(&namespace, None, &now, Role::Pod).findings, [], "a pod need not forward");
@@ -276,6 +282,18 @@ fn packets_in_a_bridge_of_pods_meet_the_service_rules() {
     });
     assert!(missing.fix.starts_with("modprobe br_netfilter;"), "{missing:?}");
     assert_eq!(missing.evidence.len(), 2);
+    // No pod is on the bridges that others make.
+    for name in ["docker0", "br-0123456789ab", "virbr0", "podman1"] {
+        silent(|namespace, now| {
+            now.settings.values.insert("net.bridge.bridge-nf-call-iptables", 0);
+            namespace.links[2].name = name.into();
+            namespace.links[3].master = Some(name.into());
+            namespace.routes[1].interface = Some(name.into());
+            namespace.routes[2].interface = Some(name.into());
+            let settings = now.settings.interfaces.remove("cni0").unwrap();
+            now.settings.interfaces.insert(name.into(), settings);
+        });
+    }
     // No bridge: routed pods.
     silent(|namespace, now| {
         now.settings.values.insert("net.bridge.bridge-nf-call-iptables", 0);

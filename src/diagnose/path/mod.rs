@@ -8,7 +8,7 @@ mod tests;
 use around::{check_cache, check_drops, check_next_hop, check_service, check_settings};
 pub use rules::*;
 
-use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Verdict};
+use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Severity, Verdict};
 use std::net::IpAddr;
 
 /// A drop counter that rose while large packets were sent.
@@ -270,7 +270,7 @@ pub fn check_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) 
     sizes.sort_unstable();
     let (smallest, largest) = (*sizes.first()?, *sizes.last()?);
     if smallest == largest {
-        return None;
+        return check_silent_flows(facts, path, others);
     }
     let narrow = sizes.iter().filter(|size| **size == smallest).count();
     Some(FLOWS_DIFFER.finding(
@@ -285,6 +285,24 @@ pub fn check_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) 
         ],
         FLOWS_DIFFER.fix,
     ))
+}
+
+/// Some flows are answered and others are not: no proof, where answers are limited and all flows ask at once.
+fn check_silent_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Option<Finding> {
+    let all = || others.iter().chain([path]);
+    let silent = all().filter(|p| p.verdict == Verdict::Unreachable).count();
+    let flows = all().count();
+    if silent == 0 {
+        return None;
+    }
+    let mut finding = FLOWS_DIFFER.finding(
+        &facts.subject,
+        format!("{silent} of {flows} flows to {} got no answer of any size, others did", facts.target),
+        vec![Evidence::new("flows without an answer", silent, "flows", asked(path))],
+        "ask again: where the same share stays silent, a member of an ECMP group drops everything, or a firewall does so by flow; where it changes, answers are limited (--flows 1 gets all of them)",
+    );
+    finding.severity = Severity::Info;
+    Some(finding)
 }
 
 fn check_reverse(facts: &PathFacts, path: &PathResult) -> Option<Finding> {

@@ -140,7 +140,17 @@ fn flows_that_differ_are_told_and_equal_ones_are_not() {
     let found = check_flows(&facts(), &wide, &[narrow.clone(), wide.clone(), wide.clone()]).unwrap();
     assert!(found.summary.starts_with("1 of 4 flows"), "{}", found.summary);
     assert!(check_flows(&facts(), &wide, std::slice::from_ref(&wide)).is_none());
-    assert!(check_flows(&facts(), &narrow, &[path(Verdict::Unreachable, None)]).is_none());
+    // Where several ask at once some may be left without an answer: told, and no warning.
+    for (first, second) in
+        [(&narrow, Verdict::Unreachable), (&path(Verdict::Unreachable, None), Verdict::Clear)]
+    {
+        let second = path(second, (second == Verdict::Clear).then_some(1500));
+        let found = check_flows(&facts(), first, &[second]).unwrap();
+        assert!(found.summary.starts_with("1 of 2 flows"), "{}", found.summary);
+        assert_eq!((found.id, found.severity), ("mtu.flows_differ", Severity::Info));
+    }
+    let none = path(Verdict::Unreachable, None);
+    assert!(check_flows(&facts(), &none, std::slice::from_ref(&none)).is_none());
 }
 
 #[test]

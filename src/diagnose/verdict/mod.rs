@@ -48,8 +48,8 @@ pub struct Ranked {
     pub because: Vec<Option<usize>>,
 }
 
-/// Puts the root cause first.
-pub fn rank(mut findings: Vec<Finding>) -> Ranked {
+/// Puts the root cause first. `answers`: the target was asked and answered, so that nothing on the way to it drops all.
+pub fn rank(mut findings: Vec<Finding>, answers: bool) -> Ranked {
     let mut seen: Vec<Finding> = Vec::new();
     findings.retain(|finding| {
         let new = !seen.contains(finding);
@@ -59,7 +59,7 @@ pub fn rank(mut findings: Vec<Finding>) -> Ranked {
         new
     });
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
-    let parents: Vec<Option<usize>> = (0..findings.len()).map(|at| cause(&findings, at)).collect();
+    let parents: Vec<Option<usize>> = (0..findings.len()).map(|at| cause(&findings, at, answers)).collect();
     let root = |mut at: usize| {
         // A table with a circle in it must not hang: a way is never longer than the list.
         for _ in 0..parents.len() {
@@ -88,7 +88,9 @@ pub fn rank(mut findings: Vec<Finding>) -> Ranked {
         let root = roots.get(at).copied().unwrap_or(at);
         // Of two equally bad the one that explains more.
         let explains = roots.iter().filter(|&&r| r == root).count();
-        let place = (std::cmp::Reverse(worst(root)), std::cmp::Reverse(explains), root);
+        // What was asked for comes before what is broken elsewhere.
+        let elsewhere = answers && !findings.get(root).is_some_and(is_of_the_target);
+        let place = (std::cmp::Reverse(worst(root)), elsewhere, std::cmp::Reverse(explains), root);
         (place, depth(at), std::cmp::Reverse(severity(at)), at)
     });
     let place = |at: usize| order.iter().position(|&o| o == at);
@@ -99,10 +101,16 @@ pub fn rank(mut findings: Vec<Finding>) -> Ranked {
 
 /// The finding that explains the one at `at`: by the first line of the table that fits, one on the same subject
 /// before one on another (a bridge may have ports that are not on this way).
-fn cause(findings: &[Finding], at: usize) -> Option<usize> {
+fn cause(findings: &[Finding], at: usize, answers: bool) -> Option<usize> {
     let consequence = findings.get(at)?;
+    // What lets an echo through does not keep a connection from being made by losing all packets.
+    let refuted = |explained: &[&str]| {
+        answers && is_of_the_target(consequence) && explained.contains(&"mtu.unreachable")
+    };
     let lines = || {
-        EXPLAINS.iter().filter(|(id, explained)| *id != consequence.id && explained.contains(&consequence.id))
+        EXPLAINS.iter().filter(|(id, explained)| {
+            *id != consequence.id && explained.contains(&consequence.id) && !refuted(explained)
+        })
     };
     let fits =
         |id: &str, cause: &Finding| cause.id == id && is_on_the_way(cause) && sizes_agree(cause, consequence);
@@ -114,6 +122,11 @@ fn cause(findings: &[Finding], at: usize) -> Option<usize> {
         })
     };
     on(true).or_else(|| on(false))
+}
+
+/// Whether a finding is about the connection to the target that was named.
+fn is_of_the_target(finding: &Finding) -> bool {
+    finding.id.starts_with("connect.")
 }
 
 /// A node has ways to many: one that is broken explains only what must have taken it.
@@ -163,7 +176,7 @@ mod tests {
     }
 
     fn order(findings: Vec<Finding>) -> Vec<(&'static str, Option<usize>)> {
-        let ranked = rank(findings);
+        let ranked = rank(findings, false);
         ranked.findings.iter().map(|f| f.id).zip(ranked.because).collect()
     }
 
@@ -175,13 +188,29 @@ mod tests {
             gateway.severity = severity;
             remote.evidence.extend(others.map(|n| Evidence::new(OTHER_REMOTES, n, "peers", "x")));
             [gateway, remote].map(|cause| {
-                let ranked = rank(vec![cause, finding(&connect::SILENT, &[])]);
+                let ranked = rank(vec![cause, finding(&connect::SILENT, &[])], false);
                 ranked.because.iter().any(Option::is_some)
             })
         };
         assert_eq!(silent(Severity::Critical, Some(0)), [true, true]);
         assert_eq!(silent(Severity::Warning, Some(3)), [false, false]);
         assert_eq!(silent(Severity::Warning, None), [false, false]);
+    }
+
+    #[test]
+    fn what_drops_all_on_the_way_is_no_cause_where_the_target_answers() {
+        let peer = || finding(&crate::diagnose::kernel::TUNNEL_PEER_UNKNOWN, &[]);
+        let all = || vec![peer(), finding(&connect::SILENT, &[]), finding(&resolve::NO_ANSWER, &[])];
+        let ranked = rank(all(), true);
+        assert_eq!(ranked.findings[0].id, "connect.silent");
+        assert_eq!(ranked.because[0], None);
+        let names = ranked.findings.iter().position(|f| f.id == "dns.no_answer").unwrap();
+        assert!(ranked.because[names].is_some(), "of others it may be");
+        assert_eq!(rank(all(), false).findings[0].id, peer().id);
+        // What drops some of them may be.
+        let full = finding(&crate::diagnose::kernel::CONNTRACK_FULL, &[]);
+        let ranked = rank(vec![full, finding(&connect::SILENT, &[])], true);
+        assert!(ranked.because.iter().any(Option::is_some));
     }
 
     const ARRIVES: &str = "largest packet that arrived";
