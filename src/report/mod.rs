@@ -3,9 +3,9 @@
 mod capture;
 mod cluster;
 mod diagnose;
-mod indented;
 mod ipam;
 mod json;
+mod json_format;
 mod links;
 mod links_table;
 mod logs;

@@ -7,19 +7,19 @@ use std::fmt::Write;
 
 /// Text from a pod, a log or a packet without control characters: those are shown as `\x1b`, `\n`.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
-    // C0, DEL and C1 steer terminals; bidirectional marks make a line read as something else.
-    let bad = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(bad) {
+    if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if bad(c) { clean.extend(c.escape_default()) } else { clean.push(c) }
+        if steers(c) { clean.extend(c.escape_default()) } else { clean.push(c) }
     }
     Cow::Owned(clean)
+}
+
+/// C0, DEL and C1 steer terminals; bidirectional marks make a line read as something else.
+pub(super) fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A duration in milliseconds as people read it: `0.04 ms`, `3.1 ms`, `12 ms`, `3.1 s`.

@@ -1,6 +1,8 @@
-//! JSON for people who look, as serde_json indents it, in a third of its time: a document of a full node has a hundred
-//! thousand lines, and each starts with one write where serde_json takes one for every step of its indentation.
+//! JSON as serde_json writes it, but for two things: a line starts with one write, where serde_json takes one for every
+//! step of its indentation (a document of a full node has a hundred thousand lines), and what steers a terminal is
+//! escaped in names too.
 
+use super::text::steers;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
 
@@ -8,16 +10,24 @@ use std::io::{self, Write};
 const LINE: &[u8] = b",\n                                                                ";
 const STEP: usize = 2;
 
-/// Indents by two blanks.
+/// Indents by two blanks, or writes one line.
 #[derive(Debug, Default)]
-pub(super) struct Indented {
+pub(super) struct JsonFormat {
+    one_line: bool,
     depth: usize,
     /// Whether something stands in what ends next.
     filled: bool,
 }
 
-impl Indented {
+impl JsonFormat {
+    pub(super) fn new(one_line: bool) -> Self {
+        Self { one_line, ..Self::default() }
+    }
+
     fn line<W: ?Sized + Write>(&self, writer: &mut W, comma: bool) -> io::Result<()> {
+        if self.one_line {
+            return if comma { writer.write_all(b",") } else { Ok(()) };
+        }
         let (start, end) = (usize::from(!comma), 2 + self.depth * STEP);
         match LINE.get(start..end) {
             Some(line) => writer.write_all(line),
@@ -43,7 +53,7 @@ impl Indented {
     }
 }
 
-impl Formatter for Indented {
+impl Formatter for JsonFormat {
     fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.begin(writer, b"[")
     }
@@ -74,12 +84,23 @@ impl Formatter for Indented {
     }
 
     fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
+        writer.write_all(if self.one_line { b":" } else { b": " })
     }
 
     fn end_object_value<W: ?Sized + Write>(&mut self, _writer: &mut W) -> io::Result<()> {
         self.filled = true;
         Ok(())
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, text: &str) -> io::Result<()> {
+        if text.is_ascii() || !text.contains(steers) {
+            return writer.write_all(text.as_bytes());
+        }
+        // None of them is beyond the first plane: four digits are enough.
+        text.chars().try_for_each(|c| match steers(c) {
+            true => write!(writer, "\\u{:04x}", u32::from(c)),
+            false => write!(writer, "{c}"),
+        })
     }
 }
 
@@ -89,9 +110,9 @@ mod tests {
     use serde::Serialize;
     use serde_json::{Value, json};
 
-    fn indented(value: &Value) -> String {
+    fn formatted(value: &Value, one_line: bool) -> String {
         let mut text = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut text, Indented::default());
+        let mut serializer = serde_json::Serializer::with_formatter(&mut text, JsonFormat::new(one_line));
         assert!(value.serialize(&mut serializer).is_ok());
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -110,7 +131,19 @@ mod tests {
             deep,
         ];
         for value in values {
-            assert_eq!(indented(&value), serde_json::to_string_pretty(&value).unwrap_or_default());
+            assert_eq!(formatted(&value, false), serde_json::to_string_pretty(&value).unwrap_or_default());
+            assert_eq!(formatted(&value, true), serde_json::to_string(&value).unwrap_or_default());
+        }
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_and_means_the_same() {
+        let name = json!({"na\u{9b}me": "a\u{1b}[2J \u{9b}31m \u{202e}x é 漢 🦀"});
+        for one_line in [true, false] {
+            let text = formatted(&name, one_line);
+            assert!(!text.chars().any(|c| steers(c) && c != '\n'), "{text:?}");
+            assert!(text.contains("é 漢 🦀"), "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).ok().as_ref(), Some(&name));
         }
     }
 }
