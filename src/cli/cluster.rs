@@ -27,7 +27,7 @@ const MOST_BYTES: u64 = 1 << 20;
 #[command(after_help = "\
 Credentials, the first that are there: --kubeconfig FILE, KUBECONFIG, the service account of the pod that nsprobe runs \
 in, the kubelet's own file (under --host-root). A kubelet may list the pods of its own node and no others: the report \
-says what could then not be looked at.
+says what could then not be looked at. It is asked directly: HTTPS_PROXY is not used.
 
 Examples:
   nsprobe cluster --kubeconfig /etc/kubernetes/admin.conf
