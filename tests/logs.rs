@@ -9,89 +9,15 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use support::log_node::{Node, UID, out};
 use support::pty::Terminal;
-use support::{nsprobe, run, stderr, stdout};
+use support::{run, stderr, stdout};
 
-const UID: &str = "11111111-2222-3333-4444-555555555555";
 const DOCKER: &str = "f687faf1239d5c7575712eec7e01accebd0e529ed80bbf1d2c3567e9a67cc1a3";
-
-/// A node's file system.
-struct Node(tempfile::TempDir);
-
-impl Node {
-    fn empty() -> Self {
-        let node = Self(tempfile::tempdir().unwrap());
-        std::fs::create_dir_all(node.at("var/log/pods")).unwrap();
-        node
-    }
-
-    fn recorded(name: &str) -> Self {
-        let node = Self::empty();
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/logs").join(name).join("var");
-        run("cp", &["-r", from.to_str().unwrap(), node.0.path().to_str().unwrap()]);
-        node
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
-    }
-
-    /// A file of shop/web.
-    fn log(&self, file: &str, text: impl AsRef<[u8]>) {
-        self.put(&format!("var/log/pods/shop_web_{UID}/{file}"), text);
-    }
-
-    fn put(&self, path: &str, text: impl AsRef<[u8]>) {
-        let path = self.at(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    fn append(&self, file: &str, text: &str) {
-        let path = self.at(&format!("var/log/pods/shop_web_{UID}/{file}"));
-        std::fs::File::options().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    fn command(&self, words: &str) -> Command {
-        let mut command = nsprobe();
-        command.arg("--host-root").arg(self.0.path()).arg("logs").args(words.split_whitespace());
-        command
-    }
-
-    fn run(&self, words: &str) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// What is printed; it must end well.
-    #[track_caller]
-    fn shows(&self, words: &str) -> String {
-        let output = self.run(words);
-        assert_eq!(output.status.code(), Some(0), "{words}: {}", stderr(&output));
-        stdout(&output)
-    }
-
-    /// The message of a run that must end with this code.
-    #[track_caller]
-    fn fails(&self, words: &str, code: i32) -> String {
-        let output = self.run(words);
-        assert_eq!(output.status.code(), Some(code), "{words}: {}{}", stdout(&output), stderr(&output));
-        stderr(&output)
-    }
-}
-
-/// A line as a runtime writes it, second `at` of an hour.
-fn line(at: u32, stream: &str, tag: &str, text: &str) -> String {
-    format!("2026-11-23T17:{:02}:{:02}.000000001Z {stream} {tag} {text}\n", at / 60, at % 60)
-}
-
-fn out(at: u32, text: &str) -> String {
-    line(at, "stdout", "F", text)
-}
 
 fn packed(text: &str) -> Vec<u8> {
     let mut child =
@@ -316,8 +242,7 @@ fn anything_may_stand_in_a_log() {
 fn a_terminal_gets_no_control_characters() {
     let node = Node::empty();
     node.log("app/0.log", out(1, "\u{1b}]0;owned\u{7}\tend"));
-    let command =
-        format!("{} --host-root {} logs web", env!("CARGO_BIN_EXE_nsprobe"), node.0.path().display());
+    let command = format!("{} --host-root {} logs web", env!("CARGO_BIN_EXE_nsprobe"), node.at("").display());
     let mut terminal = Terminal::run(&command);
     terminal.wait_for("\\u{1b}]0;owned\\u{7}\tend");
     assert_eq!(terminal.exit_code(), 0);
@@ -368,109 +293,6 @@ fn of_pods_that_had_one_name_the_one_that_wrote_last_is_meant() {
     assert_eq!(node.shows(&format!("id:{former}")), "old\n");
 }
 
-/// A run with `-f`, and what it printed so far.
-struct Following {
-    child: Child,
-    shown: std::sync::mpsc::Receiver<String>,
-    text: String,
-}
-
-impl Following {
-    fn start(node: &Node, words: &str) -> Self {
-        let mut child = node.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut output = child.stdout.take().unwrap();
-        let (sender, shown) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(n @ 1..) = output.read(&mut buffer) {
-                let _ = sender.send(String::from_utf8_lossy(&buffer[..n]).into_owned());
-            }
-        });
-        Self { child, shown, text: String::new() }
-    }
-
-    #[track_caller]
-    fn wait_for(&mut self, text: &str) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while !self.text.ends_with(text) {
-            let left = end.saturating_duration_since(Instant::now());
-            let more = self.shown.recv_timeout(left);
-            self.text
-                .push_str(&more.unwrap_or_else(|_| panic!("{text:?} did not come, only {:?}", self.text)));
-        }
-    }
-
-    #[track_caller]
-    fn end(mut self) -> (Option<i32>, String) {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                self.text.extend(self.shown.iter());
-                return (status.code(), self.text);
-            }
-            assert!(Instant::now() < end, "it did not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-#[test]
-fn follow_goes_on_across_rotation_truncation_and_restart() {
-    let node = Node::empty();
-    node.log("app/0.log", out(1, "a"));
-    let folder = node.at(&format!("var/log/pods/shop_web_{UID}/app"));
-    let mut following = Following::start(&node, "web -f");
-    following.wait_for("a\n");
-    node.append("app/0.log", &(out(2, "b") + "2026-11-23T17:00:03Z stdout F in two"));
-    following.wait_for("b\n");
-    node.append("app/0.log", " writes\n");
-    following.wait_for("in two writes\n");
-    // The kubelet renames, the runtime opens a new file, and something comes into both.
-    std::fs::rename(folder.join("0.log"), folder.join("0.log.20261123-170000")).unwrap();
-    node.append("app/0.log.20261123-170000", &out(4, "into the old one"));
-    node.log("app/0.log", out(5, "c"));
-    following.wait_for("into the old one\nc\n");
-    node.log("app/0.log", "");
-    std::thread::sleep(Duration::from_millis(500));
-    node.append("app/0.log", &out(6, "d"));
-    following.wait_for("d\n");
-    node.log("app/1.log", out(7, "restarted"));
-    following.wait_for("restarted\n");
-    node.log("side/0.log", out(8, "another"));
-    following.wait_for("[pod/web/side] another\n");
-    node.append("app/1.log", &line(9, "stdout", "P", "password: "));
-    following.wait_for("[pod/web/app] password: ");
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(following.child.id()).unwrap()),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
-    let (code, text) = following.end();
-    let expected = "a\nb\nin two writes\ninto the old one\nc\nd\nrestarted\n[pod/web/side] another\n[pod/web/app] password: ";
-    assert_eq!((code, text.as_str()), (Some(0), expected));
-}
-
-#[test]
-fn names_that_no_kubelet_gives_are_no_attempts_and_a_huge_number_is_one_file() {
-    let node = Node::empty();
-    node.log("app/0.log", out(1, "a"));
-    for name in ["+7.log", "007.log", "8.logs", "9.log.tmp", "99999999999.log"] {
-        node.log(&format!("app/{name}"), out(1, "not an attempt's"));
-    }
-    assert_eq!(node.shows("web"), "a\n");
-    let mut following = Following::start(&node, "web -f");
-    following.wait_for("a\n");
-    // Somebody who may write to /var/log: not one attempt after the other is looked for.
-    node.log("app/4294967294.log", out(2, "b"));
-    following.wait_for("b\n");
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(following.child.id()).unwrap()),
-        nix::sys::signal::Signal::SIGINT,
-    )
-    .unwrap();
-    assert_eq!(following.end(), (Some(0), "a\nb\n".into()));
-}
-
 #[test]
 fn two_containers_that_contradict_each_other_are_refused() {
     let node = Node::empty();
@@ -478,30 +300,4 @@ fn two_containers_that_contradict_each_other_are_refused() {
     node.log("side/0.log", out(1, "b"));
     assert_eq!((node.shows("web:app -c app"), node.shows("web -c side")), ("a\n".into(), "b\n".into()));
     assert!(node.fails("web:app -c side", 2).contains("web:app is container app, and -c asks for side"));
-}
-
-#[test]
-fn follow_ends_with_the_pod_and_with_its_reader() {
-    let node = Node::empty();
-    node.log("app/0.log", out(1, "a"));
-    let mut following = Following::start(&node, "web -f --tail 1");
-    following.wait_for("a\n");
-    node.append("app/0.log", &out(2, "last words"));
-    std::fs::remove_dir_all(node.at(&format!("var/log/pods/shop_web_{UID}"))).unwrap();
-    assert_eq!(following.end(), (Some(0), "a\nlast words\n".to_owned()));
-    node.log("app/0.log", out(1, "a"));
-    let (reader, writer) = std::io::pipe().unwrap();
-    let mut child = node.command("web -f").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    drop(reader);
-    let end = Instant::now() + Duration::from_secs(20);
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < end, "nobody reads it, and it went on");
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let mut words = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
-    assert_eq!((status.code(), words.as_str()), (Some(0), ""));
 }

@@ -3,9 +3,9 @@
 use super::{Context, Exit, Failure, values};
 use crate::diagnose::cluster::check_cluster;
 use crate::facts::{ClusterHere, ClusterNode, ClusterPod, ClusterState, Lack, Unseen};
-use crate::netns::{NetNs, read_in_root};
+use crate::netns::NetNs;
 use crate::observe::resolve::{self, Lookup};
-use crate::observe::{ReadOptions, read_namespaces};
+use crate::observe::{ReadOptions, read_namespaces, read_text};
 use crate::pods::api::{ApiError, ApiOptions, read_cluster};
 use crate::pods::{Options, list_told, resolve as resolve_source, resolve_all};
 use crate::report::{ClusterDocument, ClusterHead, render_cluster};
@@ -13,14 +13,11 @@ use clap::Args;
 use std::collections::HashSet;
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For the name of the API server.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
-/// No hosts file is larger.
-const MOST_BYTES: u64 = 1 << 20;
 
 /// Arguments of `cluster`.
 #[derive(Debug, Args)]
@@ -124,18 +121,14 @@ fn links(netns: &NetNs, pod: Option<&str>) -> Result<Vec<(Option<String>, String
 
 /// The API server's name, asked for as this node does: its hosts file, its name servers.
 pub(super) fn server_address(host_root: &Path, name: &str) -> Result<IpAddr, String> {
-    let (resolv_conf, hosts) = (text(host_root, "etc/resolv.conf"), text(host_root, "etc/hosts"));
+    let root = File::open(host_root).map_err(|e| format!("{}: {e}", host_root.display()))?;
+    let text = |path| read_text(&root, path).unwrap_or_default();
+    let (resolv_conf, hosts) = (text("/etc/resolv.conf"), text("/etc/hosts"));
     let lookup = Lookup { resolv_conf: &resolv_conf, hosts: &hosts, family: None, deadline: LOOKUP_DEADLINE };
     let netns = NetNs::own().map_err(|e| e.to_string())?;
     let found = resolve::look_up(&netns, name, &lookup).map_err(|e| e.to_string())?;
     let chosen = resolve::choose(&netns, &found.addresses).ok().flatten().unwrap_or(0);
     found.addresses.get(chosen).copied().ok_or_else(|| "no address".to_owned())
-}
-
-/// A file of the node; empty when it cannot be read.
-fn text(host_root: &Path, path: &str) -> String {
-    let read = || read_in_root(File::open(host_root)?.as_fd(), Path::new(path), MOST_BYTES);
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
 impl From<ApiError> for Failure {

@@ -1,7 +1,7 @@
 //! What every command is given: the global options and the way out.
 
 use super::{Color, Exit, Failure, Global, Level, Output};
-use crate::report::{ErrorDocument, Out, document, sanitize};
+use crate::report::{ErrorDocument, Out, document, sanitize, write_json};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -114,8 +114,7 @@ impl Context {
             };
             let wrapped = document("nsprobe.error/v1", &body);
             if self.streams {
-                let text = serde_json::to_string(&wrapped).unwrap_or_default();
-                let _ = writeln!(std::io::stderr(), "{text}");
+                let _ = write_json(&mut std::io::stderr().lock(), &wrapped, true);
             } else {
                 // The exit code still tells when the document cannot be written.
                 let _ = self.out.document(&wrapped, false);

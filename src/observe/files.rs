@@ -15,7 +15,7 @@ const MOST_NAMES: usize = 1000;
 ///
 /// # Errors
 /// Those of open(2) and read(2), and when it is larger than 1 MiB.
-pub(super) fn text(root: &File, path: &str) -> io::Result<String> {
+pub fn text(root: &File, path: &str) -> io::Result<String> {
     let bytes = read_in_root(root.as_fd(), Path::new(path), MOST_BYTES)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -47,6 +47,7 @@ pub(crate) fn recorded_namespaces() -> Vec<crate::facts::Namespace> {
 pub use cni_config::{parse_cni, read_cni_config};
 pub use counters::{Counter, Rise, Snapshot, diff, read_counters};
 pub use error::{NoRoute, ObserveError};
+pub use files::text as read_text;
 pub use kernel::read_kernel_state;
 pub use namespace::{ReadOptions, Reading, join_readings, read_here, read_namespaces, read_with_state};
 pub use neighbour::{Neighbour, read_neighbour};

@@ -18,7 +18,7 @@ pub struct Target {
 
 impl Target {
     /// The address with a port and its scope.
-    pub(super) fn socket_address(self, port: u16) -> SocketAddr {
+    pub fn socket_address(self, port: u16) -> SocketAddr {
         match self.address {
             IpAddr::V4(address) => SocketAddr::new(address.into(), port),
             IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, self.scope_id).into(),

@@ -3,8 +3,19 @@
 //! escaped in names too.
 
 use super::text::steers;
+use serde::Serialize;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
+
+/// Writes a document, on one line or indented for people who look.
+///
+/// # Errors
+/// The write's.
+pub fn write_json(writer: &mut impl Write, document: &impl Serialize, one_line: bool) -> io::Result<()> {
+    let format = JsonFormat::new(one_line);
+    document.serialize(&mut serde_json::Serializer::with_formatter(&mut *writer, format))?;
+    writer.write_all(b"\n")
+}
 
 /// The start of a line, as deep as documents go.
 const LINE: &[u8] = b",\n                                                                ";
@@ -12,7 +23,7 @@ const STEP: usize = 2;
 
 /// Indents by two blanks, or writes one line.
 #[derive(Debug, Default)]
-pub(super) struct JsonFormat {
+struct JsonFormat {
     one_line: bool,
     depth: usize,
     /// Whether something stands in what ends next.
@@ -20,7 +31,7 @@ pub(super) struct JsonFormat {
 }
 
 impl JsonFormat {
-    pub(super) fn new(one_line: bool) -> Self {
+    fn new(one_line: bool) -> Self {
         Self { one_line, ..Self::default() }
     }
 
@@ -107,14 +118,12 @@ impl Formatter for JsonFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Serialize;
     use serde_json::{Value, json};
 
     fn formatted(value: &Value, one_line: bool) -> String {
         let mut text = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut text, JsonFormat::new(one_line));
-        assert!(value.serialize(&mut serializer).is_ok());
-        String::from_utf8_lossy(&text).into_owned()
+        assert!(write_json(&mut text, value, one_line).is_ok());
+        String::from_utf8_lossy(&text).trim_end_matches('\n').to_owned()
     }
 
     #[test]

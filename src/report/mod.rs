@@ -23,6 +23,7 @@ pub use cluster::{ClusterDocument, ClusterHead, ClusterPodEntry, UnscheduledEntr
 pub use diagnose::{DiagnoseReport, DiagnoseTarget, PathRow, render_diagnose};
 pub use ipam::{IpamDocument, IpamNetworkEntry, IpamRangeEntry, IpamView, render_ipam};
 pub use json::{Document, ErrorDocument, document};
+pub use json_format::write_json;
 pub use links::{LinksDocument, LinksView, render_links};
 pub use logs::{LogPrinter, LogView};
 pub use mtu::{MtuComparison, MtuReport, MtuSource, MtuTarget, render_change, render_comparison, render_mtu};

@@ -1,6 +1,6 @@
 //! Standard output: colour only where a person reads, a closed pipe is a clean end.
 
-use super::json_format::JsonFormat;
+use super::json_format::write_json;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
@@ -101,9 +101,7 @@ impl Out {
     pub fn document(&mut self, document: &impl Serialize, compact: bool) -> io::Result<()> {
         // Straight to the pipe: a document of 50,000 sockets is larger than all else this program keeps.
         let mut writer = self.stream();
-        let format = JsonFormat::new(compact);
-        document.serialize(&mut serde_json::Serializer::with_formatter(&mut writer, format))?;
-        writer.write_all(b"\n")?;
+        write_json(&mut writer, document, compact)?;
         writer.flush()
     }
 }

@@ -11,6 +11,7 @@
 pub mod capture;
 pub mod incident;
 pub mod lab;
+pub mod log_node;
 pub mod name_server;
 pub mod namespace_path;
 pub mod pty;

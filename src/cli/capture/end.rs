@@ -6,7 +6,7 @@ use crate::capture::{self, End, Settings, SinkError};
 use crate::cli::{Color, Context, Exit, Failure};
 use crate::diagnose::capture::{CaptureSettings, SeenPacket, check_point, disk_low, seen};
 use crate::facts::{CapturePoint, Finding, rfc3339};
-use crate::report::{CaptureReport, Paint, document, render_capture};
+use crate::report::{CaptureReport, Paint, document, render_capture, write_json};
 use std::io::{self, IsTerminal, Write};
 
 /// Tells what was captured, or what stopped it.
@@ -68,9 +68,8 @@ fn print(context: &mut Context, report: &CaptureReport) -> Result<(), Failure> {
     if context.json() {
         let wrapped = document("nsprobe.capture/v1", report);
         if context.streams {
-            let text = serde_json::to_string_pretty(&wrapped).unwrap_or_default();
             // Nobody is left to tell when standard error is gone.
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = write_json(&mut io::stderr().lock(), &wrapped, false);
         } else {
             context.out.document(&wrapped, false)?;
         }

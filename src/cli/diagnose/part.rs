@@ -11,8 +11,9 @@ use crate::observe::{
     read_owners, read_sockets,
 };
 use crate::pods::{self, Source};
+use crate::probe::Target;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -194,10 +195,7 @@ pub(super) fn has_no_names(place: &Place) -> bool {
 
 /// Opens a connection to the port that was named, and closes it at once.
 pub(super) fn connect(place: &Place, address: IpAddr, scope_id: u32, port: u16) -> Part {
-    let to = match address {
-        IpAddr::V4(address) => SocketAddr::new(address.into(), port),
-        IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope_id).into(),
-    };
+    let to = Target { address, scope_id }.socket_address(port);
     let patience = CONNECT_PATIENCE.min(place.left());
     let not_tried =
         |why: String| Part::Connect(Connect { address, port, outcome: ConnectOutcome::NotTried(why) });

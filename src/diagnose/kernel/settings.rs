@@ -80,9 +80,7 @@ pub(super) fn check_forwarding(view: KernelView<'_>) -> Answer {
     let mut evidence = Vec::new();
     let mut commands = Vec::new();
     let speaking_v4: Vec<&Link> = sides.iter().copied().filter(|l| !speaks_v6_alone(node, l)).collect();
-    if speaking_v4.is_empty() {
-        // An IPv6-only node.
-    } else if let Some(0) = settings.get("net.ipv4.ip_forward") {
+    if !speaking_v4.is_empty() && settings.get("net.ipv4.ip_forward") == Some(0) {
         evidence.push(sysctl("net.ipv4.ip_forward", 0));
         commands.push("net.ipv4.ip_forward=1".to_owned());
     } else {

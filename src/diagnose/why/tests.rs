@@ -305,14 +305,20 @@ fn one_that_lives_again_is_a_warning_and_counted_once() {
     assert!(findings[0].summary.ends_with("2 of the 3 attempts that are known"), "{}", findings[0].summary);
 }
 
+const LIVENESS: &str = include_str!("../../../tests/fixtures/why/kubelet-liveness.txt");
+
+/// A pod of whose container the kubelet wrote, when it was recorded, that its liveness probe failed.
+fn probed(one: Attempt) -> PodHistory {
+    let mut history = history(vec![one], Vec::new());
+    history.uid = "d8750536-2f7e-4ae3-acd2-541faded9da6".into();
+    let word = |line: &str| parse_kubelet(unix_seconds(line.split(' ').next()?), line, &history);
+    history.kubelet = LIVENESS.lines().filter_map(word).collect();
+    history
+}
+
 #[test]
 fn the_kubelets_own_words_name_a_probe() {
-    let mut history = history(vec![attempt(LIVE, Some(137), "Error")], Vec::new());
-    history.uid = "d8750536-2f7e-4ae3-acd2-541faded9da6".into();
-    let lines = include_str!("../../../tests/fixtures/why/kubelet-liveness.txt");
-    let words =
-        lines.lines().filter_map(|line| parse_kubelet(unix_seconds(line.split(' ').next()?), line, &history));
-    history.kubelet = words.collect();
+    let history = probed(attempt(LIVE, Some(137), "Error"));
     assert_eq!(
         history.kubelet.iter().map(|w| w.act).collect::<Vec<_>>(),
         [KubeletAct::ProbeKill, KubeletAct::Kill]
@@ -326,7 +332,7 @@ fn the_kubelets_own_words_name_a_probe() {
     );
     // The same lines about a pod of another name say nothing of this one.
     let other = PodHistory { name: "liver".into(), uid: "x".repeat(36), ..history.clone() };
-    assert_eq!(lines.lines().filter_map(|line| parse_kubelet(None, line, &other)).count(), 0);
+    assert_eq!(LIVENESS.lines().filter_map(|line| parse_kubelet(None, line, &other)).count(), 0);
 }
 
 #[test]
@@ -360,15 +366,8 @@ fn an_evicted_pod_was_not_ended_by_itself() {
 
 #[test]
 fn what_a_probe_ended_is_the_probes_whatever_code_it_made_of_it() {
-    let mut history = history(vec![], Vec::new());
-    history.uid = "d8750536-2f7e-4ae3-acd2-541faded9da6".into();
-    let lines = include_str!("../../../tests/fixtures/why/kubelet-liveness.txt");
-    let words =
-        lines.lines().filter_map(|line| parse_kubelet(unix_seconds(line.split(' ').next()?), line, &history));
-    history.kubelet = words.collect();
     for (code, reason) in [(0, "Completed"), (1, "Error"), (143, "Error")] {
-        history.containers[0].attempts =
-            vec![Attempt { attempt: Some(4), ..attempt(LIVE, Some(code), reason) }];
+        let history = probed(Attempt { attempt: Some(4), ..attempt(LIVE, Some(code), reason) });
         assert_eq!(judge(&history).1[0], "why.probe_kill", "{code}");
     }
 }

@@ -28,7 +28,6 @@ use crate::facts::Method;
 use crate::netns::NetNs;
 use connection::{Connected, Connection};
 use pnet::packet::ip::IpNextHeaderProtocols;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use segment::{Heard, Segment};
 use socket2::{SockAddr, Socket};
 use std::io;
@@ -109,10 +108,7 @@ impl TcpProbe {
         onlooker: Onlooker<'_>,
     ) -> Result<Self, ProbeError> {
         let family = Family::of(target.address);
-        let to = match target.address {
-            IpAddr::V4(address) => SocketAddr::new(address.into(), port),
-            IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, target.scope_id).into(),
-        };
+        let to = target.socket_address(port);
         let failed = |source| ProbeError::Connect { port, source };
         let (injector, icmp) = netns
             .run(|| io::Result::Ok((tap::open_injector(family)?, IcmpSocket::open(family)?)))?
@@ -244,11 +240,7 @@ impl TcpProbe {
                     if rest.is_zero() {
                         return Ok(None);
                     }
-                    let rest = Timespec::try_from(rest).map_err(io::Error::other)?;
-                    match poll(&mut [PollFd::new(&self.tap, PollFlags::IN)], Some(&rest)) {
-                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                        Err(error) => return Err(error.into()),
-                    }
+                    Onlooker::default().wait(&[self.tap.as_fd()], rest).map_err(io::Error::other)?;
                 }
                 Err(error) => return Err(error),
             }
