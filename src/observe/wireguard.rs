@@ -157,6 +157,10 @@ mod tests {
         let device = Messages(DEVICE).find(|m| m.kind == 0x24).unwrap();
         assert_eq!(endpoints(device.payload), ["198.51.100.2".parse::<IpAddr>().unwrap()]);
         assert_eq!(mark(device.payload), None, "0 in the recorded one");
+        let mut marked = device.payload.to_vec();
+        let at = marked.windows(4).position(|head| head == [8, 0, 7, 0]).unwrap();
+        marked[at + 4..at + 8].copy_from_slice(&0xca6c_u32.to_ne_bytes());
+        assert_eq!(mark(&marked), Some(0xca6c), "as wg-quick sets it");
         let mut tunnel = super::super::tunnel::RawTunnel::default();
         tunnel.set_wireguard(vec!["198.51.100.2".parse().unwrap()]);
         assert_eq!((tunnel.overhead, tunnel.outer_ipv6), (Some(60), Some(false)));
