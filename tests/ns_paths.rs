@@ -216,6 +216,21 @@ fn a_next_hop_that_is_gone_is_named() {
 }
 
 #[test]
+fn behind_the_last_hop_that_answers_nothing_is_made_up() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "the target says nothing of anything"
+           interface_mtu = 1500
+           hop = [{ mtu = 1500 }, { mtu = 1450 }]
+           target = { echo = false, unknown_protocol = false }
+           expect = { verdict = "narrowed", path_mtu = 1450 }"#,
+    ));
+    let output = nsprobe().args(["mtu", &path.source(), &path.target()]).output().unwrap();
+    // Lines are broken between hops.
+    let text = support::stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(&format!("─► … ─► {} ICMP", path.target())) && !text.contains('*'), "{text}");
+}
+
+#[test]
 fn a_neighbour_of_that_address_on_another_link_is_not_the_next_hop() {
     let path = NamespacePath::build(&scenario(
         r#"about = "nobody answers"

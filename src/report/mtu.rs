@@ -185,11 +185,15 @@ fn picture(out: &Out, report: &MtuReport) -> String {
         _ => paint.red(&format!("╳ {mtu}")),
     };
     let mut is_cut = false;
+    // How far away a target is that says nothing is not known: what is silent behind the last hop that answered is one.
+    let answered =
+        report.hops.iter().filter(|h| h.small || h.large || h.target).map(|h| h.ttl).max().unwrap_or(0);
     let name = |hop: &Hop| match hop.address {
         Some(address) => address.to_string(),
+        None if hop.ttl > answered => "…".to_owned(),
         None => "*".to_owned(),
     };
-    for hop in report.hops.iter().filter(|h| !h.target) {
+    for hop in report.hops.iter().filter(|h| !h.target && h.ttl <= answered.saturating_add(1)) {
         if narrow && !is_cut && hop.ttl > good {
             // A hop that is silent for small packets too may lie on either side.
             let unknown = !hop.small;
