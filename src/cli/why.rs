@@ -244,3 +244,40 @@ fn add_memory(found: &mut FoundHistory, root: &Path) {
         found.history.memory = read_pod_memory(root, &uid);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attempt that ended after so many seconds with a code, or runs.
+    fn attempt(number: u32, ended: Option<(i64, i32)>) -> Attempt {
+        Attempt {
+            state: if ended.is_some() { ContainerState::Exited } else { ContainerState::Running },
+            exit_code: ended.map(|(_, code)| code),
+            finished_ns: ended.map(|(seconds, _)| seconds * 1_000_000_000),
+            ..forgotten(number)
+        }
+    }
+
+    fn ends(containers: &[&[Attempt]]) -> Vec<i64> {
+        let container =
+            |attempts: &&[Attempt]| ContainerHistory { name: "app".into(), attempts: attempts.to_vec() };
+        let containers = containers.iter().map(container).collect();
+        let history = PodHistory { containers, ..PodHistory::default() };
+        ends_to_explain(&history).map(|(_, end)| end / 1_000_000_000).collect()
+    }
+
+    #[test]
+    fn an_init_container_that_did_its_work_long_ago_needs_no_log() {
+        let init = attempt(0, Some((100, 0)));
+        let killed = [attempt(0, Some((1_000_000, 137))), attempt(1, None)];
+        assert_eq!(ends(&[std::slice::from_ref(&init), &killed]), [1_000_000]);
+        // What ended with all the pod, or was started again, does, whatever its code.
+        let last = attempt(0, Some((1_000_000, 0)));
+        let side = attempt(0, Some((999_990, 0)));
+        assert_eq!(ends(&[&[init.clone()], &[last], &[side]]), [1_000_000, 999_990]);
+        assert_eq!(ends(&[&[attempt(0, Some((500, 0))), attempt(1, None)]]), [500]);
+        assert_eq!(ends(&[&[attempt(0, Some((200, 1)))], &[attempt(0, None)]]), [200]);
+        assert_eq!(ends(&[&[attempt(0, None)], &[init]]), [0i64; 0]);
+    }
+}

@@ -59,6 +59,11 @@ fn drops_of_a_link_count_while_it_is_watched() {
     // A VXLAN's own multicast has nowhere to go; LLDP counts as received and dropped.
     silent(with("flannel.1", |c| c.tx_dropped = 4));
     silent(with("eth0", |c| c.rx_dropped = 4));
+    // A netkit counts what a policy denies.
+    silent(|namespace, now| {
+        namespace.links[0].kind = Some("netkit".into());
+        with("eth0", |c| c.tx_dropped = 4)(namespace, now);
+    });
     silent(|_, now| {
         let lost = Counters { tx_dropped: 9, ..Counters::default() };
         now.counters.links.as_mut().unwrap().insert("new".into(), lost);

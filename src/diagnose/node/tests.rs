@@ -132,6 +132,17 @@ fn a_node_that_is_well_has_no_finding() {
 }
 
 #[test]
+fn without_a_kubelet_is_said_what_its_configuration_told() {
+    let (_, verdict, looked) = case(|c| {
+        c.state.processes.as_mut().unwrap().kubelet = None;
+        c.state.kubelet = Err("/var/lib/kubelet/config.yaml: line 3: no such thing".into());
+    });
+    let why = "no kubelet runs; its configuration: /var/lib/kubelet/config.yaml: line 3: no such thing";
+    assert_eq!(check(&looked, "node.kubelet"), &Check::not_checked("node.kubelet", why));
+    assert_ne!(verdict, Health::Healthy);
+}
+
+#[test]
 fn a_machine_without_a_kubelet_is_never_healthy_and_one_that_lost_it_is_broken() {
     let without = |c: &mut Case| c.state.processes.as_mut().unwrap().kubelet = None;
     assert_eq!(ids(without), (vec!["node.kubelet_down"], Health::Broken));
