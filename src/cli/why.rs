@@ -275,7 +275,7 @@ mod tests {
         // What ended with all the pod, or was started again, does, whatever its code.
         let last = attempt(0, Some((1_000_000, 0)));
         let side = attempt(0, Some((999_990, 0)));
-        assert_eq!(ends(&[&[init.clone()], &[last], &[side]]), [1_000_000, 999_990]);
+        assert_eq!(ends(&[std::slice::from_ref(&init), &[last], &[side]]), [1_000_000, 999_990]);
         assert_eq!(ends(&[&[attempt(0, Some((500, 0))), attempt(1, None)]]), [500]);
         assert_eq!(ends(&[&[attempt(0, Some((200, 1)))], &[attempt(0, None)]]), [200]);
         assert_eq!(ends(&[&[attempt(0, None)], &[init]]), [0i64; 0]);
