@@ -138,6 +138,7 @@ pub fn log_line(data: &[u8]) {
 pub fn ipam(data: &[u8]) {
     use nsprobe::observe::ipam::{parse_networks, parse_reservation};
     if let Some((id, interface)) = parse_reservation(data) {
+        let id = id.to_string();
         assert!(
             !id.is_empty()
                 && id.bytes().chain(interface.unwrap_or_default().bytes()).all(|b| b.is_ascii_graphic())

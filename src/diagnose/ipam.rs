@@ -5,7 +5,7 @@ use super::ipam_rules::{
     SECOND_GATEWAY, STRANGE, TWICE, UNCONFIGURED, UNREADABLE,
 };
 use super::ipam_words::{describe_plugin, free_command, plural};
-use crate::facts::{Evidence, Finding, Holders, IpamNetwork, IpamState, Reservation, Severity};
+use crate::facts::{ContainerId, Evidence, Finding, Holders, IpamNetwork, IpamState, Reservation, Severity};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -21,24 +21,30 @@ pub fn settle_holders(state: &mut IpamState, holders: &Holders) {
     for reservation in state.networks.iter_mut().flat_map(|network| &mut network.reservations) {
         let Some(id) = &reservation.container_id else { continue };
         if let Some((name, _)) = holders.pods.get(id) {
-            reservation.owner = Some(name.clone()).filter(|name| !name.is_empty());
+            reservation.owner = Some(name.as_str().into()).filter(|_| !name.is_empty());
             reservation.leaked = Some(false);
             continue;
         }
-        // nerdctl writes its namespace before the id.
-        let bare = id.rsplit_once('-').map(|(_, bare)| bare);
-        if holders.traces.contains(id) || bare.is_some_and(|bare| holders.traces.contains(bare)) {
+        if holders.traces.contains(id) || without_namespace(id).is_some_and(|id| holders.traces.contains(&id))
+        {
             reservation.leaked = Some(false);
         }
     }
 }
 
+/// nerdctl writes its namespace before the id.
+fn without_namespace(id: &ContainerId) -> Option<ContainerId> {
+    if id.is_digits() {
+        return None;
+    }
+    id.with_text(|text| text.rsplit_once('-').map(|(_, bare)| bare.into()))
+}
+
 /// Whether a reservation's age decides if it is leaked: nobody is known to hold it, and all who could were looked at.
 pub fn age_decides(reservation: &Reservation, holders: &Holders) -> bool {
-    // Ids of this form are what runtimes of Kubernetes give; who uses others is not asked here.
-    let sandbox = |id: &String| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
     let open = holders.incomplete.is_none() && reservation.leaked.is_none();
-    open && reservation.container_id.as_ref().is_some_and(sandbox)
+    // Ids of another form are not what runtimes of Kubernetes give; who uses them is not asked here.
+    open && reservation.container_id.as_ref().is_some_and(ContainerId::is_digits)
 }
 
 /// Says which of these are leaked. `now` in seconds since 1970.
@@ -286,12 +292,8 @@ fn check_leaked(network: &IpamNetwork) -> Option<Finding> {
         Evidence::new("held by nobody", leaked.len(), "addresses", "the runtime's list of sandboxes, /proc"),
     ];
     evidence.extend(leaked.iter().take(MOST_EVIDENCE).map(|r| {
-        let id = r.container_id.as_deref().unwrap_or_default();
-        Evidence::text(
-            format!("sandbox of {}", r.address),
-            id.to_owned(),
-            format!("{}/{}", network.folder, r.address),
-        )
+        let id = r.container_id.as_ref().map(ToString::to_string).unwrap_or_default();
+        Evidence::text(format!("sandbox of {}", r.address), id, format!("{}/{}", network.folder, r.address))
     }));
     let count = leaked.len();
     Some(LEAKED.finding(
@@ -312,7 +314,7 @@ fn check_leaked(network: &IpamNetwork) -> Option<Finding> {
 
 /// Two addresses of one set for one interface.
 fn check_twice(network: &IpamNetwork) -> Option<Finding> {
-    let mut held: HashMap<(&str, &str, usize), &Reservation> = HashMap::new();
+    let mut held: HashMap<(&ContainerId, &str, usize), &Reservation> = HashMap::new();
     let mut pairs: Vec<(&Reservation, &Reservation)> = Vec::new();
     for reservation in of_one_sandbox(&network.reservations) {
         let (Some(id), Some(interface)) = (&reservation.container_id, &reservation.interface) else {
@@ -324,7 +326,7 @@ fn check_twice(network: &IpamNetwork) -> Option<Finding> {
         pairs.extend(before.map(|before| (before, reservation)));
     }
     let (first, second) = pairs.first()?;
-    let who = first.owner.clone().unwrap_or_else(|| first.container_id.clone().unwrap_or_default());
+    let who = holder(first);
     Some(
         TWICE.finding(
             who.clone(),
@@ -339,7 +341,7 @@ fn check_twice(network: &IpamNetwork) -> Option<Finding> {
                 .iter()
                 .take(MOST_EVIDENCE)
                 .map(|(a, b)| {
-                    let id = a.container_id.clone().unwrap_or_default();
+                    let id = a.container_id.as_ref().map(ToString::to_string).unwrap_or_default();
                     Evidence::text(
                         format!("sandbox of {} and {}", a.address, b.address),
                         id,
@@ -356,13 +358,19 @@ fn check_twice(network: &IpamNetwork) -> Option<Finding> {
 /// are none, where a map of their names takes dozens.
 fn of_one_sandbox(all: &[Reservation]) -> impl Iterator<Item = &Reservation> {
     let hasher = RandomState::new();
-    let hash = move |r: &Reservation| hasher.hash_one(r.container_id.as_deref());
+    let hash = move |r: &Reservation| hasher.hash_one(&r.container_id);
     let held = all.iter().filter(|r| r.leaked != Some(true) && r.container_id.is_some());
     let mut hashes: Vec<u64> = held.clone().map(&hash).collect();
     hashes.sort_unstable();
     let twice = hashes.windows(2).filter(|pair| pair.first() == pair.last());
     let twice: HashSet<u64> = twice.filter_map(|pair| pair.first().copied()).collect();
     held.filter(move |r| !twice.is_empty() && twice.contains(&hash(r)))
+}
+
+/// The pod, or the sandbox where nobody knows whose it is.
+fn holder(reservation: &Reservation) -> String {
+    let id = || reservation.container_id.as_ref().map(ToString::to_string);
+    reservation.owner.as_deref().map(ToOwned::to_owned).or_else(id).unwrap_or_default()
 }
 
 /// One address in two networks, held by two.
@@ -379,8 +387,6 @@ fn check_duplicates(networks: &[IpamNetwork]) -> Vec<Finding> {
             if first.container_id == reservation.container_id || findings.len() >= MOST_EVIDENCE {
                 continue;
             }
-            let holder =
-                |r: &Reservation| r.owner.clone().or_else(|| r.container_id.clone()).unwrap_or_default();
             let evidence = |n: &IpamNetwork, r: &Reservation| {
                 Evidence::text(
                     format!("holder of {} in {}", r.address, n.name),
@@ -409,7 +415,7 @@ fn check_max_pods(state: &IpamState, holders: &Holders) -> Option<Finding> {
     let room = network.room()?;
     let reservations = state.networks.iter().flat_map(|n| &n.reservations);
     let ids = reservations.filter_map(|r| r.container_id.as_ref());
-    let holding: HashSet<&String> = ids.filter(|id| holders.pods.contains_key(*id)).collect();
+    let holding: HashSet<&ContainerId> = ids.filter(|id| holders.pods.contains_key(*id)).collect();
     // hostNetwork pods need no address; a sandbox that has none is one.
     let without = holders.pods.iter().filter(|(id, (_, ready))| *ready && !holding.contains(id)).count();
     let without = u64::try_from(without).unwrap_or(0);

@@ -1,8 +1,8 @@
 use super::*;
 use crate::facts::{IpamRange, MaxPods};
 
-fn id(n: u32) -> String {
-    format!("{n:064x}")
+fn id(n: u32) -> ContainerId {
+    format!("{n:064x}").into()
 }
 
 fn range(subnet: &str, first: &str, last: &str, gateway: &str) -> IpamRange {
@@ -21,7 +21,7 @@ fn network(used: u32) -> IpamNetwork {
         container_id: Some(id(n)),
         interface: Some("eth0".into()),
         written_at: Some(1000),
-        owner: Some(format!("shop/web-{n}")),
+        owner: Some(format!("shop/web-{n}").into()),
         leaked: Some(false),
     };
     IpamNetwork {
@@ -173,7 +173,7 @@ fn a_reservation_is_leaked_only_when_everything_says_so() {
     assert_eq!(settle(&|_, h| h.traces.extend([id(0)])), Some(false));
     assert_eq!(
         settle(&|r, h| {
-            r.container_id = Some(format!("default-{}", id(0)));
+            r.container_id = Some(format!("default-{}", id(0)).into());
             h.traces.insert(id(0));
         }),
         Some(false),

@@ -1,5 +1,6 @@
 //! The addresses that this node gives to pods, and who holds them.
 
+use super::ContainerId;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -73,11 +74,11 @@ pub struct Reservation {
     /// The address.
     pub address: IpAddr,
     /// The sandbox that it was given to; null when the file does not say.
-    pub container_id: Option<String>,
+    pub container_id: Option<ContainerId>,
     /// The interface in it.
     pub interface: Option<Cow<'static, str>>,
     /// `namespace/name` of the pod; null when no list has the sandbox.
-    pub owner: Option<String>,
+    pub owner: Option<Box<str>>,
     /// Whether nobody who lives holds it; null when that is not known.
     pub leaked: Option<bool>,
     /// When it was written, seconds since 1970, where that was asked.
@@ -101,9 +102,9 @@ impl Reservation {
 #[derive(Debug, Clone, Default)]
 pub struct Holders {
     /// `namespace/name` and whether the sandbox is ready, by sandbox id.
-    pub pods: HashMap<String, (String, bool)>,
+    pub pods: HashMap<ContainerId, (String, bool)>,
     /// Ids of which anything else is there: a process, a folder of a runtime.
-    pub traces: HashSet<String>,
+    pub traces: HashSet<ContainerId>,
     /// Why that is not all there may be.
     pub incomplete: Option<String>,
 }
@@ -135,8 +136,13 @@ fn number(address: IpAddr) -> u128 {
 impl IpamNetwork {
     /// How many of a range's addresses are reserved.
     pub fn used(&self, range: &IpamRange) -> u64 {
-        let used = self.reservations.iter().filter(|r| range.contains(r.address)).count();
-        u64::try_from(used).unwrap_or(u64::MAX)
+        // They are sorted, and there may be a hundred thousand.
+        let before = |address: IpAddr| self.reservations.partition_point(|r| r.address < address);
+        let upto = |address: IpAddr| self.reservations.partition_point(|r| r.address <= address);
+        let inside = upto(range.last).saturating_sub(before(range.first));
+        let given = (range.first..=range.last).contains(&range.gateway);
+        let gateway = if given { upto(range.gateway) - before(range.gateway) } else { 0 };
+        u64::try_from(inside.saturating_sub(gateway)).unwrap_or(u64::MAX)
     }
 
     /// What a set can give, and how much of it is reserved; the size is `None` when it does not fit in 64 bits.
@@ -154,5 +160,32 @@ impl IpamNetwork {
     /// Those that nobody who lives holds.
     pub fn leaked(&self) -> impl Iterator<Item = &Reservation> {
         self.reservations.iter().filter(|r| r.leaked == Some(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_of_a_range_is_what_lies_in_it_but_for_its_gateway() {
+        let parse = |text: &str| text.parse::<IpAddr>().unwrap();
+        let addresses = ["9.9.9.9", "10.0.0.1", "10.0.0.2", "10.0.0.5", "10.0.0.6", "10.0.0.9", "fd00::2"];
+        let reservations =
+            addresses.map(|a| Reservation { address: parse(a), ..Reservation::UNREAD }).to_vec();
+        let network = IpamNetwork { reservations, ..IpamNetwork::default() };
+        for (first, last, gateway, used) in [
+            ("10.0.0.1", "10.0.0.6", "10.0.0.1", 3),
+            ("10.0.0.1", "10.0.0.6", "10.0.0.3", 4),
+            ("10.0.0.2", "10.0.0.5", "10.0.0.1", 2),
+            ("10.0.0.2", "10.0.0.9", "fd00::2", 4),
+            ("10.0.0.7", "10.0.0.8", "10.0.0.1", 0),
+            ("fd00::1", "fd00::f", "fd00::1", 1),
+        ] {
+            let [first, last, gateway] = [first, last, gateway].map(parse);
+            let range = IpamRange { subnet: String::new(), first, last, gateway };
+            let inside = network.reservations.iter().filter(|r| range.contains(r.address)).count();
+            assert_eq!((network.used(&range), inside), (used, usize::try_from(used).unwrap()), "{range:?}");
+        }
     }
 }

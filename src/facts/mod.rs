@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod cni;
 mod connect;
+mod container_id;
 mod finding;
 mod ipam;
 mod kernel;
@@ -31,6 +32,7 @@ pub use cluster::{
 };
 pub use cni::{CniConfig, CniFile, CniNetwork, CniPlugin, MtuFile, NewPods};
 pub use connect::{Connect, ConnectOutcome};
+pub use container_id::ContainerId;
 pub use finding::{Evidence, Finding, Severity};
 pub use ipam::{Holders, IpamNetwork, IpamRange, IpamState, MaxPods, Reservation};
 pub use kernel::{

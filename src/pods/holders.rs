@@ -2,7 +2,7 @@
 
 use super::survey::Survey;
 use super::{ListError, Options};
-use crate::facts::{Degraded, Holders, KubeletProcess, ListSource, PodState};
+use crate::facts::{ContainerId, Degraded, Holders, KubeletProcess, ListSource, PodState};
 
 /// Folders named by the id of a sandbox or container. They are there before, or outlive, what the runtime lists.
 const FOLDERS: &[&str] = &[
@@ -43,21 +43,21 @@ pub fn find_holders(options: &Options) -> Result<Holding, ListError> {
     for pod in &pods {
         if pod.sandbox_id.is_empty() {
             // Only a cgroup tells of the pod, and not which of its ids is the sandbox.
-            holders.traces.extend(pod.containers.iter().map(|c| c.id.clone()));
+            holders.traces.extend(pod.containers.iter().map(|c| c.id.as_str().into()));
             continue;
         }
         let name = if pod.name.is_empty() { String::new() } else { pod.full_name() };
         let ready = pod.state == PodState::Ready || scan.containers.contains_key(&pod.sandbox_id);
-        holders.pods.insert(pod.sandbox_id.clone(), (name, ready));
+        holders.pods.insert(pod.sandbox_id.as_str().into(), (name, ready));
     }
-    holders.traces.extend(scan.containers.into_keys());
+    holders.traces.extend(scan.containers.into_keys().map(ContainerId::from));
     let kubelet = survey.proc.kubelet();
     let list = survey.list(Vec::new());
     // A runtime that answers knows what it has; what it has forgotten and left lying about holds nothing.
     let folders = if list.source == ListSource::Disk { FOLDERS } else { &[] };
     let left: Vec<String> = folders.iter().flat_map(|folder| fs.names(folder)).collect();
     let blind = left.is_empty() && pods.is_empty();
-    holders.traces.extend(left);
+    holders.traces.extend(left.into_iter().map(ContainerId::from));
     holders.incomplete = match (&list.degraded, list.source) {
         _ if fs.denied().is_some() => {
             Some(format!("{} may not be read", fs.denied().unwrap_or_default().display()))

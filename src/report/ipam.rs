@@ -215,7 +215,8 @@ fn reservations(text: &mut String, network: &IpamNetwork, paint: Paint) {
     let _ = writeln!(text, "\n{}", paint.bold(&sanitize(&network.name)));
     let width = network.reservations.iter().map(|r| r.address.to_string().len()).max().unwrap_or(0);
     for r in &network.reservations {
-        let id = sanitize(r.container_id.as_deref().unwrap_or("unreadable")).into_owned();
+        let id = r.container_id.as_ref().map_or_else(|| "unreadable".into(), ToString::to_string);
+        let id = sanitize(&id).into_owned();
         let id: String = id.chars().take(13).collect();
         let who = match (&r.owner, r.leaked) {
             (Some(owner), _) => sanitize(owner).into_owned(),

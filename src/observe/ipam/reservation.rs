@@ -1,9 +1,10 @@
 //! host-local's reservations: a file named by each address, which holds the sandbox's id and its interface.
 
-use crate::facts::Reservation;
+use crate::facts::{ContainerId, Reservation};
 use crate::netns::{most_threads, open_in_root, share_out};
 use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, fstat, openat, statat};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,91 +26,93 @@ pub(super) struct Folder {
     pub(super) unread: Vec<(String, String)>,
 }
 
+/// A file's address and what the folder says that it is.
+type Entry = (IpAddr, FileType);
+
 /// Reads every reservation of a network, without their age; a folder that is not there has none.
+///
+/// The files are read by address, which is about how they lie in the kernel's memory: in the order of the folder they
+/// take a quarter longer. So that nobody waits until all are listed, the first that are seen are read meanwhile.
 pub(super) fn read_folder(root: &File, path: &str) -> Result<Folder, io::Error> {
+    /// Takes as long to read as all others of a /16 to list.
+    const FIRST: usize = 6144;
+    const PART: usize = 256;
     let mut found = Folder::default();
     let folder = match open_folder(root, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         folder => folder?,
     };
-    let mut listing = Listing::new(Dir::read_from(&folder)?.take(MOST_FILES));
-    let parts = share_out(most_threads(), || listing.next(), |files| read_part(&folder, &files))?;
-    listing.ended?;
-    // The first part holds some of all addresses, the others come one after the other.
-    found.reservations.reserve_exact(parts.iter().map(|(part, _)| part.len()).sum());
-    let mut parts = parts.into_iter().map(|(part, errors)| {
-        found.unread.extend(errors.into_iter().map(|(address, why)| (format!("{path}/{address}"), why)));
-        part
-    });
-    let mut first = parts.next().unwrap_or_default().into_iter().peekable();
-    for reservation in parts.flatten() {
-        while let Some(before) = first.next_if(|one| one.address < reservation.address) {
-            found.reservations.push(before);
-        }
-        found.reservations.push(reservation);
+    let mut entries = Dir::read_from(&folder)?.take(MOST_FILES);
+    let mut files = list(&mut entries, FIRST, &mut found.strange_names)?;
+    let (mut first, mut errors) = (Vec::new(), Vec::new());
+    if files.len() == FIRST {
+        files = std::thread::scope(|scope| {
+            let names = &mut found.strange_names;
+            let list = move || list(&mut entries, usize::MAX, names);
+            let list = std::thread::Builder::new().spawn_scoped(scope, list)?;
+            first = unread(&files);
+            errors = read_part(&folder, &files, &mut first);
+            list.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
     }
-    found.reservations.extend(first);
+    found.reservations = unread(&files);
+    let mut parts = files.chunks(PART).zip(found.reservations.chunks_mut(PART));
+    let threads = files.len().div_ceil(PART).min(most_threads());
+    let work = |(files, slots): (&[Entry], &mut [Reservation])| read_part(&folder, files, slots);
+    errors.extend(share_out(threads, || parts.next(), work)?.into_iter().flatten());
+    merge(&mut found.reservations, first);
+    // Freed meanwhile.
+    let (gone, errors): (Vec<_>, Vec<_>) =
+        errors.into_iter().partition(|(_, error)| error.kind() == io::ErrorKind::NotFound);
+    if !gone.is_empty() {
+        let gone: HashSet<IpAddr> = gone.into_iter().map(|(address, _)| address).collect();
+        found.reservations.retain(|reservation| !gone.contains(&reservation.address));
+    }
+    let told = |(address, error): (IpAddr, io::Error)| (format!("{path}/{address}"), error.to_string());
+    found.unread = errors.into_iter().map(told).collect();
     found.unread.sort();
-    found.strange_names = listing.strange_names;
     found.strange_names.sort();
     Ok(found)
 }
 
-/// The files of a folder by address, which is about how they lie in the kernel's memory: read in the order of the
-/// folder they take a quarter longer. So that nobody waits until all are listed, the first that are seen come as one
-/// large part.
-struct Listing<I> {
-    entries: I,
-    begun: bool,
-    files: std::vec::IntoIter<(IpAddr, FileType)>,
-    strange_names: Vec<String>,
-    ended: io::Result<()>,
+/// The next files that are named by an address, at most so many, by address.
+fn list(
+    entries: &mut impl Iterator<Item = rustix::io::Result<DirEntry>>,
+    most: usize,
+    strange_names: &mut Vec<String>,
+) -> io::Result<Vec<Entry>> {
+    let mut files = Vec::new();
+    while files.len() < most {
+        let Some(entry) = entries.next().transpose()? else { break };
+        match address_in(entry.file_name()) {
+            Ok(address) => files.push((address, entry.file_type())),
+            Err(strange) => strange_names.extend(strange),
+        }
+    }
+    files.sort_unstable_by_key(|file| file.0);
+    Ok(files)
 }
 
-impl<I: Iterator<Item = rustix::io::Result<DirEntry>>> Listing<I> {
-    /// Takes as long to read as all others of a /16 to list.
-    const FIRST: usize = 8192;
-    const PART: usize = 256;
+/// host-local gives out no address whose file is there, whatever is in it.
+fn unread(files: &[Entry]) -> Vec<Reservation> {
+    files.iter().map(|&(address, _)| Reservation { address, ..Reservation::UNREAD }).collect()
+}
 
-    fn new(entries: I) -> Self {
-        Self {
-            entries,
-            begun: false,
-            files: Vec::new().into_iter(),
-            strange_names: Vec::new(),
-            ended: Ok(()),
+/// Puts `more` where they belong; both are sorted. In place, from behind: these are many.
+fn merge(all: &mut Vec<Reservation>, more: Vec<Reservation>) {
+    let (mut left, mut place) = (all.len(), all.len() + more.len());
+    all.resize(place, Reservation::UNREAD);
+    for reservation in more.into_iter().rev() {
+        let before =
+            all.get(..left).unwrap_or_default().partition_point(|one| one.address < reservation.address);
+        while left > before {
+            (left, place) = (left - 1, place - 1);
+            all.swap(left, place);
         }
-    }
-
-    /// The next files to read.
-    fn next(&mut self) -> Option<Vec<(IpAddr, FileType)>> {
-        if self.files.len() == 0 {
-            let most = if self.begun { usize::MAX } else { Self::FIRST };
-            let files = self.list(most);
-            self.begun = true;
-            if files.len() == most {
-                return Some(files);
-            }
-            self.files = files.into_iter();
+        place -= 1;
+        if let Some(slot) = all.get_mut(place) {
+            *slot = reservation;
         }
-        let part: Vec<_> = self.files.by_ref().take(Self::PART).collect();
-        (!part.is_empty()).then_some(part)
-    }
-
-    fn list(&mut self, most: usize) -> Vec<(IpAddr, FileType)> {
-        let mut files = Vec::new();
-        while self.ended.is_ok() && files.len() < most {
-            match self.entries.next() {
-                Some(Ok(entry)) => match address_in(entry.file_name()) {
-                    Ok(address) => files.push((address, entry.file_type())),
-                    Err(strange) => self.strange_names.extend(strange),
-                },
-                Some(Err(error)) => self.ended = Err(error.into()),
-                None => break,
-            }
-        }
-        files.sort_unstable_by_key(|file| file.0);
-        files
     }
 }
 
@@ -124,22 +127,13 @@ fn address_in(name: &CStr) -> Result<IpAddr, Option<String>> {
     })
 }
 
-/// The reservations of some files, and which of them could not be read.
-fn read_part(folder: &OwnedFd, files: &[(IpAddr, FileType)]) -> (Vec<Reservation>, Vec<(IpAddr, String)>) {
-    let (mut found, mut errors) = (Vec::with_capacity(files.len()), Vec::new());
-    for &(address, kind) in files {
-        match read_one(folder, address, kind) {
-            Ok(reservation) => found.push(reservation),
-            // Freed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                errors.push((address, error.to_string()));
-                // Whatever is in it: host-local gives out no address whose file is there.
-                found.push(Reservation { address, ..Reservation::UNREAD });
-            }
-        }
-    }
-    (found, errors)
+/// Reads some files, each into its place, and tells which could not be read.
+fn read_part(folder: &OwnedFd, files: &[Entry], slots: &mut [Reservation]) -> Vec<(IpAddr, io::Error)> {
+    let read = files.iter().zip(slots).filter_map(|(&(address, kind), slot)| {
+        let read = read_one(folder, address, kind).map(|read| *slot = read);
+        read.err().map(|error| (address, error))
+    });
+    read.collect()
 }
 
 /// An address as host-local writes it, without a heap for each of many.
@@ -223,17 +217,17 @@ pub(super) fn read_ages(
 }
 
 /// `<container id>\r\n<interface>`; before 0.8 without the interface. Source: host-local's backend/disk/backend.go.
-pub fn parse_reservation(bytes: &[u8]) -> Option<(String, Option<Cow<'static, str>>)> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let plain = |word: &&str| word.bytes().all(|b| b.is_ascii_graphic());
+pub fn parse_reservation(bytes: &[u8]) -> Option<(ContainerId, Option<Cow<'static, str>>)> {
+    let mut lines =
+        bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let plain = |word: &&[u8]| word.iter().all(u8::is_ascii_graphic);
     let id = lines.next().filter(plain).filter(|id| id.len() <= 256)?;
     let interface = lines.next().filter(plain).filter(|name| name.len() <= 64);
     let interface = interface.map(|name| match name {
-        "eth0" => Cow::Borrowed("eth0"),
-        other => Cow::Owned(other.to_owned()),
+        b"eth0" => Cow::Borrowed("eth0"),
+        other => Cow::Owned(String::from_utf8_lossy(other).into_owned()),
     });
-    Some((id.to_owned(), interface))
+    Some((str::from_utf8(id).ok()?.into(), interface))
 }
 
 #[cfg(test)]
@@ -241,13 +235,61 @@ mod tests {
     use super::*;
 
     #[test]
+    fn many_files_come_by_address_each_with_what_is_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("net");
+        std::fs::create_dir(&folder).unwrap();
+        // More than are read while the rest is listed.
+        let all: Vec<IpAddr> = (0u32..7000).map(|n| IpAddr::from((0x0a00_0000 + n).to_be_bytes())).collect();
+        for address in &all {
+            std::fs::write(folder.join(address.to_string()), format!("of {address}").replace(' ', "-"))
+                .unwrap();
+        }
+        let linked = IpAddr::from([9, 0, 0, 1]);
+        std::os::unix::fs::symlink("10.0.0.1", folder.join(linked.to_string())).unwrap();
+        for name in ["zzz", "aaa", "lock"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        let found = read_folder(&File::open(root.path()).unwrap(), "/net").unwrap();
+        let (first, rest) = found.reservations.split_first().unwrap();
+        assert_eq!(*first, Reservation { address: linked, ..Reservation::UNREAD });
+        assert_eq!(found.unread, [("/net/9.0.0.1".to_owned(), "it is a symbolic link".to_owned())]);
+        assert_eq!(found.strange_names, ["aaa", "zzz"]);
+        assert_eq!(rest.len(), all.len());
+        for (reservation, address) in rest.iter().zip(all) {
+            let id = Some(format!("of-{address}").into());
+            assert_eq!((reservation.address, &reservation.container_id), (address, &id));
+        }
+    }
+
+    #[test]
+    fn two_lists_become_one_in_order() {
+        let of = |last: &[u8]| -> Vec<Reservation> {
+            let one = |&n: &u8| Reservation { address: [10, 0, 0, n].into(), ..Reservation::UNREAD };
+            last.iter().map(one).collect()
+        };
+        for (all, more, expected) in [
+            (&[][..], &[][..], &[][..]),
+            (&[1, 2], &[], &[1, 2]),
+            (&[], &[1, 2], &[1, 2]),
+            (&[1, 2], &[3, 4], &[1, 2, 3, 4]),
+            (&[3, 4], &[1, 2], &[1, 2, 3, 4]),
+            (&[1, 4, 5, 9], &[2, 3, 7], &[1, 2, 3, 4, 5, 7, 9]),
+        ] {
+            let mut merged = of(all);
+            merge(&mut merged, of(more));
+            assert_eq!(merged, of(expected));
+        }
+    }
+
+    #[test]
     fn what_host_local_wrote_is_read_with_and_without_an_interface() {
         let read = |text: &str| parse_reservation(text.as_bytes());
-        let both = Some(("abc".to_owned(), Some(Cow::Borrowed("eth0"))));
+        let both = Some(("abc".into(), Some(Cow::Borrowed("eth0"))));
         for text in ["abc\r\neth0", "abc\neth0\n", "abc \r\n eth0  \r\n\r\n", "\r\nabc\r\neth0"] {
             assert_eq!(read(text), both, "{text:?}");
         }
-        assert_eq!(read("abc"), Some(("abc".to_owned(), None)));
+        assert_eq!(read("abc"), Some(("abc".into(), None)));
         for text in ["", " \r\n ", "a b", "\u{1b}[31m", "é"] {
             assert_eq!(read(text), None, "{text:?}");
         }
