@@ -224,11 +224,12 @@ impl Logs {
     /// Prints all that is there, in the order of time; whether there was anything.
     fn print<W: Write>(&mut self, printer: &mut LogPrinter<W>) -> io::Result<bool> {
         let mut wrote = false;
+        let several = self.logs.len() > 1;
         loop {
             for ((next, log), time) in self.next.iter_mut().zip(&mut self.logs).zip(&mut self.times) {
                 if next.is_none() {
                     *next = log.next_piece();
-                    let told = next.as_ref().and_then(|piece| piece.time_ns);
+                    let told = next.as_ref().filter(|_| several).and_then(LogPiece::time_ns);
                     *time = told.unwrap_or(*time);
                 }
             }

@@ -59,7 +59,7 @@ pub use pod::{
 pub use socket::{
     MeasuredPath, Protocol, Socket, SocketDetail, SocketProcess, SocketState, SocketTimer, TcpDetail,
 };
-pub use time::{local_date, local_seconds, milliseconds, rfc3339, unix_seconds};
+pub use time::{local_date, local_seconds, milliseconds, rfc3339, unix_nanoseconds, unix_seconds};
 pub use unit::{NodeProcess, NodeUnits, UnitState};
 pub use why::{
     Attempt, Cause, ContainerHistory, KubeletAct, KubeletWord, MemoryUse, OomKill, OomVictim, PodHistory,

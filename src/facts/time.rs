@@ -57,6 +57,19 @@ pub fn unix_seconds(text: &str) -> Option<i64> {
     Some(days * 86_400 + hour * 3600 + minute * 60 + second - offset)
 }
 
+/// Nanoseconds since 1970 of an RFC 3339 time.
+pub fn unix_nanoseconds(time: &str) -> Option<i64> {
+    let seconds = unix_seconds(time)?;
+    let digits = time.split_once('.').map_or("", |(_, rest)| rest);
+    let mut fraction = 0i64;
+    let mut scale = 100_000_000i64;
+    for digit in digits.bytes().take_while(u8::is_ascii_digit).take(9) {
+        fraction += i64::from(digit - b'0') * scale;
+        scale /= 10;
+    }
+    seconds.checked_mul(1_000_000_000)?.checked_add(fraction)
+}
+
 /// Seconds since 1970 of a local time: year, month and day from 1; hour, minute, second. `None` for one that does not
 /// exist.
 pub fn local_seconds(date: (i32, i32, i32), clock: (i32, i32, i32)) -> Option<i64> {

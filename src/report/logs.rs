@@ -94,7 +94,7 @@ mod tests {
 
     fn piece(text: &str, stream: LogStream, starts: bool, ends: bool) -> LogPiece {
         let time = Some("2026-11-23T17:00:00Z".to_owned());
-        LogPiece { time, time_ns: None, stream: Some(stream), text: text.into(), starts, ends }
+        LogPiece { time, stream: Some(stream), text: text.into(), starts, ends }
     }
 
     fn printed(view: LogView, pieces: &[(usize, &str, LogPiece)]) -> String {

@@ -297,7 +297,10 @@ fn same(now: &[LogFile], before: &[LogFile]) -> bool {
 
 /// A piece without a time is as young as the one before it.
 fn is_wanted(piece: &LogPiece, since: Option<i64>, young: &mut bool) -> bool {
-    if let (Some(since), Some(time)) = (since, piece.time_ns) {
+    // A log that is read as a whole has no need of times.
+    if let Some(since) = since
+        && let Some(time) = piece.time_ns()
+    {
         *young = time >= since;
     }
     *young

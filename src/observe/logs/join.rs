@@ -8,7 +8,6 @@ use crate::facts::{LogPiece, LogStream};
 #[derive(Debug, Default)]
 struct Open {
     time: Option<String>,
-    time_ns: Option<i64>,
     text: Vec<u8>,
     /// A piece of it was handed out already.
     begun: bool,
@@ -42,7 +41,6 @@ impl Joiner {
                 let Some(stream) = line.stream else { return Some(unknown(bytes, true, !goes_on)) };
                 let open = self.open(stream);
                 if !open.begun && !open.waiting {
-                    open.time_ns = line.time_ns();
                     open.time = line.time.map(Into::into);
                 }
                 open.text.extend_from_slice(&line.text);
@@ -74,8 +72,7 @@ impl Joiner {
 
 fn hand_out(open: &mut Open, stream: LogStream, ends: bool) -> LogPiece {
     let piece = LogPiece {
-        time: open.time.clone(),
-        time_ns: open.time_ns,
+        time: if ends { open.time.take() } else { open.time.clone() },
         stream: Some(stream),
         text: std::mem::take(&mut open.text),
         starts: !open.begun,
@@ -87,7 +84,7 @@ fn hand_out(open: &mut Open, stream: LogStream, ends: bool) -> LogPiece {
 }
 
 fn unknown(bytes: &[u8], starts: bool, ends: bool) -> LogPiece {
-    LogPiece { time: None, time_ns: None, stream: None, text: bytes.to_vec(), starts, ends }
+    LogPiece { time: None, stream: None, text: bytes.to_vec(), starts, ends }
 }
 
 #[cfg(test)]

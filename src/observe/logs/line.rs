@@ -4,7 +4,7 @@
 //! `TIME STREAM TAG[:TAG…] TEXT`, TAG is `P` (partial) or `F` (full); Docker's json-file log driver: an object with
 //! `log`, `stream` and `time`, where a line is partial when `log` does not end with a newline.
 
-use crate::facts::{LogStream, unix_seconds};
+use crate::facts::{LogStream, unix_nanoseconds};
 use std::borrow::Cow;
 
 /// One line as it stands in the file.
@@ -23,7 +23,7 @@ pub struct RawLine<'a> {
 impl RawLine<'_> {
     /// Nanoseconds since 1970.
     pub fn time_ns(&self) -> Option<i64> {
-        nanoseconds(self.time.as_deref()?)
+        unix_nanoseconds(self.time.as_deref()?)
     }
 }
 
@@ -94,21 +94,8 @@ fn stream_name(name: &[u8]) -> Option<LogStream> {
 
 /// What stands before the first blank, of at most `longest` bytes, and what stands behind it.
 fn split_at_blank(text: &[u8], longest: usize) -> Option<(&[u8], &[u8])> {
-    let at = text.iter().take(longest + 1).position(|&b| b == b' ')?;
+    let at = memchr::memchr(b' ', text.get(..=longest).unwrap_or(text))?;
     Some((text.get(..at)?, text.get(at + 1..)?))
-}
-
-/// Nanoseconds since 1970 of an RFC 3339 time.
-pub(super) fn nanoseconds(time: &str) -> Option<i64> {
-    let seconds = unix_seconds(time)?;
-    let digits = time.split_once('.').map_or("", |(_, rest)| rest);
-    let mut fraction = 0i64;
-    let mut scale = 100_000_000i64;
-    for digit in digits.bytes().take_while(u8::is_ascii_digit).take(9) {
-        fraction += i64::from(digit - b'0') * scale;
-        scale /= 10;
-    }
-    seconds.checked_mul(1_000_000_000)?.checked_add(fraction)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl LineReader {
         loop {
             let rest = self.block.get(self.used..).unwrap_or_default();
             let room = rest.get(..self.longest).unwrap_or(rest);
-            if let Some(at) = room.iter().position(|&b| b == b'\n') {
+            if let Some(at) = memchr::memchr(b'\n', room) {
                 line.extend_from_slice(room.get(..at).unwrap_or_default());
                 self.used += at + 1;
                 return Ok(End::Newline);

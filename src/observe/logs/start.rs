@@ -1,6 +1,5 @@
 //! Where to begin to read: the last lines of a log, or those since a moment, without reading what is before them.
 
-use super::line::nanoseconds;
 use super::line::parse_line;
 use super::reader::{End, LineReader};
 use std::fs::File;
@@ -43,7 +42,7 @@ impl OpenFile {
         let mut line = Vec::new();
         for _ in 0..100 {
             let end = reader.next(&mut line, true).ok()?;
-            if let Some(time) = parse_line(&line).time.as_deref().and_then(nanoseconds) {
+            if let Some(time) = parse_line(&line).time_ns() {
                 return Some(time);
             }
             if end == End::File {
@@ -104,7 +103,7 @@ fn backwards(file: &File, lines: u64) -> io::Result<Result<u64, u64>> {
             // Somebody has emptied it meanwhile.
             return if error.kind() == io::ErrorKind::UnexpectedEof { Ok(Err(count)) } else { Err(error) };
         }
-        for (at, _) in block.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
+        for at in memchr::memrchr_iter(b'\n', block) {
             let behind = start + u64::try_from(at).unwrap_or(0) + 1;
             // The newline at the very end begins no line.
             if behind < size {
@@ -150,7 +149,7 @@ fn line_behind(file: &File, offset: u64) -> io::Result<Option<(u64, i64)>> {
     let rest = block.get(newline + 1..).unwrap_or_default();
     let line = rest.split(|&b| b == b'\n').next().unwrap_or_default();
     let start = offset + u64::try_from(newline + 1).unwrap_or(0);
-    Ok(parse_line(line).time.as_deref().and_then(nanoseconds).map(|time| (start, time)))
+    Ok(parse_line(line).time_ns().map(|time| (start, time)))
 }
 
 #[cfg(test)]
