@@ -190,6 +190,7 @@ mod tests {
             state: NeighbourState::Permanent,
             mac: Some(mac),
             unchanged_s: None,
+            uncounted: true,
         };
         let entry = |mac, remote: &str| ForwardingEntry {
             interface: "flannel.1".into(),

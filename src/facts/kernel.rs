@@ -54,6 +54,10 @@ pub struct InterfaceSettings {
     pub forwarding_v6: Option<bool>,
     /// `net.ipv4.conf.NAME.rp_filter`: 0 off, 1 strict, 2 loose. The larger of this and that of `all` counts.
     pub rp_filter: Option<u8>,
+    /// Of a bridge: its packets meet the rules of iptables whatever the sysctl says (`nf_call_iptables` of the bridge).
+    pub filters: Option<bool>,
+    /// The same of ip6tables.
+    pub filters_v6: Option<bool>,
 }
 
 /// Counters of a namespace.
@@ -135,6 +139,9 @@ pub struct NeighbourEntry {
     pub mac: Option<[u8; 6]>,
     /// Seconds since its state changed last: one that is needed and silent is asked for again every few of them.
     pub unchanged_s: Option<u32>,
+    /// It does not count against the table's limit: it is permanent, or somebody else looks after it (NTF_EXT_LEARNED,
+    /// as Cilium's). Source: net/core/neighbour.c `neigh_update_gc_list`, since Linux 5.0.
+    pub uncounted: bool,
 }
 
 /// One forwarding entry of a VXLAN; all zeroes is the default for MACs that are not listed.

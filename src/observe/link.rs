@@ -6,7 +6,7 @@ use crate::facts::{Counters, InterfaceSettings, Offloads};
 use netlink_packet_core::{Parseable, ParseableParametrized};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{LinkAttribute, LinkInfo, State};
+use netlink_packet_route::link::{InfoBridge, InfoData, LinkAttribute, LinkInfo, State};
 use std::net::IpAddr;
 
 /// struct ifinfomsg.
@@ -83,7 +83,11 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
             }
             ifla::AF_SPEC => {
                 if counters {
-                    link.settings = interface_settings(attribute.value());
+                    link.settings = InterfaceSettings {
+                        filters: link.settings.filters,
+                        filters_v6: link.settings.filters_v6,
+                        ..interface_settings(attribute.value())
+                    };
                 }
                 false
             }
@@ -102,7 +106,7 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
             Ok(LinkAttribute::Controller(index)) => link.master = Some(index),
             Ok(LinkAttribute::OperState(state)) => link.state = state_name(state),
             Ok(LinkAttribute::LinkNetNsId(id)) => link.link_netnsid = Some(id),
-            Ok(LinkAttribute::LinkInfo(info)) => read_info(&mut link, &info),
+            Ok(LinkAttribute::LinkInfo(info)) => read_info(&mut link, &info, counters),
             Ok(LinkAttribute::Stats64(stats)) => {
                 link.counters = Some(Counters {
                     rx_packets: stats.rx_packets,
@@ -146,13 +150,23 @@ fn interface_settings(families: &[u8]) -> InterfaceSettings {
         forwarding: value(INET, IFLA_INET_CONF, FORWARDING).map(|v| v != 0),
         forwarding_v6: value(INET6, IFLA_INET6_CONF, FORWARDING_V6).map(|v| v != 0),
         rp_filter: value(INET, IFLA_INET_CONF, RP_FILTER).and_then(|v| u8::try_from(v).ok()),
+        ..InterfaceSettings::default()
     }
 }
 
-fn read_info(link: &mut RawLink, info: &[LinkInfo]) {
+fn read_info(link: &mut RawLink, info: &[LinkInfo], settings: bool) {
     for item in info {
         match item {
             LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+            LinkInfo::Data(InfoData::Bridge(data)) if settings => {
+                for item in data {
+                    match item {
+                        InfoBridge::NfCallIpTables(on) => link.settings.filters = Some(*on),
+                        InfoBridge::NfCallIp6Tables(on) => link.settings.filters_v6 = Some(*on),
+                        _ => {}
+                    }
+                }
+            }
             LinkInfo::Data(data) => link.tunnel = RawTunnel::read(link.kind.as_deref(), data),
             _ => {}
         }

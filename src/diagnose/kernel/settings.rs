@@ -122,16 +122,25 @@ pub(super) fn check_bridge_filter(view: KernelView<'_>) -> Answer {
     let settings = &view.now.settings;
     let unread = settings.unreadable.clone().or_else(|| no_namespace(view));
     let Some(node) = view.namespace.filter(|_| unread.is_none()) else { return (Vec::new(), unread) };
+    const FOUR: &str = "net.bridge.bridge-nf-call-iptables";
+    const SIX: &str = "net.bridge.bridge-nf-call-ip6tables";
     let of_pods = |l: &&Link| l.kind.as_deref() == Some("bridge") && !is_of_others(&l.name);
-    let bridges: Vec<&Link> = pod_side(node).into_iter().filter(of_pods).collect();
+    // The setting of a bridge is as good as the sysctl, once br_netfilter is there to look at either.
+    let passes_by = |name, own: Option<bool>| match settings.get(name) {
+        None => true,
+        Some(value) => value == 0 && own != Some(true),
+    };
+    let own = |l: &Link| settings.interfaces.get(&l.name).copied().unwrap_or_default();
+    let four = |l: &&Link| passes_by(FOUR, own(l).filters);
+    let six = |l: &&Link| speaks_v6(node, l) && passes_by(SIX, own(l).filters_v6);
+    let bridges: Vec<&Link> =
+        pod_side(node).into_iter().filter(of_pods).filter(|l| four(l) || six(l)).collect();
     let Some(bridge) = bridges.first() else { return (Vec::new(), None) };
-    let six = bridges.iter().any(|l| speaks_v6(node, l));
-    let wanted = [("net.bridge.bridge-nf-call-iptables", true), ("net.bridge.bridge-nf-call-ip6tables", six)];
+    let wanted = [(FOUR, bridges.iter().any(four)), (SIX, bridges.iter().any(six))];
     let mut evidence = Vec::new();
     for (name, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
         match settings.get(name) {
-            Some(0) => evidence.push(sysctl(name, 0)),
-            Some(_) => {}
+            Some(value) => evidence.push(sysctl(name, value)),
             None => evidence.push(Evidence::text(
                 *name,
                 "no such setting: br_netfilter is not loaded",
@@ -139,10 +148,7 @@ pub(super) fn check_bridge_filter(view: KernelView<'_>) -> Answer {
             )),
         }
     }
-    if evidence.is_empty() {
-        return (Vec::new(), None);
-    }
-    let missing = settings.get("net.bridge.bridge-nf-call-iptables").is_none();
+    let missing = settings.get(FOUR).is_none();
     let load = if missing { "modprobe br_netfilter; " } else { "" };
     let names: Vec<String> = evidence.iter().map(|e| e.what.to_string()).collect();
     let finding = BRIDGE_FILTER_OFF.finding(

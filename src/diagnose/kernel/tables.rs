@@ -101,14 +101,13 @@ pub(super) fn check_usage(view: KernelView<'_>) -> Vec<Finding> {
         .zip(before.and_then(|b| b.refused))
         .and_then(|(now, then)| now.checked_sub(then))
         .filter(|&by| by > 0);
-    // Since Linux 5.0 they do not count against the limit; CNIs write one for every other node.
-    let permanent = |e: &&NeighbourEntry| e.state == NeighbourState::Permanent && e.address.is_ipv4();
-    let permanent = view.now.tables.neighbours.iter().flatten().filter(permanent).count();
-    let permanent = u64::try_from(permanent).unwrap_or(u64::MAX);
-    let entries = now.entries.saturating_sub(permanent);
+    // CNIs write one for every other node, or pod.
+    let uncounted = |e: &&NeighbourEntry| e.uncounted && e.address.is_ipv4();
+    let uncounted = view.now.tables.neighbours.iter().flatten().filter(uncounted).count();
+    let entries = now.entries.saturating_sub(u64::try_from(uncounted).unwrap_or(u64::MAX));
     let mut evidence = vec![
         Evidence::new(
-            "ARP entries that are not permanent",
+            "ARP entries that count against the limit",
             entries,
             "entries",
             "/proc/net/stat/arp_cache, less those of RTM_GETNEIGH",

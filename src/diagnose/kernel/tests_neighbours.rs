@@ -99,4 +99,12 @@ fn the_arp_table_is_full_or_nearly() {
         let one = |n: u8| neighbour(&format!("10.9.0.{n}"), "flannel.1", NeighbourState::Permanent, [n; 6]);
         now.tables.neighbours.as_mut().unwrap().extend((0..=255).map(one));
     });
+    silent(|namespace, now| {
+        set(1026, 0)(namespace, now);
+        let one = |n: u8| NeighbourEntry {
+            uncounted: true,
+            ..neighbour(&format!("10.9.0.{n}"), "eth0", NeighbourState::Known, [n; 6])
+        };
+        now.tables.neighbours.as_mut().unwrap().extend((0..=255).map(one));
+    });
 }

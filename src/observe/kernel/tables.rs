@@ -20,6 +20,8 @@ mod nda {
     pub(super) const LLADDR: u16 = 2;
     pub(super) const CACHEINFO: u16 = 3;
 }
+/// NTF_EXT_LEARNED of linux/neighbour.h.
+const EXT_LEARNED: u8 = 0x10;
 /// `ndm_updated` of struct nda_cacheinfo, in hundredths of a second (USER_HZ).
 const UPDATED: usize = 8;
 /// NUD_* of linux/neighbour.h.
@@ -40,6 +42,7 @@ pub(super) fn neighbours(netlink: &mut Netlink, names: &Names) -> Result<Vec<Nei
 pub(super) fn parse_neighbour(payload: &[u8], names: &Names) -> Option<Vec<NeighbourEntry>> {
     let index = u32::from_ne_bytes(field(payload, 4)?);
     let state = u16::from_ne_bytes(field(payload, 8)?);
+    let [flags] = field(payload, 10)?;
     // Multicast and broadcast, which nobody has to answer for.
     if state & nud::NOARP != 0 || state == 0 {
         return Some(Vec::new());
@@ -55,6 +58,7 @@ pub(super) fn parse_neighbour(payload: &[u8], names: &Names) -> Option<Vec<Neigh
         },
         mac: None,
         unchanged_s: None,
+        uncounted: state & nud::PERMANENT != 0 || flags & EXT_LEARNED != 0,
     };
     let mut found = false;
     for attribute in attributes(payload, NDMSG) {

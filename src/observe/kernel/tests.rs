@@ -99,6 +99,33 @@ fn neighbours_agree_with_ip() {
 }
 
 #[test]
+fn neighbours_that_others_look_after_do_not_count() {
+    const NTF_EXT_LEARNED: u8 = 0x10;
+    let names = names();
+    for message in Messages(recorded!("neigh.bin")).filter(|m| m.kind != DONE) {
+        let counts = |payload: &[u8]| -> Vec<(NeighbourState, bool)> {
+            let parsed = parse_neighbour(payload, &names).expect("readable");
+            parsed.iter().map(|n| (n.state, n.uncounted)).collect()
+        };
+        let mut learned = message.payload.to_vec();
+        learned[10] |= NTF_EXT_LEARNED;
+        for (state, uncounted) in counts(message.payload) {
+            assert_eq!(uncounted, state == NeighbourState::Permanent);
+            assert_eq!(counts(&learned), [(state, true)]);
+        }
+    }
+}
+
+#[test]
+fn a_bridge_says_whether_its_packets_meet_iptables() {
+    let links = || Messages(recorded!("link.bin")).filter_map(|m| parse_link(m.payload, true));
+    let of = |bridge| links().filter(move |l| (l.kind.as_deref() == Some("bridge")) == bridge);
+    assert!(of(true).count() > 1);
+    assert!(of(true).all(|l| (l.settings.filters, l.settings.filters_v6) == (Some(false), Some(false))));
+    assert!(of(false).all(|l| (l.settings.filters, l.settings.filters_v6) == (None, None)));
+}
+
+#[test]
 fn forwarding_entries_of_vxlans_agree_with_bridge() {
     let names = names();
     let mut ours: Vec<_> = parsed(recorded!("neigh-fdb.bin"), |m| parse_forwarding(m, &names))
