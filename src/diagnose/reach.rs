@@ -292,10 +292,10 @@ type Holder<'a> = (&'a str, &'a str);
 
 fn check_duplicates(node: &Namespace, pods: &[&Namespace]) -> Vec<Finding> {
     let mut holders: BTreeMap<Address<'_>, Vec<Holder<'_>>> = BTreeMap::new();
-    // Open vSwitch keeps networks apart by itself, whose addresses may be the same.
+    // Open vSwitch keeps networks apart by itself, and a bridge VLANs, whose addresses may be the same.
     let own_network = |link: &Link| {
         let master = node.links.iter().find(|l| Some(l.name.as_str()) == link.master.as_deref());
-        master.is_none_or(|m| matches!(m.kind.as_deref(), Some("bridge" | "vrf")))
+        master.is_none_or(|m| matches!(m.kind.as_deref(), Some("bridge" | "vrf")) && !m.vlan_filtering)
     };
     for pod in pods {
         for (inside, outside) in ends(pod, node).filter(|(_, outside)| own_network(outside)) {

@@ -122,6 +122,9 @@ pub struct Link {
     /// How its outer packets are sent, when it is a tunnel.
     #[serde(skip)]
     pub tunnel: Option<Tunnel>,
+    /// Whether it is a bridge that keeps VLANs apart (`vlan_filtering`).
+    #[serde(skip)]
+    pub vlan_filtering: bool,
     /// Drop counters, when asked for.
     #[serde(skip)]
     pub counters: Option<Counters>,

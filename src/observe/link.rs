@@ -46,6 +46,7 @@ pub(super) struct RawLink {
     /// The namespace that `link` is in, when it is another: an id that only this namespace understands.
     pub(super) link_netnsid: Option<i32>,
     pub(super) tunnel: Option<RawTunnel>,
+    pub(super) vlan_filtering: bool,
     pub(super) counters: Option<Counters>,
     /// Its sysctls, read along with its counters.
     pub(super) settings: InterfaceSettings,
@@ -158,11 +159,12 @@ fn read_info(link: &mut RawLink, info: &[LinkInfo], settings: bool) {
     for item in info {
         match item {
             LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-            LinkInfo::Data(InfoData::Bridge(data)) if settings => {
+            LinkInfo::Data(InfoData::Bridge(data)) => {
                 for item in data {
                     match item {
-                        InfoBridge::NfCallIpTables(on) => link.settings.filters = Some(*on),
-                        InfoBridge::NfCallIp6Tables(on) => link.settings.filters_v6 = Some(*on),
+                        InfoBridge::VlanFiltering(on) => link.vlan_filtering = *on,
+                        InfoBridge::NfCallIpTables(on) if settings => link.settings.filters = Some(*on),
+                        InfoBridge::NfCallIp6Tables(on) if settings => link.settings.filters_v6 = Some(*on),
                         _ => {}
                     }
                 }

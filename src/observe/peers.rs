@@ -45,6 +45,7 @@ fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>)
                 external: t.external,
                 remotes_not_asked: raw.underlays.get(&link.index).map_or(0, |u| u.not_asked),
             }),
+            vlan_filtering: link.vlan_filtering,
             counters: link.counters,
             up: link.up,
             addresses: raw

@@ -123,6 +123,8 @@ fn a_bridge_says_whether_its_packets_meet_iptables() {
     assert!(of(true).count() > 1);
     assert!(of(true).all(|l| (l.settings.filters, l.settings.filters_v6) == (Some(false), Some(false))));
     assert!(of(false).all(|l| (l.settings.filters, l.settings.filters_v6) == (None, None)));
+    let apart = links().filter(|l| l.vlan_filtering).map(|l| l.name);
+    assert_eq!(apart.collect::<Vec<_>>(), ["brv"], "as ip -d link says");
 }
 
 #[test]
