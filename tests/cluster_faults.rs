@@ -230,6 +230,27 @@ fn cluster(node: &pods_support::Node, deadline: &str) -> Command {
 }
 
 #[test]
+fn the_deadline_binds_files_that_are_none_too() {
+    let api = Api::serve(|path, _| shop(path));
+    let node = node(&api, "admin.conf");
+    let pipe = node.root().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // The kubeconfig itself, then a certificate that it names.
+    let own = api.kubeconfig();
+    let named =
+        own.replace("{token: t}", &format!("{{client-certificate: {0}, client-key: {0}}}", pipe.display()));
+    assert_ne!(own, named);
+    node.put("admin.conf", &named);
+    for kubeconfig in [pipe, node.root().join("admin.conf")] {
+        let mut command = node.command(&["-o", "json", "cluster", "--deadline", "1s", "--kubeconfig"]);
+        let (code, error) = document(&ends_within(8, command.arg(kubeconfig)));
+        assert_eq!(code, 5);
+        let said = error["message"].as_str().unwrap();
+        assert!(said.ends_with(" gave no credentials within 1000 ms"), "{said}");
+    }
+}
+
+#[test]
 fn the_deadline_binds_a_credential_plugin_too() {
     let api = Api::serve(|path, _| shop(path));
     let node = node(&api, "admin.conf");

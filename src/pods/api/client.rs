@@ -1,6 +1,7 @@
 //! One connection to the API server: GET before a deadline, pages, and what its refusals mean.
 
 use super::ApiError;
+use super::in_time::{Late, in_time};
 use super::objects::{Page, Status};
 use crate::facts::{Lack, Unseen};
 use http::header::{HOST, HeaderValue, RETRY_AFTER};
@@ -8,7 +9,6 @@ use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Items of one page: what kubectl asks for.
@@ -62,9 +62,9 @@ impl Api {
         mut config: kube::Config,
         credentials: String,
         timeout: Duration,
+        deadline: Instant,
         look_up: &dyn Fn(&str) -> Result<IpAddr, String>,
     ) -> Result<Self, ApiError> {
-        let deadline = Instant::now() + timeout;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let unusable = |why: String| ApiError::Unusable(format!("{credentials}: {why}"));
         let name = config.cluster_url.host().unwrap_or_default().to_owned();
@@ -86,9 +86,16 @@ impl Api {
             .build()
             .map_err(|e| unusable(format!("cannot start the client: {e}")))?;
         let what = giver(&config);
-        let client = match client_in_time(config, tokio.handle().clone(), deadline) {
-            Some(made) => made.map_err(unusable)?,
-            None => return Err(ApiError::Late { what, timeout, credentials }),
+        let handle = tokio.handle().clone();
+        // A credential plugin runs meanwhile.
+        let made = in_time(deadline, move || {
+            let _inside = handle.enter();
+            kube::Client::try_from(config).map_err(|e| chain(&e))
+        });
+        let client = match made {
+            Ok(made) => made.map_err(unusable)?,
+            Err(Late::Late) => return Err(ApiError::Late { what, timeout, credentials }),
+            Err(Late::Never(why)) => return Err(unusable(why)),
         };
         Ok(Self { tokio, client, host, deadline, timeout, server, credentials })
     }
@@ -225,28 +232,6 @@ fn giver(config: &kube::Config) -> String {
             format!("its credential plugin {}", exec.command.as_deref().unwrap_or_default())
         }
         (None, None) => "its files".to_owned(),
-    }
-}
-
-/// Makes the client. A credential plugin runs meanwhile: on a thread that is left behind when it is late, `None` then.
-fn client_in_time(
-    config: kube::Config,
-    tokio: tokio::runtime::Handle,
-    deadline: Instant,
-) -> Option<Result<kube::Client, String>> {
-    let (sender, receiver) = channel();
-    let make = move || {
-        let _inside = tokio.enter();
-        // Nobody waits any more when the deadline has passed.
-        let _ = sender.send(kube::Client::try_from(config).map_err(|e| chain(&e)));
-    };
-    if let Err(error) = std::thread::Builder::new().name("credentials".into()).spawn(make) {
-        return Some(Err(format!("cannot start the client: {error}")));
-    }
-    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(made) => Some(made),
-        Err(RecvTimeoutError::Timeout) => None,
-        Err(RecvTimeoutError::Disconnected) => Some(Err("the client could not be made".to_owned())),
     }
 }
 

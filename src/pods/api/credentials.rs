@@ -1,9 +1,12 @@
 //! Who asks: `--kubeconfig`, `KUBECONFIG`, the pod's service account, else the kubelet.
 
+use super::in_time::{Late, in_time};
 use super::{ApiError, ApiOptions};
 use crate::pods::hostfs::HostFs;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use std::path::Path;
+use std::time::Instant;
 
 /// Where kubelets keep their credentials: plain and kubeadm's, k3s, k0s, MicroK8s.
 const KUBELET: &[&str] = &[
@@ -24,9 +27,26 @@ pub(super) struct Credentials {
     pub(super) name: String,
 }
 
-/// What the person named: a file or the environment; `None` when nothing.
-pub(super) fn named(options: &ApiOptions<'_>) -> Result<Option<Credentials>, ApiError> {
-    let (kubeconfig, name) = match &options.kubeconfig {
+/// What the person named: a file or the environment; `None` when nothing. Whatever is named there (a pipe, a file on a
+/// server that is gone) has time until `deadline`.
+pub(super) fn named(options: &ApiOptions<'_>, deadline: Instant) -> Result<Option<Credentials>, ApiError> {
+    let path = options.kubeconfig.clone();
+    in_time(deadline, move || read_named(path.as_deref())).unwrap_or_else(|late| {
+        let name = |path: &std::path::PathBuf| format!("--kubeconfig {}", path.display());
+        let credentials = options.kubeconfig.as_ref().map_or_else(|| "KUBECONFIG".to_owned(), name);
+        Err(match late {
+            Late::Late => ApiError::Late {
+                what: "the file, or one that it names,".into(),
+                timeout: options.deadline,
+                credentials,
+            },
+            Late::Never(why) => ApiError::Unusable(format!("{credentials}: {why}")),
+        })
+    })
+}
+
+fn read_named(path: Option<&Path>) -> Result<Option<Credentials>, ApiError> {
+    let (kubeconfig, name) = match path {
         Some(path) => {
             let name = format!("--kubeconfig {}", path.display());
             // The client's own words for a file that is not there quote its path twice.

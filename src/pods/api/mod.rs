@@ -8,6 +8,8 @@ mod client;
 #[cfg(feature = "cluster")]
 mod credentials;
 #[cfg(feature = "cluster")]
+mod in_time;
+#[cfg(feature = "cluster")]
 mod objects;
 #[cfg(feature = "cluster")]
 mod read;

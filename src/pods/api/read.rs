@@ -6,7 +6,7 @@ use super::objects::{Event, Node, Pod};
 use super::{ApiError, ApiOptions};
 use crate::facts::{ClusterPod, ClusterState, Lack, Unscheduled, Unseen};
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 const PODS: &str = "/api/v1/pods";
 const NODES: &str = "/api/v1/nodes";
@@ -17,19 +17,20 @@ const EVENTS: &str = "/api/v1/events";
 /// # Errors
 /// [`ApiError`] when not one pod could be listed.
 pub fn read_cluster(options: &ApiOptions<'_>) -> Result<ClusterState, ApiError> {
-    if let Some(named) = credentials::named(options)? {
-        return ask(options, named, read);
+    let deadline = Instant::now() + options.deadline;
+    if let Some(named) = credentials::named(options, deadline)? {
+        return ask(options, deadline, named, read);
     }
     let mut refused = None;
     if let Some(found) = credentials::service_account() {
-        match found.and_then(|found| ask(options, found, read)) {
+        match found.and_then(|found| ask(options, deadline, found, read)) {
             Ok(state) => return Ok(state),
             Err(error) => refused = Some(error),
         }
     }
     let fs = options.node.open().map_err(|e| ApiError::Unusable(e.to_string()))?;
     match credentials::kubelet(&fs) {
-        Some(found) => ask(options, found?, read),
+        Some(found) => ask(options, Instant::now() + options.deadline, found?, read),
         None => Err(refused.unwrap_or_else(|| {
             ApiError::NoCredentials(
                 "no --kubeconfig, no KUBECONFIG, no service account and no kubelet's file that can be read"
@@ -48,12 +49,13 @@ pub fn find_cluster_pods(
     namespace: Option<&str>,
     name: &str,
 ) -> Result<Vec<ClusterPod>, ApiError> {
-    let found = match credentials::named(options)? {
+    let deadline = Instant::now() + options.deadline;
+    let found = match credentials::named(options, deadline)? {
         Some(named) => named,
         None => credentials::service_account()
             .unwrap_or_else(|| Err(ApiError::NoCredentials("KUBECONFIG names none".into())))?,
     };
-    ask(options, found, |api| pods_named(api, namespace, name))
+    ask(options, deadline, found, |api| pods_named(api, namespace, name))
 }
 
 fn pods_named(api: &Api, namespace: Option<&str>, name: &str) -> Result<Vec<ClusterPod>, ApiError> {
@@ -72,10 +74,11 @@ fn pods_named(api: &Api, namespace: Option<&str>, name: &str) -> Result<Vec<Clus
 /// Makes the client, asks, and lets it go.
 fn ask<T>(
     options: &ApiOptions<'_>,
+    deadline: Instant,
     found: Credentials,
     questions: impl FnOnce(&Api) -> Result<T, ApiError>,
 ) -> Result<T, ApiError> {
-    let api = Api::new(found.config, found.name, options.deadline, options.look_up)?;
+    let api = Api::new(found.config, found.name, options.deadline, deadline, options.look_up)?;
     let answer = questions(&api);
     api.close();
     answer
