@@ -37,6 +37,18 @@ fn help_texts_are_what_was_agreed() {
 }
 
 #[test]
+fn a_host_root_that_is_a_pipe_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for command in ["pods", "diagnose host", "ipam", "node", "logs x", "why x", "cluster"] {
+        let output = run(&format!("--host-root {} {command}", pipe.display()));
+        let said = format!("cannot open the host root {}: not a directory", pipe.display());
+        assert_eq!((output.status.code(), stderr(&output).contains(&said)), (Some(2), true), "{command}");
+    }
+}
+
+#[test]
 fn a_command_line_has_the_exit_code_of_the_contract() {
     for (words, code) in [
         ("--version", 0),

@@ -210,6 +210,13 @@ fn a_gateway_that_answers_no_ping_is_no_fault_and_no_measurement() {
     assert_eq!((quiet.grave(), quiet.code()), (vec![], Some(0)), "{}", quiet.text());
     assert_eq!((quiet.outcome("path.gateway"), quiet.outcome("path.any")), ("not_checked", "not_checked"));
     assert_eq!(quiet.verdict(), "unknown");
+    // From the node to the other end of its tunnel is no path of the pod.
+    net.node.ip("link add vx0 mtu 1450 type vxlan id 9 remote 10.7.2.2 dstport 4789");
+    net.node.ip("addr add 10.200.0.1/24 dev vx0");
+    net.node.ip("link set vx0 up");
+    let tunnel = net.diagnose("");
+    assert_eq!((tunnel.outcome("path.tunnels"), tunnel.outcome("path.any")), ("passed", "not_checked"));
+    assert_eq!(tunnel.verdict(), "unknown");
     // With a peer that answers there is a path that was measured.
     let pod = NetNs::open(&net.pod.path()).unwrap();
     let _stream = pod.run(|| TcpStream::connect((SERVER, 8080)).unwrap()).unwrap();

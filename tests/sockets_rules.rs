@@ -35,6 +35,7 @@ fn measured(remote: &str, verdict: Verdict, mtu: Option<u32>) -> MeasuredPath {
         verdict,
         path_mtu_bytes: mtu,
         passes_bytes: mtu,
+        interface: Some("net1".into()),
     }
 }
 
@@ -74,7 +75,7 @@ fn every_reason_of_the_recording_is_told_apart_once_the_path_is_measured() {
         "1 connection to 198.51.100.3 hangs: full segments make packets of 1500 bytes, the path carries 1400"
     );
     for words in [
-        "nsprobe exec shop/web-0 -- ip link set dev eth0 mtu 1400",
+        "nsprobe exec shop/web-0 -- ip link set dev net1 mtu 1400",
         "mtu 1400",
         "maxseg size set 1360",
         "tcp_mtu_probing=1",
@@ -305,7 +306,7 @@ fn a_pod_in_the_nodes_network_is_not_told_to_change_the_nodes_interface() {
         let found = check_sockets("shop/web-0", of_node, &recorded(), &[narrow()]);
         found.into_iter().find(|f| f.id == "sockets.stuck_on_mtu").unwrap().fix
     };
-    assert!(fix(false).contains("nsprobe exec shop/web-0 -- ip link set dev eth0"), "{}", fix(false));
+    assert!(fix(false).contains("nsprobe exec shop/web-0 -- ip link set dev net1"), "{}", fix(false));
     assert!(!fix(true).contains("ip link set"), "{}", fix(true));
     assert!(fix(true).contains("ip route change"), "{}", fix(true));
 }

@@ -27,8 +27,9 @@ fn shown(sockets: Vec<Socket>, width: Option<usize>, verbose: bool) -> String {
         verdict: Verdict::BlackHole,
         path_mtu_bytes: Some(1400),
         passes_bytes: Some(1400),
+        interface: Some("eth0".into()),
     };
-    let findings = check_sockets("shop/web-0", false, &sockets, &[path]);
+    let findings = check_sockets("shop/web-0", false, &sockets, std::slice::from_ref(&path));
     let namespace = SocketNamespace { subject: "shop/web-0".into(), netns_inode: 7, sockets };
     let report = SocketsDocument { namespaces: vec![namespace], findings };
     render_sockets(&report, &[vec![path]], SocketsView { paint: Paint::new(false), width, verbose })

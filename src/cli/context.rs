@@ -47,6 +47,17 @@ impl Context {
         }
     }
 
+    /// Whatever is opened as the host root has to be a folder: a pipe would be waited for.
+    pub(super) fn check_host_root(&self) -> Result<(), Failure> {
+        let root = &self.global.host_root;
+        match std::fs::metadata(root) {
+            Ok(found) if !found.is_dir() => {
+                Err(Failure::usage(format!("cannot open the host root {}: not a directory", root.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A file of the node, under `--host-root`.
     pub fn host_path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();

@@ -163,6 +163,9 @@ pub(crate) enum Command {
 /// Runs one command and says how it ended; errors are printed here, in the form that was asked for.
 pub fn run(cli: Cli) -> Exit {
     let mut context = Context::new(cli.global);
+    if let Err(failure) = context.check_host_root() {
+        return context.fail(&failure);
+    }
     let result = match cli.command {
         Command::Pods(args) => pods::run(&args, &mut context),
         Command::Mtu(args) => mtu::run(&args, &mut context),

@@ -116,9 +116,48 @@ pub fn tunnels<'a>(host: &'a Namespace, bridge: Option<&'a Link>) -> impl Iterat
     })
 }
 
-/// The bridge that a host's interface is a port of.
-pub fn bridge_of<'a>(host: &'a Namespace, port: &Link) -> Option<&'a Link> {
+/// Whether a tunnel leads to pods of other nodes, as far as its routes tell: the networks behind it are neighbours of
+/// this node's own pods (the first 16 bits of IPv4, 48 of IPv6). A VPN of the node's owner is not one.
+pub fn leads_to_pods(tunnel: &Link, node: &Namespace, pods: &[IpAddr]) -> bool {
+    let near = |a: IpAddr, b: IpAddr| match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets().first_chunk::<2>() == b.octets().first_chunk::<2>(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets().first_chunk::<6>() == b.octets().first_chunk::<6>(),
+        _ => false,
+    };
+    let routes = node.routes.iter().filter(|r| r.interface.as_deref() == Some(tunnel.name.as_str()));
+    let mut networks = routes.filter_map(|r| r.destination.split('/').next()?.parse::<IpAddr>().ok());
+    networks.any(|network| pods.iter().any(|&pod| near(network, pod)))
+}
+
+/// Whether more than an interface's neighbours may know an address.
+pub fn is_global(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback(),
+        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback(),
+    }
+}
+
+/// Those addresses of an interface.
+pub fn global_addresses(link: &Link) -> impl Iterator<Item = IpAddr> {
+    link.addresses.iter().map(|(address, _)| *address).filter(is_global)
+}
+
+/// What a host's interface is a port of: a bridge, a VRF, Open vSwitch.
+pub fn master_of<'a>(host: &'a Namespace, port: &Link) -> Option<&'a Link> {
     find(host, port.master.as_deref()?)
+}
+
+/// The bridge that a host's interface is a port of. Open vSwitch's device (ovs-system) is none: it is always down, and
+/// its MTU is nobody's.
+pub fn bridge_of<'a>(host: &'a Namespace, port: &Link) -> Option<&'a Link> {
+    master_of(host, port).filter(|master| master.kind.as_deref() == Some("bridge"))
+}
+
+/// The interface that the CNI gave to a pod: `eth0` (what kubelets ask for), whatever other networks (Multus) have
+/// added, the default route too; of what has none the one that its default route leaves by.
+pub fn own_interface<'a>(pod: &'a Namespace, host: &'a Namespace) -> Option<&'a Link> {
+    let primary = find(pod, "eth0").or_else(|| uplink(pod)).map(|l| l.index);
+    outward(pod, host).map(|(link, _)| link).find(|l| primary.is_none_or(|index| index == l.index))
 }
 
 /// Every way out of a pod: one for each interface and tunnel, the narrowest first; without a tunnel the way by
@@ -131,8 +170,9 @@ pub fn chains(pod: &Namespace, host: &Namespace) -> Vec<Chain> {
             hop(Join::Wire, outside, outside.mtu_bytes, 0),
         ];
         let switched = matches!(inside.kind.as_deref(), Some("veth" | "netkit"));
-        let bridge = bridge_of(host, outside).filter(|_| switched);
-        hops.extend(bridge.map(|b| hop(Join::Bridge, b, b.mtu_bytes, 0)));
+        let bridge = master_of(host, outside).filter(|_| switched);
+        let shown = bridge_of(host, outside).filter(|_| switched);
+        hops.extend(shown.map(|b| hop(Join::Bridge, b, b.mtu_bytes, 0)));
         let mut ways: Vec<Vec<Hop>> = Vec::new();
         if switched {
             ways.extend(tunnels(host, bridge).flat_map(|(tunnel, join)| through(host, tunnel, join)));

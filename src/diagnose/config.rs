@@ -1,7 +1,10 @@
 //! Rules on configuration against reality: what the CNI is told to give, and what the node's links have.
 
 use super::Rule;
-use super::chain::{Join, below, bridge_of, find, outward, sending_mtu, tunnels, uplink};
+use super::chain::{
+    Join, below, find, global_addresses, leads_to_pods, master_of, own_interface, sending_mtu, tunnels,
+    uplink,
+};
 use super::config_fixes as fixes;
 use crate::facts::{
     CniConfig, CniFile, CniNetwork, Evidence, Finding, Link, MtuFile, Namespace, NewPods, Severity,
@@ -156,6 +159,7 @@ pub fn check_config(config: &CniConfig, reality: Reality<'_>) -> Vec<Finding> {
 /// ones send more than the tunnel or the uplink takes, or than the ports of the new ones in the CNI's bridge.
 pub fn settle(config: &CniConfig, findings: &mut Vec<Finding>) {
     use super::links::{BRIDGE_PORT_SMALLER, MIXED_POD_MTU, POD_EXCEEDS_TUNNEL, POD_EXCEEDS_UPLINK};
+    use super::links_bridges::BRIDGE_BELOW_PODS;
     let has = |ids: &[&str]| findings.iter().any(|f| ids.contains(&f.id));
     let mut settled = Vec::new();
     if has(&[PODS_LARGER.id, PODS_SMALLER.id]) {
@@ -165,7 +169,11 @@ pub fn settle(config: &CniConfig, findings: &mut Vec<Finding>) {
     if has(&[PODS_LARGER.id]) && !has(&[MTU_EXCEEDS_PATH.id, TUNNEL_NOT_FOLLOWING.id]) {
         settled.extend([POD_EXCEEDS_TUNNEL.id, POD_EXCEEDS_UPLINK.id]);
     }
-    let bridge = new_pods(config).and_then(|given| given.bridge).map(|name| format!("{name}: "));
+    if has(&[BRIDGE_NOT_FOLLOWING.id]) {
+        settled.push(BRIDGE_BELOW_PODS.id);
+    }
+    let given = new_pods(config);
+    let bridge = given.as_ref().and_then(|given| given.bridge.as_ref()).map(|name| format!("{name}: "));
     let of_bridge = |f: &Finding| {
         f.id == BRIDGE_PORT_SMALLER.id
             && f.subject == "host"
@@ -173,6 +181,14 @@ pub fn settle(config: &CniConfig, findings: &mut Vec<Finding>) {
     };
     let ports = has(&[PODS_LARGER.id, PODS_SMALLER.id, BRIDGE_NOT_FOLLOWING.id]);
     findings.retain(|f| !(settled.contains(&f.id) || (ports && of_bridge(f))));
+    // Where the odd ones were not asked for, what is as configured is not what is to be changed.
+    let right = |f: &&mut Finding| {
+        let least = f.evidence.iter().filter_map(|e| e.value.as_u64()).min();
+        of_bridge(f) && least.is_some() && least == given.as_ref().map(|given| u64::from(given.mtu_bytes))
+    };
+    if let (Some(given), Some(finding)) = (&given, findings.iter_mut().find(right)) {
+        finding.fix = fixes::older_ports(given);
+    }
 }
 
 fn stated(given: &NewPods) -> Evidence {
@@ -245,10 +261,7 @@ fn check_pods(given: &NewPods, reality: Reality<'_>, findings: &mut Vec<Finding>
     let mut groups: BTreeMap<u32, Vec<Odd<'_>>> = BTreeMap::new();
     for pod in reality.namespaces.iter().filter(|n| n.netns_inode != reality.host) {
         let Some(created) = reality.created.get(&pod.subject) else { continue };
-        // The interface of the default route; further ones belong to other networks.
-        let primary = uplink(pod).map(|l| l.index);
-        let mut ways = outward(pod, node).filter(|(l, _)| primary.is_none_or(|index| index == l.index));
-        let Some((link, _)) = ways.next() else { continue };
+        let Some(link) = own_interface(pod, node) else { continue };
         // Some CNIs leave the link alone and set the routes.
         if [link.mtu_bytes, sending_mtu(pod, link)].contains(&given.mtu_bytes) {
             continue;
@@ -380,25 +393,11 @@ fn check_tunnels(given: &NewPods, node: &Namespace, findings: &mut Vec<Finding>)
 /// What becomes of a packet that is too large for where it is routed.
 const PTB: &str = "larger packets draw a PTB from this node, and hang where it is filtered";
 
-/// Whether a tunnel leads to pods of other nodes, as far as its routes tell: the networks behind it are neighbours of
-/// this node's own pods (the first 16 bits of IPv4, 48 of IPv6). A VPN of the node's owner is not one.
-fn leads_to_pods(tunnel: &Link, node: &Namespace, pods: &[IpAddr]) -> bool {
-    let near = |a: IpAddr, b: IpAddr| match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets().first_chunk::<2>() == b.octets().first_chunk::<2>(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets().first_chunk::<6>() == b.octets().first_chunk::<6>(),
-        _ => false,
-    };
-    let routes = node.routes.iter().filter(|r| r.interface.as_deref() == Some(tunnel.name.as_str()));
-    let mut networks = routes.filter_map(|r| r.destination.split('/').next()?.parse::<IpAddr>().ok());
-    networks.any(|network| pods.iter().any(|&pod| near(network, pod)))
-}
-
 /// Addresses of this node's pods, and of the bridge that they hang on.
 fn addresses_of_pods(bridge: Option<&Link>, reality: Reality<'_>) -> Vec<IpAddr> {
     let pods = reality.namespaces.iter().filter(|n| n.netns_inode != reality.host);
     let links = pods.filter_map(uplink).chain(bridge);
-    let addresses = links.flat_map(|l| l.addresses.iter().map(|(address, _)| *address));
-    addresses.filter(|a| !matches!(a, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect()
+    links.flat_map(global_addresses).collect()
 }
 
 /// Whether new pods are given more than the node carries; the tightest place is told.
@@ -421,7 +420,7 @@ fn check_path(given: &NewPods, node: &Namespace, reality: Reality<'_>, findings:
     let out = || {
         let out = uplink(node).filter(|u| bridge.is_none_or(|b| b.index != u.index))?;
         // A port of the uplink's own bridge is the pods' bridge: not judged here.
-        bridge_of(node, out).is_none().then_some((out.mtu_bytes, None, out, out.mtu_bytes))
+        master_of(node, out).is_none().then_some((out.mtu_bytes, None, out, out.mtu_bytes))
     };
     let found = if ways.is_empty() { out() } else { tightest };
     let Some((carries, tunnel, link, takes)) = found.filter(|(carries, ..)| *carries < given.mtu_bytes)

@@ -6,6 +6,14 @@ use std::collections::BTreeMap;
 /// Pods that one command names at most.
 const MOST: usize = 20;
 
+/// The larger ports are those of pods that were made before the setting changed.
+pub(super) fn older_ports(given: &NewPods) -> String {
+    format!(
+        "new pods get {} ({} in {}): the larger ports are those of other pods; nsprobe links, without a name, lists them; recreate those",
+        given.mtu_bytes, given.stated_by, given.path
+    )
+}
+
 /// `kubectl delete pod -n default a b; kubectl delete pod -n shop c`.
 pub(super) fn recreate(pods: &[&str]) -> String {
     let mut spaces: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -308,6 +308,11 @@ fn where_configuration_tells_which_pods_are_wrong_what_follows_from_them_is_no_n
     assert_eq!(told(&both), alone);
     settle(&flannel(1450), &mut both);
     assert_eq!(told(&both), alone, "without a word from the configuration they stay");
+    let fix = both[0].fix.as_str();
+    assert!(
+        fix.contains("new pods get 1450") && fix.ends_with("recreate those") && !fix.contains("ip link"),
+        "{fix}"
+    );
     both.extend(findings(&flannel(1450), &all));
     settle(&flannel(1450), &mut both);
     assert_eq!(told(&both), ["config.pods_larger"]);

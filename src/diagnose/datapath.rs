@@ -1,7 +1,7 @@
 //! How a pod hangs on its node, as far as links tell: what is not recognised was not looked at. Whether programs
 //! carry the packets past all this is asked by `kernel::check_datapath`.
 
-use super::chain::{bridge_of, is_tunnel, outward, tunnels, uplink};
+use super::chain::{is_tunnel, master_of, outward, tunnels, uplink};
 use crate::facts::{Check, Link, Namespace};
 
 /// The id of the check.
@@ -44,7 +44,7 @@ fn veth(own: &Namespace, host: &Namespace, link: &Link) -> Result<String, String
     let Some((_, outside)) = outward(own, host).find(|(inside, _)| inside.index == link.index) else {
         return Err(format!("the other end of {} is in no namespace that was read", link.name));
     };
-    let bridge = bridge_of(host, outside);
+    let bridge = master_of(host, outside);
     let mut what = match bridge {
         Some(bridge) if bridge.kind.as_deref() == Some("bridge") => {
             format!("veth {} in bridge {}", outside.name, bridge.name)

@@ -49,6 +49,14 @@ pub(super) fn lower_bridge(bridge: &str, least: u32) -> String {
     format!("ip link set dev {bridge} mtu {least}; to last, the same MTU in the CNI's configuration")
 }
 
+/// All that hangs on a bridge takes more than it.
+pub(super) fn raise_bridge(bridge: &str, ports: u32) -> String {
+    format!(
+        "ip link set dev {} mtu {ports}; to last, the same MTU in the CNI's configuration; or a smaller one for the pods, and recreate them",
+        word(bridge)
+    )
+}
+
 /// A few ports are larger than all others.
 pub(super) fn lower_ports(ports: &[&str], least: u32) -> String {
     let port = word(ports.first().copied().unwrap_or("PORT"));
@@ -58,13 +66,23 @@ pub(super) fn lower_ports(ports: &[&str], least: u32) -> String {
     )
 }
 
+/// What has to be said beside an MTU that IPv6 does not live with (RFC 8200 section 5).
+pub(super) fn without_ipv6(mtu: u32) -> &'static str {
+    if mtu < 1280 {
+        "; below 1280 the kernel takes IPv6 off the interface: where it is used, raise what is below instead"
+    } else {
+        ""
+    }
+}
+
 pub(super) fn tunnel(tunnel: &str, mtu: u32, below: &str, below_mtu: u32, overhead: u32) -> String {
     let fits = below_mtu.saturating_sub(overhead);
     format!(
-        "{below_mtu} − {overhead} = {fits}: ip link set dev {} mtu {fits}; to last, and for the pods: {}; or raise {below} and the network below it to {}",
+        "{below_mtu} − {overhead} = {fits}: ip link set dev {} mtu {fits}; to last, and for the pods: {}; or raise {below} and the network below it to {}{}",
         word(tunnel),
         cni_setting(tunnel, fits, below_mtu),
-        mtu.saturating_add(overhead)
+        mtu.saturating_add(overhead),
+        without_ipv6(fits)
     )
 }
 
@@ -77,8 +95,9 @@ pub(super) fn pods_to(way: &Link, below: Option<&Link>) -> String {
         _ => String::new(),
     };
     format!(
-        "{arithmetic}{}; then recreate the pods (kubectl delete pod)",
-        cni_setting(&way.name, way.mtu_bytes, way.mtu_bytes.saturating_add(way.overhead_bytes.unwrap_or(0)))
+        "{arithmetic}{}; then recreate the pods (kubectl delete pod){}",
+        cni_setting(&way.name, way.mtu_bytes, way.mtu_bytes.saturating_add(way.overhead_bytes.unwrap_or(0))),
+        without_ipv6(way.mtu_bytes)
     )
 }
 
@@ -93,13 +112,17 @@ pub(super) fn mixed(example: Option<&str>) -> String {
 }
 
 pub(super) fn route(subject: &str, route: &Route, link: &Link) -> String {
-    let via = route.via.map(|v| format!(" via {v}")).unwrap_or_default();
+    changed(subject, route, &format!("mtu {}", link.mtu_bytes))
+}
+
+/// A route with another value: the whole line is needed, for what it does not say (further next hops, src, metric,
+/// onlink) the kernel takes away, or it finds no such route.
+fn changed(subject: &str, route: &Route, with: &str) -> String {
     let prefix = if subject == "host" { String::new() } else { format!("nsprobe exec {subject} -- ") };
+    let family = if route.ipv6 { " -6" } else { "" };
+    let to = &route.destination;
     format!(
-        "{prefix}ip route change {}{via} dev {} mtu {}",
-        route.destination,
-        word(&link.name),
-        link.mtu_bytes
+        "{prefix}ip{family} route show {to} prints the route: give the whole line, all next hops too, to {prefix}ip{family} route replace, with {with} in place of what it says"
     )
 }
 
@@ -110,20 +133,18 @@ pub(super) fn nested(bridge: &str, mtu: u32) -> String {
 }
 
 /// A route's advmss at most as large as fits.
-pub(super) fn advmss(subject: &str, route: &Route, link: &Link, fits: u32) -> String {
-    let via = route.via.map(|v| format!(" via {v}")).unwrap_or_default();
-    let mtu = route.mtu_bytes.map(|m| format!(" mtu {m}")).unwrap_or_default();
-    let prefix = if subject == "host" { String::new() } else { format!("nsprobe exec {subject} -- ") };
-    format!("{prefix}ip route change {}{via} dev {}{mtu} advmss {fits}", route.destination, word(&link.name))
+pub(super) fn advmss(subject: &str, route: &Route, fits: u32) -> String {
+    changed(subject, route, &format!("advmss {fits}"))
 }
 
 /// Trust, but measure: what a router said may be old.
 pub(super) fn learned(tunnel: &str, remote: &str, path: u32, overhead: u32) -> String {
     let fits = path.saturating_sub(overhead);
     format!(
-        "nsprobe mtu host {remote} measures it; if it is so, {path} − {overhead} = {fits}: ip link set dev {} mtu {fits}, and for the pods: {}; if not, ip route flush cache forgets it",
+        "nsprobe mtu host {remote} measures it; if it is so, {path} − {overhead} = {fits}: ip link set dev {} mtu {fits}, and for the pods: {}; if not, ip route flush cache forgets it{}",
         word(tunnel),
-        cni_setting(tunnel, fits, path)
+        cni_setting(tunnel, fits, path),
+        without_ipv6(fits)
     )
 }
 

@@ -1,8 +1,12 @@
 //! Rules on interfaces, tunnels and routes of a node and its pods, read from netlink alone.
 
 use super::Rule;
-use super::chain::{Join, bridge_of, find, is_tunnel, outward, sending_mtu, tunnels, uplink};
+use super::chain::{
+    Join, find, global_addresses, is_tunnel, leads_to_pods, master_of, outward, own_interface, sending_mtu,
+    tunnels, uplink,
+};
 use super::link_fixes as fixes;
+use super::links_bridges::{BRIDGE_BELOW_PODS, check_routed_bridges};
 use super::links_routes::{ADVMSS_EXCEEDS_MTU, ROUTE_MTU_EXCEEDS_LINK, check_routes};
 use super::links_tunnels::check_tunnels;
 pub use super::links_tunnels::{
@@ -11,6 +15,7 @@ pub use super::links_tunnels::{
 };
 use crate::facts::{Evidence, Finding, Link, Namespace, Severity};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// The ends of a veth disagree.
 pub const VETH_MTU_MISMATCH: Rule = Rule {
@@ -80,6 +85,7 @@ pub const NOT_READ: Rule = Rule {
 pub const RULES: &[Rule] = &[
     VETH_MTU_MISMATCH,
     BRIDGE_PORT_SMALLER,
+    BRIDGE_BELOW_PODS,
     TUNNEL_EXCEEDS_UNDERLAY,
     TUNNEL_PATH_MTU,
     TUNNEL_NO_ROUTE,
@@ -101,7 +107,7 @@ pub(super) const NETLINK: &str = "netlink RTM_GETLINK";
 pub(super) const ROWS: usize = 6;
 
 /// A namespace's subject and an interface in it.
-type Place<'a> = (&'a str, &'a Link);
+pub(super) type Place<'a> = (&'a str, &'a Link);
 /// A namespace's subject, its end of a veth, and the other end's name.
 type Pair<'a> = (&'a str, &'a str, &'a str);
 
@@ -118,6 +124,7 @@ pub fn check_links(namespaces: &[Namespace], host: u64) -> Vec<Finding> {
         check_completeness(namespace, &mut findings);
     }
     if let Some(node) = node {
+        check_routed_bridges(node, &pods, &mut findings);
         check_ways_out(node, &pods, &mut findings);
         check_mixed(node, &pods, &mut findings);
     }
@@ -140,7 +147,7 @@ pub(super) fn mtu_of(owner: &str, link: &str, mtu: u32) -> Evidence {
 }
 
 /// What a pod's interface sends, and where that was read: its link, or the routes that keep packets smaller.
-fn sent(owner: &str, link: &Link, sends: u32) -> Evidence {
+pub(super) fn sent(owner: &str, link: &Link, sends: u32) -> Evidence {
     if sends < link.mtu_bytes {
         let what = format!("MTU of the routes by {} in {owner}", link.name);
         return Evidence::new(what, sends, "bytes", "netlink RTM_GETROUTE");
@@ -149,7 +156,7 @@ fn sent(owner: &str, link: &Link, sends: u32) -> Evidence {
 }
 
 /// One subject by its name, several as those of the host.
-fn subject_of(pods: &[&str]) -> String {
+pub(super) fn subject_of(pods: &[&str]) -> String {
     match pods {
         [one] => (*one).to_owned(),
         _ => "host".to_owned(),
@@ -157,7 +164,7 @@ fn subject_of(pods: &[&str]) -> String {
 }
 
 /// `default/a`, `default/a and default/b`, `5 pods (default/a, default/b, default/c, …)`.
-fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     match names {
         [] => "no pod".into(),
         [one] => (*one).to_owned(),
@@ -274,8 +281,13 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
                 continue;
             }
             let sends = sending_mtu(pod, inside);
-            let bridge = bridge_of(node, outside);
-            let mut ways: Vec<(&Link, Join)> = tunnels(node, bridge).collect();
+            let bridge = master_of(node, outside);
+            // A VPN of the node's owner is none of theirs.
+            let addresses: Vec<IpAddr> = global_addresses(inside).collect();
+            let theirs = |(tunnel, join): &(&Link, Join)| {
+                *join == Join::Bridge || addresses.is_empty() || leads_to_pods(tunnel, node, &addresses)
+            };
+            let mut ways: Vec<(&Link, Join)> = tunnels(node, bridge).filter(theirs).collect();
             if ways.is_empty() {
                 ways.extend(
                     uplink(node)
@@ -316,10 +328,7 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
 fn check_mixed(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding>) {
     let mut groups: BTreeMap<u32, Vec<Place<'_>>> = BTreeMap::new();
     for pod in pods {
-        // The interface of the default route; further ones belong to other networks.
-        let primary = uplink(pod).map(|l| l.index);
-        let mut ways = outward(pod, node).filter(|(l, _)| primary.is_none_or(|index| index == l.index));
-        if let Some((link, _)) = ways.next() {
+        if let Some(link) = own_interface(pod, node) {
             groups.entry(sending_mtu(pod, link)).or_default().push((&pod.subject, link));
         }
     }

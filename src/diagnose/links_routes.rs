@@ -64,6 +64,6 @@ fn check_advmss(namespace: &Namespace, route: &Route, findings: &mut Vec<Finding
             Evidence::new(format!("advmss of the route {to}"), advmss, "bytes", "netlink RTM_GETROUTE"),
             mtu_of(&namespace.subject, &link.name, link.mtu_bytes),
         ],
-        fixes::advmss(&namespace.subject, route, link, link.mtu_bytes.saturating_sub(headers)),
+        fixes::advmss(&namespace.subject, route, link.mtu_bytes.saturating_sub(headers)),
     ));
 }

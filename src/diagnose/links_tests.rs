@@ -276,10 +276,68 @@ fn a_route_that_promises_more_than_its_link_is_believed_by_the_kernel() {
     assert_eq!(finding.subject, "default/web-0");
     assert_eq!(
         finding.fix,
-        "nsprobe exec default/web-0 -- ip route change default via 10.244.1.1 dev eth0 mtu 1450"
+        "nsprobe exec default/web-0 -- ip route show default prints the route: give the whole line, all next hops too, to nsprobe exec default/web-0 -- ip route replace, with mtu 1450 in place of what it says"
     );
     all[1].routes[0].mtu_bytes = Some(1450);
     assert_eq!(ids(&all), [""; 0]);
+}
+
+#[test]
+fn a_bridge_that_is_routed_into_takes_what_its_pods_welcome() {
+    let mut all = node(&[1450, 1450]);
+    all[0].links[2].mtu_bytes = 1400;
+    assert_eq!(ids(&all), [""; 0], "it only switches");
+    all[0].links[2].addresses = vec![("10.244.1.1".parse().unwrap(), 24)];
+    let finding = only(&all, "links.bridge_below_pods");
+    assert!(finding.summary.contains("up to 1450 bytes") && finding.summary.contains("cni0 takes 1400"));
+    assert!(finding.fix.starts_with("ip link set dev cni0 mtu 1450;"), "{}", finding.fix);
+    assert_eq!(ids(&all), ["links.bridge_below_pods"]);
+    // Pods whose routes keep them below it announce what fits.
+    for pod in &mut all[1..] {
+        pod.routes.iter_mut().for_each(|route| route.mtu_bytes = Some(1400));
+    }
+    assert_eq!(ids(&all), [""; 0]);
+    // As small as a small port makes it: that port is told.
+    let mut all = node(&[1450, 1400]);
+    all[0].links[2].addresses = vec![("10.244.1.1".parse().unwrap(), 24)];
+    assert!(!ids(&all).contains(&"links.bridge_below_pods"));
+}
+
+#[test]
+fn a_vpn_of_the_nodes_owner_is_none_of_the_pods() {
+    let mut all = node(&[1450, 1450]);
+    for (number, pod) in all[1..].iter_mut().enumerate() {
+        pod.links[0].addresses = vec![(format!("10.244.1.{}", 2 + number).parse().unwrap(), 24)];
+    }
+    all[0].links.push(Link { mtu_bytes: 1280, ..Link { index: 9, name: "wg0".into(), ..vxlan(1280) } });
+    all[0].routes.push(route("10.200.0.0/24", None, "wg0", None));
+    assert_eq!(ids(&all), [""; 0]);
+    // It may carry pods, though.
+    all[0].routes.push(route("10.244.9.0/24", None, "wg0", None));
+    let finding = only(&all, "links.pod_exceeds_tunnel");
+    assert!(finding.summary.contains("wg0 takes 1280"), "{finding:?}");
+}
+
+#[test]
+fn the_interface_of_the_cni_is_eth0_wherever_the_default_route_leads() {
+    let mut all = node(&[1450, 1450]);
+    let mut second = all[1].links[0].clone();
+    (second.index, second.name, second.mtu_bytes, second.kind) =
+        (3, "net1".into(), 9000, Some("macvlan".into()));
+    all[1].links.push(second);
+    all[1].routes[0].interface = Some("net1".into());
+    assert_eq!(ids(&all), [""; 0]);
+}
+
+#[test]
+fn an_mtu_that_takes_ipv6_away_is_told_as_one() {
+    let mut all = node(&[1450]);
+    all[0].links[0].mtu_bytes = 1300;
+    let fix = only(&all, "links.tunnel_exceeds_underlay").fix;
+    assert!(fix.contains("1300 − 50 = 1250") && fix.contains("takes IPv6 off"), "{fix}");
+    all[0].links[0].mtu_bytes = 1330;
+    let fix = only(&all, "links.tunnel_exceeds_underlay").fix;
+    assert!(fix.contains("1330 − 50 = 1280") && !fix.contains("IPv6"), "{fix}");
 }
 
 #[test]
@@ -313,8 +371,9 @@ fn a_route_that_announces_larger_segments_than_fit_is_told() {
         let finding = only(&all, "links.advmss_exceeds_mtu");
         assert_eq!(finding.subject, "default/web-0");
         assert!(finding.summary.contains(&format!("+ {headers} = 1451")), "{}", finding.summary);
-        let fits = format!("dev eth0 advmss {}", 1450 - headers);
+        let fits = format!(", with advmss {} in place of what it says", 1450 - headers);
         assert!(finding.fix.ends_with(&fits), "{}", finding.fix);
+        assert_eq!(finding.fix.contains("ip -6 route show"), ipv6, "{}", finding.fix);
         all[1].routes[0].advmss_bytes = Some(1450 - headers);
         assert_eq!(ids(&all), [""; 0]);
     }

@@ -15,6 +15,7 @@ mod ipam_words;
 pub mod kernel;
 mod link_fixes;
 pub mod links;
+pub mod links_bridges;
 pub mod links_routes;
 pub mod links_tunnels;
 pub mod node;

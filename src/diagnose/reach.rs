@@ -2,7 +2,7 @@
 //! pods, read from netlink alone. Most of them tell a fault that is *not* the MTU.
 
 use super::Rule;
-use super::chain::{bridge_of, find, uplink};
+use super::chain::{bridge_of, find, global_addresses, is_global, master_of, uplink};
 use super::shell::word;
 use crate::facts::{Evidence, Finding, Link, Namespace, Route, Severity};
 use std::collections::BTreeMap;
@@ -116,25 +116,15 @@ fn ends<'a>(pod: &'a Namespace, node: &'a Namespace) -> impl Iterator<Item = (&'
     })
 }
 
-fn is_global(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback(),
-        IpAddr::V6(v6) => !v6.is_unicast_link_local() && !v6.is_loopback(),
-    }
-}
-
-fn globals(link: &Link) -> impl Iterator<Item = IpAddr> {
-    link.addresses.iter().map(|(address, _)| *address).filter(is_global)
-}
-
 fn check_ends(pod: &Namespace, node: &Namespace) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (inside, outside) in ends(pod, node) {
-        if inside.name != "eth0" && globals(inside).next().is_none() {
+        if inside.name != "eth0" && global_addresses(inside).next().is_none() {
             continue;
         }
-        let bridge = bridge_of(node, outside);
-        let all = [(pod, Some(inside)), (node, Some(outside)), (node, bridge)];
+        let judged = |m: &&Link| matches!(m.kind.as_deref(), Some("bridge" | "vrf"));
+        let master = master_of(node, outside).filter(judged);
+        let all = [(pod, Some(inside)), (node, Some(outside)), (node, master)];
         let Some((owner, link)) = all.into_iter().find_map(|(owner, l)| Some((owner, l.filter(|l| !l.up)?)))
         else {
             continue;
@@ -172,7 +162,8 @@ fn check_default(pod: &Namespace) -> Option<Finding> {
     for (six, family) in [(false, "IPv4"), (true, "IPv6")] {
         let held = pod.links.iter().filter(|l| l.up && l.kind.as_deref() == Some("veth"));
         let held = held.filter(|l| primary.is_none_or(|index| index == l.index));
-        let address = held.flat_map(|l| globals(l).map(move |a| (l, a))).find(|(_, a)| a.is_ipv6() == six);
+        let address =
+            held.flat_map(|l| global_addresses(l).map(move |a| (l, a))).find(|(_, a)| a.is_ipv6() == six);
         if lacking.is_none() && pod.unreadable == 0 && !pod.policy_rules.any() && !has(six) {
             lacking = address.map(|(link, address)| (family, link, address));
         }
@@ -237,9 +228,9 @@ fn check_way_to(pod: &Namespace, node: &Namespace, ways: &[Way<'_>]) -> Option<F
     }
     ends(pod, node).filter(|(inside, outside)| inside.up && outside.up).find_map(|(inside, outside)| {
         let kind = |link: &Link, kind: &str| link.kind.as_deref() == Some(kind);
-        let master = bridge_of(node, outside);
-        let bridge = master.filter(|b| kind(b, "bridge"));
-        let vrf = [master, bridge.and_then(|b| bridge_of(node, b))].into_iter().flatten().find(|l| kind(l, "vrf"));
+        let master = master_of(node, outside);
+        let bridge = bridge_of(node, outside);
+        let vrf = [master, bridge.and_then(|b| master_of(node, b))].into_iter().flatten().find(|l| kind(l, "vrf"));
         let switched_by_others = outside.master.is_some() && bridge.or(vrf).is_none();
         // Cilium routes to its own device.
         if switched_by_others || outside.name.starts_with("lxc") {
@@ -249,7 +240,7 @@ fn check_way_to(pod: &Namespace, node: &Namespace, ways: &[Way<'_>]) -> Option<F
         let right = Some(own.name.as_str());
         // A bridge without an address in the pod's network only switches: its gateway is elsewhere.
         let in_charge = |address| bridge.is_none_or(|b| b.addresses.iter().any(|&own| holds(own, address)));
-        let wrong = globals(inside).filter(|&address| in_charge(address)).find_map(|address| {
+        let wrong = global_addresses(inside).filter(|&address| in_charge(address)).find_map(|address| {
             if node.policy_rules.any() || vrf.is_some() {
                 // The way to a pod may stand in another table (AWS's branch interfaces, Azure, Calico, a VRF).
                 let (_, way) = inside.ways_back.iter().find(|(of, _)| *of == address)?;
@@ -299,7 +290,7 @@ fn check_duplicates(node: &Namespace, pods: &[&Namespace]) -> Vec<Finding> {
     };
     for pod in pods {
         for (inside, outside) in ends(pod, node).filter(|(_, outside)| own_network(outside)) {
-            for address in globals(inside) {
+            for address in global_addresses(inside) {
                 holders
                     .entry((outside.master.as_deref(), address))
                     .or_default()
@@ -309,7 +300,7 @@ fn check_duplicates(node: &Namespace, pods: &[&Namespace]) -> Vec<Finding> {
     }
     // Hundreds of pods are compared with the few addresses of the node, not with its hundreds of links.
     let own: Vec<(&Link, IpAddr)> =
-        node.links.iter().flat_map(|l| globals(l).map(move |address| (l, address))).collect();
+        node.links.iter().flat_map(|l| global_addresses(l).map(move |address| (l, address))).collect();
     for ((network, address), who) in &mut holders {
         let here = |l: &Link| network.is_none() || *network == Some(l.name.as_str());
         let holder = own.iter().find(|(l, own)| own == address && here(l));
@@ -384,12 +375,14 @@ fn check_overlap(node: &Namespace) -> Option<Finding> {
 fn check_minimum(namespace: &Namespace) -> Option<Finding> {
     /// RFC 8200 section 5.
     const LEAST: u32 = 1280;
-    let six = |l: &Link| l.name != "lo" && globals(l).any(|a| a.is_ipv6());
+    // A small MTU has taken their addresses: whether IPv6 is wanted there is told by the kind. VPNs and PPP are often
+    // small on purpose, and for IPv4.
+    let four_alone = |l: &Link| matches!(l.kind.as_deref(), Some("dummy" | "tun" | "ppp" | "ipip"));
+    let six = |l: &Link| l.name != "lo" && global_addresses(l).any(|a| a.is_ipv6());
     if !namespace.links.iter().any(six) {
         return None;
     }
-    let narrow =
-        |l: &&Link| l.up && l.name != "lo" && l.mtu_bytes < LEAST && l.kind.as_deref() != Some("dummy");
+    let narrow = |l: &&Link| l.up && l.name != "lo" && l.mtu_bytes < LEAST && !four_alone(l);
     let links: Vec<&Link> = namespace.links.iter().filter(narrow).collect();
     let first = links.first()?;
     let more = if links.len() > 1 { format!(" and {} more", links.len() - 1) } else { String::new() };

@@ -262,6 +262,12 @@ fn the_node_knows_the_way_to_its_own_pods() {
             .filter(|l| l.master.is_some())
             .for_each(|l| l.master = Some("ovs-system".into()));
     });
+    // Its device is always down.
+    silent(|all| {
+        all[0].routes.remove(2);
+        let bridge = all[0].links.iter_mut().find(|l| l.name == "cni0").unwrap();
+        (bridge.kind, bridge.up, bridge.state) = (Some("openvswitch".into()), false, "down".into());
+    });
     silent(|all| {
         all[0].links[3].name = "lxc1".into();
         all[0].routes.push(route("10.244.1.2", None, "cilium_host"));
@@ -325,6 +331,8 @@ fn a_pod_subnet_is_nobody_elses() {
 
 #[test]
 fn ipv6_needs_1280_bytes() {
+    // VPNs and PPP are small on purpose.
+    silent(|all| all[0].links.push(Link { mtu_bytes: 576, ..link(9, "tun0", "tun", &["10.8.0.1"]) }));
     let narrow = only("links.below_ipv6_minimum", |all| all[0].links[1].mtu_bytes = 1279);
     assert!(narrow.summary.contains("flannel.1") && narrow.subject == "host", "{narrow:?}");
     silent(|all| all[0].links[1].mtu_bytes = 1280);

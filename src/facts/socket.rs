@@ -234,7 +234,7 @@ impl Socket {
 }
 
 /// What is known of the path to a remote address because it was measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeasuredPath {
     /// The remote address.
     pub remote: IpAddr,
@@ -246,4 +246,6 @@ pub struct MeasuredPath {
     pub path_mtu_bytes: Option<u32>,
     /// Largest IP packet that was seen to pass, bytes, whatever the verdict.
     pub passes_bytes: Option<u32>,
+    /// The interface by which it begins.
+    pub interface: Option<String>,
 }

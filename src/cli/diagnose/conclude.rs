@@ -42,7 +42,9 @@ pub(super) struct Collected {
     pub(super) connect: Option<Connect>,
     /// A port was named.
     pub(super) has_port: bool,
-    /// `None`: no target was named; an error: why it has no address.
+    /// A target was named.
+    pub(super) has_target: bool,
+    /// `None`: it was not resolved yet; an error: why it has no address.
     pub(super) target: Option<Result<(), String>>,
     pub(super) paths: Vec<(Path, Result<Measured, Obstacle>)>,
     /// Paths that did not come back before the deadline.
@@ -73,6 +75,7 @@ pub(super) fn conclude(place: &Place, all: &Collected) -> Conclusion {
     match (&all.target, &all.connect) {
         (Some(Err(why)), _) => said.checks.push(Check::not_checked("target.resolved", why.clone())),
         (Some(Ok(())), _) => said.checks.push(Check::passed("target.resolved", "it has an address")),
+        (None, _) if all.has_target => said.checks.push(Check::not_checked("target.resolved", LATE)),
         (None, _) => {}
     }
     match &all.connect {
@@ -311,7 +314,12 @@ impl Conclusion {
         match &all.target {
             Some(Err(_)) => self.blind("path.target", "the target has no address"),
             Some(Ok(())) => {}
-            None if all.paths.iter().any(|(_, result)| result.as_ref().is_ok_and(|m| settled(&m.report))) => {
+            None if all.has_target => self.blind("path.target", "its address was not known in time"),
+            // From the node to the other end of a tunnel is no path of SOURCE.
+            None if all.paths.iter().any(|(path, result)| {
+                !matches!(path.role, Role::Tunnel(_)) && result.as_ref().is_ok_and(|m| settled(&m.report))
+            }) =>
+            {
                 self.check("path.any", &[], "at least one path was measured");
             }
             None => self
@@ -419,6 +427,7 @@ fn measured(paths: &[(Path, Result<Measured, Obstacle>)]) -> Vec<MeasuredPath> {
             verdict: report.verdict,
             path_mtu_bytes: report.path_mtu_bytes,
             passes_bytes: report.bounds.passes_bytes,
+            interface: report.source.interface.clone(),
         })
     })
     .collect()

@@ -64,7 +64,9 @@ pub(crate) struct DiagnoseArgs {
 
 pub(super) fn run(args: &DiagnoseArgs, context: &mut Context) -> Result<Exit, Failure> {
     let start = Instant::now();
-    let options = context.pods();
+    let mut options = context.pods();
+    // A runtime that hangs leaves half of the time for everything else.
+    options.timeout = options.timeout.min(args.deadline / 2);
     let source = resolve(&options, &args.source, context)?;
     // Nobody without the privilege gets a report that looked at nothing.
     source.netns.run(|| ())?;
@@ -76,7 +78,11 @@ pub(super) fn run(args: &DiagnoseArgs, context: &mut Context) -> Result<Exit, Fa
         place: place.clone(),
         signals: Arc::new(signals),
         crew: Crew::new(place.end),
-        all: Collected { has_names: !part::has_no_names(&place), ..Collected::default() },
+        all: Collected {
+            has_target: args.target.is_some(),
+            has_names: !part::has_no_names(&place),
+            ..Collected::default()
+        },
         target: None,
         waiting: Vec::new(),
         names_next: None,

@@ -66,5 +66,6 @@ pub(super) fn measured(report: &MtuReport) -> MeasuredPath {
         verdict: report.verdict,
         path_mtu_bytes: report.path_mtu_bytes,
         passes_bytes: report.bounds.passes_bytes,
+        interface: report.source.interface.clone(),
     }
 }

@@ -133,6 +133,7 @@ pub(super) fn finding(
                 (subject, of_node),
                 &remote,
                 limit.unwrap_or(0),
+                path.and_then(|p| p.interface.as_deref()),
                 first.is_some_and(|s| s.detail.ipv6),
             );
             format!(
@@ -236,7 +237,13 @@ fn measurement(path: &MeasuredPath) -> Evidence {
 }
 
 /// What mends connections that are stuck, and what makes it last.
-fn mtu_fix((subject, of_node): (&str, bool), remote: &str, limit: u32, ipv6: bool) -> String {
+fn mtu_fix(
+    (subject, of_node): (&str, bool),
+    remote: &str,
+    limit: u32,
+    interface: Option<&str>,
+    ipv6: bool,
+) -> String {
     let family = if ipv6 { "-6 " } else { "" };
     let mss = limit.saturating_sub(if ipv6 { 60 } else { 40 });
     let (prefix, now) = if of_node || subject == "host" {
@@ -246,7 +253,11 @@ fn mtu_fix((subject, of_node): (&str, bool), remote: &str, limit: u32, ipv6: boo
         )
     } else {
         let prefix = format!("nsprobe exec {subject} -- ");
-        (prefix.clone(), format!("{prefix}ip link set dev eth0 mtu {limit} (the interface towards {remote})"))
+        let link = interface.map_or_else(|| "INTERFACE".into(), crate::diagnose::shell::word);
+        (
+            prefix.clone(),
+            format!("{prefix}ip link set dev {link} mtu {limit} (the interface towards {remote})"),
+        )
     };
     format!(
         "now, and what hangs goes on: {now}\n\

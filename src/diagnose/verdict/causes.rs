@@ -8,6 +8,7 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
     // What is too small, by links and routes and by measurement.
     ("links.veth_mtu_mismatch", SMALLER),
     ("links.bridge_port_smaller", SMALLER),
+    ("links.bridge_below_pods", SMALLER),
     ("links.tunnel_exceeds_underlay", SMALLER),
     ("links.pod_exceeds_bridged_tunnel", SMALLER),
     ("links.route_mtu_exceeds_link", SMALLER),
@@ -21,7 +22,7 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
     ("config.pods_larger", TOO_LARGE),
     ("config.mtu_exceeds_path", TOO_LARGE),
     ("config.tunnel_not_following", TOO_LARGE),
-    ("config.bridge_not_following", &["links.bridge_port_smaller"]),
+    ("config.bridge_not_following", &["links.bridge_port_smaller", "links.bridge_below_pods"]),
     ("net.fragments_lost", &["mtu.black_hole", "dns.large_answers_lost"]),
     ("net.remembered_tiny", &["sockets.tiny_path_mtu", "mtu.cache_stale"]),
     // What drops packets of any size.
