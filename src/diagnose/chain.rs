@@ -116,17 +116,32 @@ pub fn tunnels<'a>(host: &'a Namespace, bridge: Option<&'a Link>) -> impl Iterat
     })
 }
 
-/// Whether a tunnel leads to pods of other nodes, as far as its routes tell: the networks behind it are neighbours of
-/// this node's own pods (the first 16 bits of IPv4, 48 of IPv6). A VPN of the node's owner is not one.
-pub fn leads_to_pods(tunnel: &Link, node: &Namespace, pods: &[IpAddr]) -> bool {
+/// Whether a route leads to pods of other nodes, as far as it tells: the network behind it is a neighbour of this node's
+/// own pods (the first 16 bits of IPv4, 48 of IPv6).
+fn leads_near(route: &Route, pods: &[IpAddr]) -> bool {
     let near = |a: IpAddr, b: IpAddr| match (a, b) {
         (IpAddr::V4(a), IpAddr::V4(b)) => a.octets().first_chunk::<2>() == b.octets().first_chunk::<2>(),
         (IpAddr::V6(a), IpAddr::V6(b)) => a.octets().first_chunk::<6>() == b.octets().first_chunk::<6>(),
         _ => false,
     };
+    let network = route.destination.split('/').next().and_then(|text| text.parse::<IpAddr>().ok());
+    network.is_some_and(|network| pods.iter().any(|&pod| near(network, pod)))
+}
+
+/// Whether a tunnel leads to pods of other nodes. A VPN of the node's owner does not.
+pub fn leads_to_pods(tunnel: &Link, node: &Namespace, pods: &[IpAddr]) -> bool {
     let routes = node.routes.iter().filter(|r| r.interface.as_deref() == Some(tunnel.name.as_str()));
-    let mut networks = routes.filter_map(|r| r.destination.split('/').next()?.parse::<IpAddr>().ok());
-    networks.any(|network| pods.iter().any(|&pod| near(network, pod)))
+    routes.into_iter().any(|route| leads_near(route, pods))
+}
+
+/// The interface by which the node reaches pods of others where no tunnel does it (host-gw, BGP), when that is another
+/// than its default route's; of several the narrowest.
+pub fn way_to_pods<'a>(node: &'a Namespace, pods: &[IpAddr]) -> Option<&'a Link> {
+    let default = uplink(node).map(|l| l.name.as_str());
+    let others = node.routes.iter().filter(|r| r.via.is_some() && r.destination != "default");
+    let names = others.filter(|r| r.interface.as_deref() != default && leads_near(r, pods));
+    let links = names.filter_map(|r| find(node, r.interface.as_deref()?));
+    links.filter(|l| l.up && !is_tunnel(l) && l.kind.as_deref() != Some("bridge")).min_by_key(|l| l.mtu_bytes)
 }
 
 /// Whether more than an interface's neighbours may know an address.
@@ -177,7 +192,11 @@ pub fn chains(pod: &Namespace, host: &Namespace) -> Vec<Chain> {
         if switched {
             ways.extend(tunnels(host, bridge).flat_map(|(tunnel, join)| through(host, tunnel, join)));
             if ways.is_empty() {
-                ways.extend(out(host, bridge));
+                let addresses: Vec<IpAddr> = global_addresses(inside).collect();
+                ways.extend(match way_to_pods(host, &addresses) {
+                    Some(link) => Some(lower(host, vec![hop(Join::Route, link, link.mtu_bytes, 0)], link, 0)),
+                    None => out(host, bridge),
+                });
             }
         }
         ways.sort_by_key(|way| way.iter().map(Hop::carries_bytes).min());

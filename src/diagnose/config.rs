@@ -3,7 +3,7 @@
 use super::Rule;
 use super::chain::{
     Join, below, find, global_addresses, leads_to_pods, master_of, own_interface, sending_mtu, tunnels,
-    uplink,
+    uplink, way_to_pods,
 };
 use super::config_fixes as fixes;
 use crate::facts::{
@@ -422,7 +422,8 @@ fn check_path(given: &NewPods, node: &Namespace, reality: Reality<'_>, findings:
         // A port of the uplink's own bridge is the pods' bridge: not judged here.
         master_of(node, out).is_none().then_some((out.mtu_bytes, None, out, out.mtu_bytes))
     };
-    let found = if ways.is_empty() { out() } else { tightest };
+    let beside = || way_to_pods(node, &pods).map(|link| (link.mtu_bytes, None, link, link.mtu_bytes));
+    let found = if ways.is_empty() { beside().or_else(out) } else { tightest };
     let Some((carries, tunnel, link, takes)) = found.filter(|(carries, ..)| *carries < given.mtu_bytes)
     else {
         return false;

@@ -3,7 +3,7 @@
 use super::Rule;
 use super::chain::{
     Join, find, global_addresses, is_tunnel, leads_to_pods, master_of, outward, own_interface, sending_mtu,
-    tunnels, uplink,
+    tunnels, uplink, way_to_pods,
 };
 use super::link_fixes as fixes;
 use super::links_bridges::{BRIDGE_BELOW_PODS, check_routed_bridges};
@@ -289,6 +289,7 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
             };
             let mut ways: Vec<(&Link, Join)> = tunnels(node, bridge).filter(theirs).collect();
             if ways.is_empty() {
+                ways.extend(way_to_pods(node, &addresses).map(|link| (link, Join::Route)));
                 ways.extend(
                     uplink(node)
                         .filter(|u| bridge.is_none_or(|b| b.index != u.index))
@@ -309,7 +310,10 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
         let (rule, what) = match (join, is_tunnel(way)) {
             (Join::Bridge, _) => (&POD_EXCEEDS_BRIDGED_TUNNEL, "a port of their bridge: larger ones vanish"),
             (_, true) => (&POD_EXCEEDS_TUNNEL, "routed: larger ones draw a PTB from this node"),
-            (_, false) => (&POD_EXCEEDS_UPLINK, "the uplink: larger ones draw a PTB from this node"),
+            _ if uplink(node).is_some_and(|u| u.index == way.index) => {
+                (&POD_EXCEEDS_UPLINK, "the uplink: larger ones draw a PTB from this node")
+            }
+            _ => (&POD_EXCEEDS_UPLINK, "the way to other nodes' pods: larger ones draw a PTB from this node"),
         };
         findings.push(rule.finding(
             subject_of(&names),

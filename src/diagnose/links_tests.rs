@@ -319,6 +319,24 @@ fn a_vpn_of_the_nodes_owner_is_none_of_the_pods() {
 }
 
 #[test]
+fn pods_that_are_routed_by_a_second_interface_are_held_against_that_one() {
+    let mut all = node(&[1500]);
+    all[1].links[0].addresses = vec![("10.244.1.2".parse().unwrap(), 24)];
+    all[0].links[1] = link(3, "eth1", "", 1450);
+    all[0].routes[2] = route("10.244.2.0/24", Some("172.16.0.11"), "eth1", None);
+    let finding = only(&all, "links.pod_exceeds_uplink");
+    assert!(finding.summary.contains("eth1 takes 1450 (the way to other nodes' pods"), "{finding:?}");
+    let chain = &super::super::chain::chains(&all[1], &all[0])[0];
+    assert_eq!(chain.hops.last().map(|hop| hop.name.as_str()), Some("eth1"));
+    all[0].links[1].mtu_bytes = 1500;
+    assert_eq!(ids(&all), [""; 0]);
+    // Another network of the node's own is none of theirs.
+    all[0].links[1].mtu_bytes = 1450;
+    all[0].routes[2].destination = "172.17.0.0/16".into();
+    assert_eq!(ids(&all), [""; 0]);
+}
+
+#[test]
 fn the_interface_of_the_cni_is_eth0_wherever_the_default_route_leads() {
     let mut all = node(&[1450, 1450]);
     let mut second = all[1].links[0].clone();
