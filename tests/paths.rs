@@ -2,7 +2,7 @@
 
 mod support;
 
-use nsprobe::facts::{PathResult, Verdict};
+use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict};
 use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Search, Step};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -69,6 +69,8 @@ fn path(hop: Vec<HopSpec>, loss: f64, rtt_ms: f64) -> Scenario {
         reorder: 0.0,
         duplicate: 0.0,
         reverse_mtu: None,
+        drops_over: None,
+        refuses_over: None,
         hop,
         target: TargetSpec::default(),
         expect: Expect {
@@ -171,7 +173,7 @@ fn a_clear_path_costs_one_flight() {
 #[test]
 fn what_is_said_of_an_early_scout_does_not_count_where_echo_is_answered() {
     let ms = Duration::from_millis;
-    let reply = Answer::Reply { ttl: Some(62), largest_fragment: None };
+    let reply = Answer::Reply { ttl: Some(62), largest_fragment: None, cut: false };
     let firewall = support::virtual_path::router(1);
     for (answer, at) in [
         (Answer::Refused { from: firewall, code: 13 }, ms(5)),
@@ -242,7 +244,7 @@ fn starved(plan: Plan, answers_at: Duration) -> PathResult {
             Step::Send(probe) | Step::Scout(probe) => sent.push(probe.id),
             Step::Wait(until) if now < answers_at && until >= answers_at => {
                 now = answers_at;
-                let answer = Answer::Reply { ttl: Some(64), largest_fragment: None };
+                let answer = Answer::Reply { ttl: Some(64), largest_fragment: None, cut: false };
                 sent.drain(..).for_each(|id| search.on_event(Event { id, answer }, now));
             }
             Step::Wait(until) => now = until,
@@ -330,7 +332,7 @@ fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
                 Step::Wait(until) => now = waiting.last().map_or(until, |(at, _)| until.min(*at)).max(now),
                 Step::Send(probe) | Step::Scout(probe) => {
                     let ms = if probe.size > 1450 { 20 } else { 10 };
-                    let answer = Answer::Reply { ttl: Some(64), largest_fragment: None };
+                    let answer = Answer::Reply { ttl: Some(64), largest_fragment: None, cut: false };
                     waiting.push((now + Duration::from_millis(ms), Event { id: probe.id, answer }));
                 }
             }
@@ -343,9 +345,14 @@ fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
 fn the_bounds_of_a_search_hold() {
     let hop =
         |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
-    for (interface_mtu, mtu, queue, most) in
-        [(1500, 1331, 12_000, 300_000), (1500, 300, 12_000, 300_000), (9000, 5331, 45_100, 1_000_000)]
-    {
+    for (interface_mtu, mtu, queue, most) in [
+        (1500, 1331, 12_000, 300_000),
+        (1500, 300, 12_000, 300_000),
+        (9000, 5331, 45_100, 1_000_000),
+        // One such packet takes longer than a round trip there: of queues nothing is learned.
+        (65_520, 2044, 1 << 30, 4_000_000),
+        (65_520, 50_001, 1 << 30, 4_000_000),
+    ] {
         for loss in [0.0, 0.2] {
             let wide = hop(interface_mtu, Ptb::Honest);
             let scenario = Scenario { interface_mtu, ..path(vec![wide, hop(mtu, Ptb::Silent)], loss, 40.0) };
@@ -464,7 +471,7 @@ fn on_the_shortest_path_a_tunnel_that_lets_the_first_packet_through_is_seen_too(
                 let answer = match probe.ttl {
                     Some(1) => Answer::Expired { from: router },
                     _ if probe.size <= 1450 || first => {
-                        Answer::Reply { ttl: Some(63), largest_fragment: None }
+                        Answer::Reply { ttl: Some(63), largest_fragment: None, cut: false }
                     }
                     _ => Answer::TooBig { mtu: 1450, from: router },
                 };
@@ -474,4 +481,55 @@ fn on_the_shortest_path_a_tunnel_that_lets_the_first_packet_through_is_seen_too(
     }
     let result = search.result();
     assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Narrowed, Some(1450)), "{result:?}");
+}
+
+/// A gap of 64,000 bytes, and flights that hold one of the largest.
+#[test]
+fn a_black_hole_behind_an_mtu_of_65520_is_found_wherever_it_is() {
+    let hop = |mtu| HopSpec {
+        mtu,
+        ptb: Ptb::Silent,
+        expired: true,
+        first_passes: false,
+        ptb_limit: None,
+        ptb_from: None,
+    };
+    for mtu in (100..65_520).step_by(613).chain([1500, 2044, 9000, 32_760, 65_519]) {
+        for interface_mtu in [24_001, 65_520].into_iter().filter(|most| *most > mtu) {
+            let scenario = Scenario { interface_mtu, ..path(vec![hop(mtu)], 0.0, 1.0) };
+            let (result, sent) = scenario.play_plan(3, Plan { locate: false, ..scenario.plan() });
+            assert_eq!(
+                (result.verdict, result.path_mtu_bytes),
+                (Verdict::BlackHole, Some(mtu)),
+                "{interface_mtu}: {result:?}"
+            );
+            assert!(sent.len() <= 110, "{interface_mtu}, {mtu}: {} probes", sent.len());
+        }
+    }
+}
+
+/// What vanishes without a word may have done so on either way.
+#[test]
+fn of_a_black_hole_the_way_back_is_not_known() {
+    let reverse = |name: &str| {
+        let scenario = scenarios().into_iter().find(|(file, _)| file == name).unwrap().1;
+        scenario.play(1).0.reverse.verdict
+    };
+    assert_eq!(reverse("black-hole-jumbo"), ReverseVerdict::Unknown);
+    assert_eq!(reverse("clear-lan"), ReverseVerdict::Clear);
+    assert_eq!(reverse("narrowed-pppoe"), ReverseVerdict::Clear);
+    // A reply of 92 bytes says nothing of a way back for 1500.
+    assert_eq!(reverse("clear-short-replies"), ReverseVerdict::Unknown);
+}
+
+/// What this node's kernel refuses is as certain as it gets: there is nothing to wait for, and no hop to look for.
+#[test]
+fn what_does_not_leave_this_node_costs_few_packets_and_is_named() {
+    for name in ["black-hole-dropped-here", "narrowed-refused-here"] {
+        let scenario = scenarios().into_iter().find(|(file, _)| file == name).unwrap().1;
+        let (result, _) = scenario.play(1);
+        assert!(result.notes.contains(&PathNote::HeldHere { size: 1401 }), "{result:?}");
+        assert!(result.hops.is_empty() && result.narrowing.is_none(), "{result:?}");
+        assert!(result.probes.sent <= 15, "those are not counted: {result:?}");
+    }
 }

@@ -161,6 +161,13 @@ pub enum PathNote {
     },
     /// The kernel refused to send a probe that was not too large.
     SendRefused,
+    /// The smallest size that fails never left this node: its kernel refuses it.
+    HeldHere {
+        /// Bytes.
+        size: u32,
+    },
+    /// The port that was to be asked does not answer: no connection was made.
+    PortSilent,
     /// The time was up.
     Deadline,
     /// The packets or bytes of one search were used up.

@@ -187,13 +187,16 @@ pub fn answer(
     if *message.first()? == family.echo_reply {
         let sequence = be16(message, 6)?;
         let length = family.ip_header + u32::try_from(message.len()).ok()?;
-        // A reply to a truncated or padded request is no answer to ours.
+        let sent = sizes(sequence)?;
+        // The target has checked the sum over the whole request; some send only its beginning back. A reply to a padded
+        // request is no answer to ours.
         let ours = checksum_holds(family, message)?
             && be16(message, 4)? == mark.identifier
             && message.get(8..8 + TOKEN)? == mark.token
             && received.from == target
-            && sizes(sequence)? == length;
-        let answer = Answer::Reply { ttl: received.ttl, largest_fragment: received.largest_fragment };
+            && length <= sent;
+        let (ttl, largest_fragment, cut) = (received.ttl, received.largest_fragment, length < sent);
+        let answer = Answer::Reply { ttl, largest_fragment, cut };
         return ours.then_some(Event { id: sequence, answer });
     }
     let (answer, quoted) = error(family, received)?;
@@ -208,7 +211,7 @@ pub fn answer(
             Answer::Refused { from, code }
                 if from == target && (family.version == 6 || code == PROTOCOL_UNREACHABLE) =>
             {
-                Answer::Reply { ttl: received.ttl, largest_fragment: None }
+                Answer::Reply { ttl: received.ttl, largest_fragment: None, cut: false }
             }
             other => other,
         };
@@ -428,14 +431,18 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_must_carry_our_token_and_size_and_come_from_the_target() {
+    fn a_reply_must_carry_our_token_and_no_more_than_we_sent_and_come_from_the_target() {
         let mut reply = echo_request(V4, MARK, 7, 1480);
         reply[0] = V4.echo_reply;
         let sum = icmp::checksum(&IcmpPacket::new(&reply).unwrap());
         reply[2..4].copy_from_slice(&sum.to_be_bytes());
         assert!(answer(V4, MARK, TARGET.into(), &received(&reply, TARGET.into()), sizes).is_some());
         assert!(answer(V4, MARK, TARGET.into(), &received(&reply, ROUTER), sizes).is_none());
-        assert!(answer(V4, MARK, TARGET.into(), &received(&reply[..1000], TARGET.into()), sizes).is_none());
+        // Some targets send only the beginning back: it arrived all the same.
+        let short = answer(V4, MARK, TARGET.into(), &received(&reply[..72], TARGET.into()), sizes).unwrap();
+        assert!(matches!(short.answer, Answer::Reply { cut: true, .. }), "{short:?}");
+        let longer = [&reply[..], &[0; 2]].concat();
+        assert!(answer(V4, MARK, TARGET.into(), &received(&longer, TARGET.into()), sizes).is_none());
         let other = Mark { token: [0; 8], ..MARK };
         assert!(answer(V4, other, TARGET.into(), &received(&reply, TARGET.into()), sizes).is_none());
     }

@@ -22,6 +22,12 @@ pub fn not_for_namespaces(scenario: &Scenario) -> Option<&'static str> {
         Ok("needs") if !netem => return Some("it needs no netem"),
         _ => {}
     }
+    if scenario.refuses_over.is_some() {
+        return Some("the MTU would have to change in the middle of the search");
+    }
+    if scenario.target.cuts_to.is_some() {
+        return Some("this kernel sends all of a packet back");
+    }
     if scenario.interface_mtu > 65_535 {
         return Some("only the loopback has such an MTU");
     }
@@ -185,6 +191,10 @@ impl NamespacePath {
             if !hop.expired {
                 rules.push((at + 1, format!("{output}; add rule inet t o icmp type time-exceeded drop; add rule inet t o icmpv6 type time-exceeded drop")));
             }
+        }
+        if let Some(most) = scenario.drops_over {
+            let output = "add chain inet t o { type filter hook output priority 0; }";
+            rules.push((0, format!("{output}; add rule inet t o meta length > {most} drop")));
         }
         let target = self.nodes.len() - 1;
         let input = "add chain inet t i { type filter hook input priority 0; }";

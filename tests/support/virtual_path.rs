@@ -29,6 +29,10 @@ pub struct Scenario {
     pub duplicate: f64,
     /// MTU of the way back: replies larger than it come in fragments (IPv4) or not at all (IPv6).
     pub reverse_mtu: Option<u32>,
+    /// The source's own packet filter drops what is larger (EPERM).
+    pub drops_over: Option<u32>,
+    /// The source's own kernel says of what is larger that it is too large (EMSGSIZE).
+    pub refuses_over: Option<u32>,
     /// Routers from the source to the target.
     #[serde(default)]
     pub hop: Vec<HopSpec>,
@@ -82,13 +86,15 @@ pub struct TargetSpec {
     pub echo: bool,
     /// Whether it says that it does not know a protocol.
     pub unknown_protocol: bool,
+    /// It sends no more back than so many bytes of a packet.
+    pub cuts_to: Option<u32>,
     /// Token bucket of its answers: burst and answers a second.
     pub limit: Option<(f64, f64)>,
 }
 
 impl Default for TargetSpec {
     fn default() -> Self {
-        Self { echo: true, unknown_protocol: true, limit: None }
+        Self { echo: true, unknown_protocol: true, cuts_to: None, limit: None }
     }
 }
 
@@ -247,12 +253,13 @@ impl Scenario {
         if !answers || memory.target.as_mut().is_some_and(|bucket| !bucket.take(now)) {
             return None;
         }
-        let fragments = self.reverse_mtu.filter(|mtu| probe.size > *mtu);
+        let size = self.target.cuts_to.map_or(probe.size, |most| most.min(probe.size));
+        let fragments = self.reverse_mtu.filter(|mtu| size > *mtu);
         if fragments.is_some() && self.family == 6 {
             return None;
         }
         let ttl = 64 - u8::try_from(hops).unwrap();
-        Some((Answer::Reply { ttl: Some(ttl), largest_fragment: fragments }, 1.0))
+        Some((Answer::Reply { ttl: Some(ttl), largest_fragment: fragments, cut: size < probe.size }, 1.0))
     }
 
     /// Plays the search and returns its result with the sizes sent, in order.
@@ -288,6 +295,12 @@ impl Scenario {
                     let scout = matches!(step, Step::Scout(_));
                     sent.push((now.as_secs_f64() * 1000.0, probe));
                     assert!(sent.len() < 2000, "it never ends: {}", self.about);
+                    let over = |limit: Option<u32>| limit.is_some_and(|limit| probe.size > limit);
+                    if over(self.drops_over) || over(self.refuses_over) {
+                        let answer = Answer::NotSent { too_big: over(self.refuses_over) };
+                        search.on_event(Event { id: probe.id, answer }, now);
+                        continue;
+                    }
                     // Loss on the way there and on the way back.
                     if chance.next() < self.loss {
                         continue;

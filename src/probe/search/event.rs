@@ -23,6 +23,8 @@ pub enum Answer {
         ttl: Option<u8>,
         /// Largest fragment that the reply came in, when it came in fragments (IP_RECVFRAGSIZE).
         largest_fragment: Option<u32>,
+        /// It is shorter than its probe: some targets send only the beginning back. That says nothing of the way back.
+        cut: bool,
     },
     /// Fragmentation needed or packet too big.
     TooBig {

@@ -133,6 +133,7 @@ impl Search {
                 scout: false,
                 early: false,
                 counts: true,
+                held: false,
                 sent_at: Duration::ZERO,
                 fate,
             };
@@ -159,6 +160,7 @@ impl Search {
         match record.fate {
             Fate::Answered { .. } => return,
             // It was judged too early: allow for more reordering from now on.
+            Fate::Lost if record.held => return,
             Fate::Lost => self.reorder = (self.reorder * 2).min(64),
             Fate::InFlight => {}
         }
@@ -168,7 +170,12 @@ impl Search {
             return;
         }
         record.counts |= record.scout && record.ttl.is_none();
-        record.fate = Fate::Answered { at: now, answer: event.answer };
+        record.held = event.answer == Answer::NotSent { too_big: false };
+        record.fate = match event.answer {
+            // As certain as any other loss, and known at once.
+            Answer::NotSent { too_big: false } => Fate::Lost,
+            answer => Fate::Answered { at: now, answer },
+        };
         self.news = true;
         if matches!(&self.phase, Phase::Hops(locate) if size >= locate.large)
             && matches!(event.answer, Answer::Reply { .. })
@@ -332,7 +339,7 @@ impl Search {
             self.note(note);
             // Silence is a verdict only where an answer was waited for.
             let silent = !self.records.0.iter().any(|r| matches!(r.fate, Fate::Answered { .. }));
-            let waited = self.records.0.iter().any(Record::lost);
+            let waited = self.records.0.iter().any(|r| r.lost() && !r.held);
             self.verdict = Some(if note == PathNote::Deadline && silent && waited {
                 Verdict::Unreachable
             } else {
@@ -372,6 +379,7 @@ impl Search {
             scout,
             early: queued.scout && queued.rare,
             counts: ttl.is_none() && !scout,
+            held: false,
             sent_at: now,
             fate: Fate::InFlight,
         });
@@ -435,7 +443,8 @@ impl Search {
                     _ => None,
                 };
                 match large {
-                    Some(large) if self.plan.locate => {
+                    // What does not leave is lost at no hop.
+                    Some(large) if self.plan.locate && !self.records.held_here(large) => {
                         self.phase = Phase::Hops(Locate::new(large, self.plan.control, &self.records));
                     }
                     _ => self.finish(now),

@@ -42,6 +42,11 @@ pub(super) fn result(search: &Search) -> PathResult {
         notes.push(PathNote::Contradiction { passes: lo, fails: smaller });
         verdict = Verdict::Inconclusive;
     }
+    if let (Verdict::Narrowed | Verdict::BlackHole, Some(hi)) =
+        (verdict, fails.filter(|hi| records.held_here(*hi)))
+    {
+        notes.push(PathNote::HeldHere { size: hi });
+    }
     let heard = records.0.iter().any(super::record::Record::replied);
     if heard && (search.by_scouts || !records.answers_probes()) {
         notes.push(PathNote::EchoFiltered);
@@ -57,7 +62,7 @@ pub(super) fn result(search: &Search) -> PathResult {
         signalled: signalled && settled,
         narrowing: narrowing(search, verdict),
         // What the target says of scouts is small whatever their size.
-        reverse: if search.by_scouts { UNKNOWN } else { reverse(records) },
+        reverse: if search.by_scouts { UNKNOWN } else { reverse(records, verdict) },
         bounds: Bounds { passes_bytes: passes, fails_bytes: fails.filter(|_| verdict != Verdict::Clear) },
         confidence: settled.then(|| confidence(search, verdict, passes, fails)),
         loss_ratio: losses.map(|(sent, lost)| f64::from(lost) / f64::from(sent)),
@@ -99,6 +104,7 @@ fn count(records: &Records) -> ProbeCounts {
     for record in &records.0 {
         match record.fate {
             Fate::Answered { answer: Answer::NotSent { .. }, .. } => continue,
+            Fate::Lost if record.held => continue,
             Fate::Answered { answer: Answer::TooBig { .. }, .. } => counts.too_big += 1,
             Fate::Answered { .. } => counts.answered += 1,
             Fate::InFlight | Fate::Lost => counts.lost += 1,
@@ -108,20 +114,22 @@ fn count(records: &Records) -> ProbeCounts {
     counts
 }
 
-/// The way back, from how the replies arrived.
-fn reverse(records: &Records) -> Reverse {
+/// The way back, from how the replies arrived. What vanished without a word may have done so on either way.
+fn reverse(records: &Records, verdict: Verdict) -> Reverse {
     let mut limit = None;
     let mut whole = false;
     for record in records.0.iter().filter(|r| r.ttl.is_none() && !r.scout) {
-        if let Fate::Answered { answer: Answer::Reply { largest_fragment, .. }, .. } = record.fate {
+        if let Fate::Answered { answer: Answer::Reply { largest_fragment, cut, .. }, .. } = record.fate {
             match largest_fragment {
+                _ if cut => {}
                 Some(bytes) => limit = Some(limit.unwrap_or(0).max(bytes)),
                 None => whole |= Some(record.size) == records.passes(),
             }
         }
     }
+    let told = matches!(verdict, Verdict::Clear | Verdict::Narrowed);
     match (limit, whole) {
-        (None, true) => Reverse { verdict: ReverseVerdict::Clear, limit_bytes: None },
+        (None, true) if told => Reverse { verdict: ReverseVerdict::Clear, limit_bytes: None },
         (limit, _) => Reverse { limit_bytes: limit, ..UNKNOWN },
     }
 }

@@ -80,7 +80,7 @@ impl AnswerLimit {
 }
 
 impl Plan {
-    /// A plan with the default bounds: 300 probes, 300 kB (1 MB for jumbo frames), 10 s.
+    /// A plan with the default bounds: 300 probes, 300 kB (1 MB for jumbo frames, 4 MB for what is larger), 10 s.
     pub fn new(control: u32, max: u32, floor: u32) -> Self {
         let max = max.min(LARGEST_PACKET);
         Self {
@@ -90,7 +90,11 @@ impl Plan {
             timeout: Duration::from_secs(1),
             deadline: Duration::from_secs(10),
             max_probes: 300,
-            max_bytes: if max > 2000 { 1_000_000 } else { 300_000 },
+            max_bytes: match max {
+                ..=2000 => 300_000,
+                2001..=16_000 => 1_000_000,
+                _ => 4_000_000,
+            },
             rate_pps: None,
             answers: None,
             locate: true,
@@ -195,9 +199,35 @@ pub(super) fn between(lo: u32, hi: u32, count: usize) -> Vec<u32> {
     sizes
 }
 
+/// The sizes for a flight that holds hardly any: halves of `hi` where the gap is wide, which cost no more bytes than `hi`
+/// itself, and the one above `lo`; quarters of the gap where it is not.
+pub(super) fn halves(lo: u32, hi: u32) -> Vec<u32> {
+    if hi / 2 > lo + 1 {
+        let halves =
+            std::iter::successors(Some(hi / 2), |size| Some(size / 2)).take_while(|size| *size > lo + 1);
+        let mut sizes = vec![lo + 1];
+        sizes.extend(halves);
+        sizes.sort_unstable();
+        return sizes;
+    }
+    let width = hi.saturating_sub(lo);
+    let mut sizes: Vec<u32> =
+        (1..4).map(|k| lo + width * k / 4).filter(|size| *size > lo && *size < hi).collect();
+    sizes.dedup();
+    sizes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_flight_holds_hardly_any_size_the_gap_is_halved() {
+        assert_eq!(halves(1500, 65_520), [1501, 2047, 4095, 8190, 16_380, 32_760]);
+        assert_eq!(halves(32_760, 65_520), [40_950, 49_140, 57_330]);
+        assert_eq!(halves(40_000, 40_002), [40_001]);
+        assert_eq!(halves(40_000, 40_003), [40_001, 40_002]);
+    }
 
     #[test]
     fn the_first_flight_fits_a_queue_of_twelve_kilobytes() {

@@ -18,6 +18,8 @@ pub(super) struct Record {
     pub(super) early: bool,
     /// Whether it says something of the size: one with a TTL only locates, a scout only counts when answered.
     pub(super) counts: bool,
+    /// This kernel's packet filter did not let it out: lost, and nothing of it left.
+    pub(super) held: bool,
     pub(super) sent_at: Duration,
     pub(super) fate: Fate,
 }
@@ -125,6 +127,19 @@ impl Records {
         } else {
             controls.next().is_some_and(Record::replied)
         }
+    }
+
+    /// Whether this kernel says itself that `size` is too large for it.
+    pub(super) fn too_big_here(&self, size: u32) -> bool {
+        let here = Answer::NotSent { too_big: true };
+        self.full()
+            .any(|(_, r)| r.size == size && matches!(r.fate, Fate::Answered { answer, .. } if answer == here))
+    }
+
+    /// Whether nothing of `size` has left this node, though it was sent.
+    pub(super) fn held_here(&self, size: u32) -> bool {
+        let mut sent = self.full().filter(|(_, r)| r.size == size && r.fate != Fate::InFlight).peekable();
+        self.too_big_here(size) || sent.peek().is_some() && sent.all(|(_, r)| r.held)
     }
 
     /// Bytes of what was neither answered nor given up.

@@ -34,7 +34,7 @@ impl Search {
 
     /// Whether a packet is on its way or was lost there: not all were refused here.
     pub(super) fn something_left(&self) -> bool {
-        self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost))
+        self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost) && !r.held)
     }
 
     /// The target has answered a scout of the first flight, and no echo request in twice the time.

@@ -1,6 +1,6 @@
 //! The heart: what is known of the sizes, and which to ask next.
 
-use super::plan::{PATIENT, between};
+use super::plan::{PATIENT, between, halves};
 use super::record::{Fate, Record};
 use super::{Phase, Search, outcome};
 use crate::facts::{PathNote, Verdict};
@@ -99,6 +99,9 @@ impl Search {
         if self.records.too_bigs().any(|(size, _, _)| size == hi) {
             return Next::Conclude(Verdict::Narrowed);
         }
+        if self.records.too_big_here(hi) {
+            return Next::Conclude(Verdict::Narrowed);
+        }
         let failures = self.records.failures(hi, lo);
         let wanted = self.failures_wanted(lo);
         if failures >= wanted {
@@ -154,9 +157,13 @@ impl Search {
         let (mut flight, count) = if usual {
             ([vec![lo], [lo + 1, lo].repeat(usize::try_from(all).unwrap_or(1))].concat(), rest + 1)
         } else {
-            (vec![lo], room.saturating_sub(3).max(1))
+            (vec![lo], room.saturating_sub(3))
         };
-        let mut sizes = between(lo, hi, usize::try_from(count).unwrap_or(1));
+        let mut sizes = match usize::try_from(count).unwrap_or(1) {
+            // The one above `lo` alone would take a flight for each byte.
+            ..=1 => halves(lo, hi),
+            count => between(lo, hi, count),
+        };
         sizes.retain(|size| !usual || *size > lo + 1);
         sizes.reverse();
         // In the middle too: a burst of losses at one end must not void the whole flight.

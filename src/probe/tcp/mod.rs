@@ -290,7 +290,10 @@ impl TcpProbe {
 
     /// What a segment answers, if it answers a probe.
     fn judge(&mut self, heard: &Heard) -> Option<Event> {
-        let reply = |id| Event { id, answer: Answer::Reply { ttl: Some(heard.ttl), largest_fragment: None } };
+        let reply = |id| Event {
+            id,
+            answer: Answer::Reply { ttl: Some(heard.ttl), largest_fragment: None, cut: false },
+        };
         if let Some(knock) = &self.knock {
             let length = |id| self.size(id).and_then(|size| self.payload(size, true));
             if let Some(id) = knock.answered(heard, length) {
