@@ -110,7 +110,7 @@ fn a_route_lookup_tells_the_configured_mtu_from_the_cached_one() {
     s.ip("c", "route add blackhole 10.9.0.0/24");
     s.ip("c", "route add prohibit 10.9.1.0/24");
     let client = s.open("c");
-    let ask = |target: &str| route_get(&client, target.parse().unwrap());
+    let ask = |target: &str| route_get(&client, target.parse().unwrap(), 0);
 
     for (target, gateway, source) in
         [("10.2.0.1", "10.1.0.254", "10.1.0.1"), ("fd02::1", "fd01::fe", "fd01::1")]
@@ -147,7 +147,7 @@ fn a_route_lookup_tells_the_configured_mtu_from_the_cached_one() {
     assert!(matches!(ask("10.9.1.1"), Err(ObserveError::NoRoute { .. })));
     let lonely = Spaces::new(&["x"]);
     for target in ["10.2.0.1", "fd02::1"] {
-        let answer = route_get(&lonely.open("x"), target.parse().unwrap());
+        let answer = route_get(&lonely.open("x"), target.parse().unwrap(), 0);
         assert!(matches!(answer, Err(ObserveError::NoRoute { .. })), "{answer:?}");
     }
 }

@@ -72,29 +72,58 @@ impl RouteLookup {
     }
 }
 
-/// Asks the kernel of `netns` how a packet for `target` would leave.
+/// Asks the kernel of `netns` how a packet for `target` would leave; `scope_id` is the interface of a link-local target,
+/// else 0.
 ///
 /// # Errors
 /// [`ObserveError::NoRoute`] when there is no way; [`ObserveError::NetNs`] without CAP_SYS_ADMIN;
 /// [`ObserveError::Io`], [`ObserveError::Refused`], [`ObserveError::NoAnswer`].
-pub fn route_get(netns: &NetNs, target: IpAddr) -> Result<RouteLookup, ObserveError> {
-    netns.run(|| lookup(&mut Netlink::route()?, target))?
+pub fn route_get(netns: &NetNs, target: IpAddr, scope_id: u32) -> Result<RouteLookup, ObserveError> {
+    netns.run(|| lookup(&mut Netlink::route()?, target, scope_id))?
 }
 
 /// The path MTU to `target` that the kernel of `netns` has cached now.
 ///
 /// # Errors
 /// As [`route_get`].
-pub fn cached_mtu(netns: &NetNs, target: IpAddr) -> Result<Option<CachedMtu>, ObserveError> {
-    let plain = netns.run(|| route(&mut Netlink::route()?, target, false))??;
+pub fn cached_mtu(netns: &NetNs, target: IpAddr, scope_id: u32) -> Result<Option<CachedMtu>, ObserveError> {
+    let (plain, _) =
+        netns.run(|| plain(&mut Netlink::route()?, Asked { target, scope_id, source: None }))??;
     Ok(merge(&plain, None).cached)
 }
 
-fn lookup(netlink: &mut Netlink, target: IpAddr) -> Result<RouteLookup, ObserveError> {
-    let plain = route(netlink, target, false)?;
+/// What a lookup goes by.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    target: IpAddr,
+    scope_id: u32,
+    source: Option<IpAddr>,
+}
+
+/// What a packet meets, and what was asked for it. Over IPv4 a socket that connects looks twice, the second time with
+/// the source that the first has chosen (net/ipv4/route.c `ip_route_connect`): rules by source apply.
+fn plain(netlink: &mut Netlink, asked: Asked) -> Result<(RouteMessage, Asked), ObserveError> {
+    let first = route(netlink, asked, false)?;
+    let source = merge(&first, None).source_address.filter(|_| asked.target.is_ipv4());
+    if source.is_none() {
+        return Ok((first, asked));
+    }
+    let asked_again = Asked { source, ..asked };
+    match route(netlink, asked_again, false) {
+        Ok(second) => Ok((second, asked_again)),
+        // EINVAL: a black hole, or an address that is not there any more.
+        Err(error @ ObserveError::NoRoute { why, .. }) if why != NoRoute::Blackhole => Err(error),
+        Err(_) => Ok((first, asked)),
+    }
+}
+
+fn lookup(netlink: &mut Netlink, target: IpAddr, scope_id: u32) -> Result<RouteLookup, ObserveError> {
+    let (plain, asked) = plain(netlink, Asked { target, scope_id, source: None })?;
     // Only the route's own MTU is taken from the second answer: without it that is unknown, not an error.
-    let fib = route(netlink, target, true).ok();
-    let found = merge(&plain, fib.as_ref());
+    let fib = route(netlink, asked, true).ok();
+    let mut found = merge(&plain, fib.as_ref());
+    // The kernel does not repeat what it was asked with.
+    found.source_address = found.source_address.or(asked.source);
     let mut question = LinkMessage::default();
     question.header.index = found.index;
     question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -104,8 +133,17 @@ fn lookup(netlink: &mut Netlink, target: IpAddr) -> Result<RouteLookup, ObserveE
     found.on(&link)
 }
 
-fn route(netlink: &mut Netlink, target: IpAddr, fib_match: bool) -> Result<RouteMessage, ObserveError> {
-    let question = RouteNetlinkMessage::GetRoute(request(target, fib_match));
+fn route(netlink: &mut Netlink, asked: Asked, fib_match: bool) -> Result<RouteMessage, ObserveError> {
+    let Asked { target, scope_id, source } = asked;
+    let mut message = request(target, fib_match);
+    if let Some(source) = source {
+        message.header.source_prefix_length = message.header.destination_prefix_length;
+        message.attributes.push(RouteAttribute::Source(source.into()));
+    }
+    if scope_id != 0 {
+        message.attributes.push(RouteAttribute::Oif(scope_id));
+    }
+    let question = RouteNetlinkMessage::GetRoute(message);
     let answer = netlink.ask("a route lookup", &question, |payload| RouteMessage::parse(payload).ok());
     answer.map_err(|error| match error {
         ObserveError::Refused { what, source } => refusal(&source, what, target),
@@ -332,7 +370,7 @@ mod tests {
     #[test]
     fn this_namespace_answers_for_its_loopback() {
         for target in ["127.0.0.1", "::1"] {
-            match route_get(&NetNs::own().unwrap(), target.parse().unwrap()) {
+            match route_get(&NetNs::own().unwrap(), target.parse().unwrap(), 0) {
                 Ok(found) => assert_eq!((found.kind, found.interface.as_str()), (RouteKind::Local, "lo")),
                 // Entering even one's own namespace needs CAP_SYS_ADMIN; IPv6 may be switched off.
                 Err(error) => {

@@ -34,7 +34,10 @@ impl Echo {
     /// [`ProbeError::NoRawSocket`] without CAP_NET_RAW.
     pub fn open(netns: &NetNs, target: Target) -> Result<Self, ProbeError> {
         let family = Family::of(target.address);
-        let open = || Ok((IcmpSocket::open(family)?, open_scouts(target)?));
+        let open = || {
+            let source = source_address(target).ok().filter(IpAddr::is_ipv4);
+            Ok((IcmpSocket::open_from(family, source)?, open_scouts(target)?))
+        };
         let (socket, scouts) = netns.run(open)?.map_err(ProbeError::NoRawSocket)?;
         let mut random = [0u8; 10];
         // Without randomness a stranger's guess would count a little easier; it is no reason to stop.

@@ -7,7 +7,7 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// `IP_MTU_DISCOVER` = `IP_PMTUDISC_INTERFACE`, linux/in.h: DF on the wire up to the interface's MTU; the
@@ -43,6 +43,13 @@ impl IcmpSocket {
     /// Opens it in the namespace that the calling thread is in.
     pub(super) fn open(family: Family) -> io::Result<Self> {
         Ok(Self { socket: open_icmp(family)?, family, buffer: vec![0; LARGEST] })
+    }
+
+    /// The same, for packets that leave as those of a connected socket do.
+    pub(super) fn open_from(family: Family, source: Option<IpAddr>) -> io::Result<Self> {
+        let icmp = Self::open(family)?;
+        take_source(&icmp.socket, source);
+        Ok(icmp)
     }
 
     /// The socket itself, to send on.
@@ -138,6 +145,14 @@ pub(super) fn source_address(target: Target) -> io::Result<IpAddr> {
     socket.connect(&to.into())?;
     let local = socket.local_addr()?.as_socket();
     local.map(|a| a.ip()).ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
+}
+
+/// Binds to the address that an IPv4 connection would have: `ip rule from` goes by it, whatever the header says.
+pub(super) fn take_source(socket: &Socket, source: Option<IpAddr>) {
+    if let Some(source @ IpAddr::V4(_)) = source {
+        // An address that is gone is no reason to stop: the kernel then chooses.
+        let _ = socket.bind(&SocketAddr::new(source, 0).into());
+    }
 }
 
 /// Sends whole IPv6 packets as they are (raw(7), IPV6_HDRINCL). It receives nothing.

@@ -52,9 +52,10 @@ impl UdpProbe {
     pub fn open(netns: &NetNs, target: Target, port: u16) -> Result<Self, ProbeError> {
         let family = Family::of(target.address);
         let open = || {
-            let icmp = IcmpSocket::open(family)?;
             let whole = if family.version == 6 { Some(open_whole_ipv6()?) } else { None };
-            open_holder(target).map(|(holder, local)| (icmp, whole, holder, local))
+            let (holder, local) = open_holder(target)?;
+            let icmp = IcmpSocket::open_from(family, Some(local.ip()))?;
+            Ok((icmp, whole, holder, local))
         };
         let (icmp, whole, holder, local) = netns.run(open)?.map_err(ProbeError::NoRawSocket)?;
         let mut token = [0u8; 8];

@@ -76,7 +76,7 @@ pub(in crate::cli) fn plan(
     text: &str,
     target: Target,
 ) -> Result<Planned, Failure> {
-    let route = route_get(&source.netns, target.address).map_err(|error| no_route(error, source, text))?;
+    let route = route_get(&source.netns, target.address, target.scope_id).map_err(|error| no_route(error, source, text))?;
     if route.kind == RouteKind::Other && target.address.is_ipv4() {
         return Err(target::no_single_host(text)
             .hint(format!("nsprobe exec {} -- ip route get {text} shows what it is", source.label)));
@@ -177,7 +177,7 @@ pub(in crate::cli) fn measure(
         }
         _ => None,
     };
-    let after = cached_mtu(&source.netns, planned.target.address).ok().flatten();
+    let after = cached_mtu(&source.netns, planned.target.address, planned.target.scope_id).ok().flatten();
     let cached = |c: CachedMtu| Cached { mtu: c.mtu_bytes, forgets_in: c.expires_secs };
     // What cannot be read is not known; the measurement stands without it.
     let settings = read_settings(&source.netns).unwrap_or_default();

@@ -122,6 +122,7 @@ impl TcpProbe {
             Some(connection) => connection.local,
             None => netns.run(|| route_source(&to))?.map_err(failed)?,
         };
+        super::socket::take_source(&injector, Some(local.ip()));
         let local_port = if connection.is_some() { local.port() } else { 0 };
         let tap = netns.run(|| Tap::open(local.ip(), local_port))?.map_err(ProbeError::NoRawSocket)?;
         let old_data = connection.as_ref().map(|connection| OldData {
