@@ -36,7 +36,8 @@
 //!   cache, and the target's small error tells the way there from the way back. They carry the whole ladder, so that a black hole costs no
 //!   more than over IPv4; a clear path and a PTB cost the one round trip more that comes with asking them first.
 //!   Over IPv4 they are few: the size that a router named to a target that answers no echo, and one byte more; or the
-//!   smallest, when nobody has said anything for half a millisecond, and with the largest later on. Its "protocol
+//!   smallest, when nobody has said anything for half a millisecond, and with the largest later on; or four when a black
+//!   hole was found, which tell it from one on the way back (a round trip more). Its "protocol
 //!   unreachable" confirms a size in a round trip, without a port that nobody named. UDP to some port would be answered by
 //!   a few hosts more, and by any firewall that rejects: that answer does not say that the packet arrived.
 //! - *A PTB's value is confirmed by a probe*, and by one of a byte more that must not arrive: the search for the hop

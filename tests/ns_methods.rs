@@ -172,6 +172,119 @@ fn over_ipv6_a_narrow_way_back_is_told_apart_from_a_narrow_way_there() {
 }
 
 #[test]
+fn over_ipv4_replies_that_are_dropped_on_the_way_back_are_told_apart_too() {
+    let text = "about = 'back'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
+                expect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    let filter = |netns: &support::Netns, rule: &str| {
+        let rules = format!(
+            "add table inet back; add chain inet back f {{ type filter hook forward priority 0; }}; {rule}"
+        );
+        support::run("ip", &["netns", "exec", netns.name(), "nft", &rules]);
+    };
+    filter(path.router_namespace(), "add rule inet back f icmp type echo-reply meta length > 1400 drop");
+    let (code, document) = mtu(&path, &[]);
+    assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
+    assert_eq!(document["reverse"]["verdict"], "black_hole");
+    assert_eq!(document["reverse"]["limit_bytes"], 1400);
+    assert_eq!(code, Some(1));
+    // Dropped on the way there as well: then nothing is known of the way back.
+    filter(path.router_namespace(), "add rule inet back f meta length > 1300 drop");
+    let (_, document) = mtu(&path, &[]);
+    assert_eq!(seen(&document), ("black_hole", Some(1300), "icmp"), "{document:#}");
+    assert_eq!(document["reverse"]["verdict"], "unknown", "{document:#}");
+}
+
+#[test]
+fn a_tcp_port_that_says_nothing_is_a_verdict_and_ends_no_other_search() {
+    let path = path(4, "honest", true);
+    let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
+                add rule inet d i tcp dport 8080 drop";
+    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    let _server = serve(&path, "TCP4-LISTEN:8081,fork,reuseaddr /dev/null");
+    let (code, document) = mtu(&path, &["--method", "tcp", "--port", "8080", "--deadline", "2s"]);
+    assert_eq!(seen(&document), ("unreachable", None, "tcp"), "{document:#}");
+    assert_eq!(code, Some(1));
+    let said = document["findings"][0]["summary"].as_str().unwrap();
+    assert!(said.starts_with("port 8080 of"), "{document:#}");
+    // The router answers by RST: its result stays.
+    let words = ["10.99.0.2", "--method", "tcp", "--port", "8080", "--deadline", "2s"];
+    let (_, both) = mtu(&path, &words);
+    assert_eq!(both["results"][0]["verdict"], "unreachable", "{both:#}");
+    assert_eq!(both["results"][1]["verdict"], "clear", "{both:#}");
+}
+
+#[test]
+fn a_watch_sees_that_the_interface_has_another_mtu() {
+    let text = "about = 'clear'\ninterface_mtu = 1500\nexpect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    let child = nsprobe()
+        .args(["mtu", &path.source(), &path.target(), "--watch=100ms", "-o", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for mtu in [1400, 1500] {
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        path.source_namespace().ip(&format!("link set right mtu {mtu}"));
+        path.target_namespace().ip(&format!("link set left mtu {mtu}"));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::SIGINT)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut sizes: Vec<_> = lines.iter().filter_map(|document| document["path_mtu_bytes"].as_u64()).collect();
+    sizes.dedup();
+    assert_eq!(sizes, [1500, 1400, 1500]);
+    let last = lines.last().unwrap();
+    assert_eq!((&last["verdict"], &last["source"]["route_mtu_bytes"]), (&"clear".into(), &1500.into()));
+}
+
+/// A rule by source sends elsewhere what an IPv4 connection of that source would send there.
+#[test]
+fn a_rule_by_source_decides_by_which_interface_packets_leave() {
+    let text = "about = 'rule'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
+                expect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    let (source, router) = (path.source_namespace(), path.router_namespace());
+    source
+        .ip(&format!("link add second mtu 1450 type veth peer name second mtu 1450 netns {}", router.name()));
+    for (node, end) in [(source, 1), (router, 2)] {
+        node.ip(&format!("addr add 10.98.0.{end}/24 dev second"));
+        node.ip("link set second up");
+    }
+    source.ip("route add default via 10.98.0.2 table 100");
+    source.ip("rule add from 10.99.0.1 table 100");
+    let _server = serve(&path, "TCP4-LISTEN:8081,fork,reuseaddr /dev/null");
+    for words in [&[][..], &["--method", "tcp", "--port", "8081"], &["--method", "udp", "--port", "33434"]] {
+        let (_, document) = mtu(&path, words);
+        assert_eq!(document["source"]["interface"], "second", "{document:#}");
+        assert_eq!(document["source"]["address"], "10.99.0.1", "{document:#}");
+        assert_eq!((seen(&document).0, seen(&document).1), ("clear", Some(1450)), "{document:#}");
+    }
+}
+
+#[test]
+fn a_link_local_target_is_looked_up_on_its_own_link() {
+    let text = "about = 'scope'\nfamily = 6\ninterface_mtu = 1500\n\
+                expect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    let source = path.source_namespace();
+    // Another link stands first in the table.
+    source.ip("link add aaa mtu 1300 type veth peer name bbb");
+    source.ip("link set bbb up");
+    source.ip("link set aaa up");
+    source.ip("-6 route add fe80::/64 dev aaa metric 1");
+    let shown = path.target_namespace().ip("-6 -o addr show dev left scope link");
+    let address = shown.split_whitespace().find(|word| word.starts_with("fe80")).unwrap();
+    let target = format!("{}%right", address.split('/').next().unwrap());
+    let output = nsprobe().args(["mtu", &path.source(), &target, "-o", "json"]).output().unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["source"]["interface"], "right", "{document:#}");
+    assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
+}
+
+#[test]
 fn flows_that_take_paths_of_different_mtu_are_told() {
     // Two links between router and target, one of them narrow, shared by a hash of the ports.
     let text = "about = 'ecmp'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
@@ -208,6 +321,8 @@ fn flows_that_take_paths_of_different_mtu_are_told() {
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let findings = document["findings"].as_array().unwrap();
     assert!(findings.iter().any(|f| f["id"] == "mtu.flows_differ"), "{document:#}");
+    // The verdict is that of the narrowest flow, whichever is asked first.
+    assert_eq!(seen(&document), ("narrowed", Some(1450), "udp"), "{document:#}");
 }
 
 #[test]

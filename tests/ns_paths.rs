@@ -296,6 +296,46 @@ fn a_size_that_was_not_asked_for_is_not_claimed() {
 }
 
 #[test]
+fn a_burst_that_would_take_long_is_not_sent_and_blames_no_counter() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "black hole"
+           interface_mtu = 1500
+           hop = [{ mtu = 1400, ptb = "silent" }]
+           expect = { verdict = "black_hole", path_mtu = 1400 }"#,
+    ));
+    let begin = std::time::Instant::now();
+    let words = ["--rate", "5", "--no-locate", "-o", "json"];
+    let output = nsprobe().args(["mtu", &path.source(), &path.target()]).args(words).output().unwrap();
+    let document = support::schema::valid(&output.stdout);
+    // Seven packets would take 1.4 s more than the search.
+    let more = begin.elapsed().as_secs_f64() * 1000.0 - document["elapsed_ms"].as_f64().unwrap();
+    assert!(more < 700.0, "{more} ms\n{document:#}");
+    assert_eq!(document["path_mtu_bytes"], 1400, "{document:#}");
+    let ids: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
+    assert!(!ids.iter().any(|id| *id == "mtu.left_node" || *id == "mtu.dropped_on_node"), "{document:#}");
+}
+
+#[test]
+fn what_min_and_max_leave_out_is_not_spoken_of() {
+    let path = NamespacePath::build(&scenario(
+        r#"about = "black hole"
+           interface_mtu = 1500
+           hop = [{ mtu = 1400, ptb = "silent" }]
+           expect = { verdict = "black_hole", path_mtu = 1400 }"#,
+    ));
+    let say = |words: &[&str]| {
+        let output = nsprobe().args(["mtu", &path.source(), &path.target()]).args(words).output().unwrap();
+        stdout(&output)
+    };
+    let text = say(&["--min", "1450"]);
+    assert!(text.contains("nothing came back, of 1450 bytes or more"), "{text}");
+    path.widen(1500);
+    path.source_namespace().ip("route change 10.99.1.0/24 via 10.99.0.2 mtu 1400");
+    let text = say(&["--max", "1500"]);
+    assert!(text.contains("packets of 1500 bytes arrive, more than the route's 1400"), "{text}");
+}
+
+#[test]
 fn a_size_over_the_interface_is_told_in_json_too() {
     let path = NamespacePath::build(&scenario(
         r#"about = "clear"

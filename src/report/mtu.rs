@@ -1,6 +1,7 @@
 //! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
 
 use super::{Out, Paint, duration_ms, findings, sanitize};
+use crate::diagnose::path::sizes_asked;
 use crate::facts::{Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -84,6 +85,9 @@ pub struct MtuReport {
     /// How people name the source.
     #[serde(skip)]
     pub label: String,
+    /// `--min`, where nothing smaller was asked for because of it.
+    #[serde(skip)]
+    pub asked_from: Option<u32>,
 }
 
 /// The document of several searches.
@@ -135,6 +139,10 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
                 format!("packets of {passes} bytes arrive; larger ones were not tried (route MTU {route})");
             (paint.green("CLEAR"), rest)
         }
+        // More than the route lets out was asked for (--max), and is carried.
+        Verdict::Clear if report.path_mtu_bytes > report.source.route_mtu_bytes => {
+            (paint.green("CLEAR"), format!("packets of {mtu} bytes arrive, more than the route's {route}"))
+        }
         Verdict::Clear => {
             (paint.green("CLEAR"), format!("packets of {mtu} bytes arrive, the route's full MTU"))
         }
@@ -147,13 +155,23 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             paint.red("BLACK HOLE"),
             format!("packets over {mtu} bytes vanish without a word (route MTU {route})"),
         ),
+        Verdict::Unreachable if report.probes.sent == 0 && report.method == Method::Tcp => {
+            let port = report.target.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
+            (
+                paint.yellow("UNREACHABLE"),
+                format!("port {port} does not answer: filtered, or nobody is there"),
+            )
+        }
         Verdict::Unreachable if report.probes.sent == 0 => {
             (paint.yellow("UNREACHABLE"), "the kernel refuses to send, nothing left".to_owned())
         }
         Verdict::Unreachable if report.probes.answered > 0 => {
             (paint.yellow("UNREACHABLE"), "only refusals came back, at any size".to_owned())
         }
-        Verdict::Unreachable => (paint.yellow("UNREACHABLE"), "nothing came back, at any size".to_owned()),
+        Verdict::Unreachable => {
+            let sizes = sizes_asked(report.asked_from);
+            (paint.yellow("UNREACHABLE"), format!("nothing came back{sizes}"))
+        }
         Verdict::Inconclusive => {
             let Bounds { passes_bytes, fails_bytes } = report.bounds;
             let known = match (passes_bytes, fails_bytes) {
@@ -267,6 +285,9 @@ fn numbers(report: &MtuReport) -> String {
     }
     match (report.reverse.verdict, report.reverse.limit_bytes) {
         (ReverseVerdict::Clear, _) => parts.push("the way back is clear".into()),
+        (ReverseVerdict::BlackHole, Some(limit)) => {
+            parts.push(format!("answers over {limit} bytes are lost on the way back"));
+        }
         (_, Some(limit)) => parts.push(format!("replies come back in fragments of {limit} bytes")),
         _ => {}
     }

@@ -15,10 +15,12 @@ use crate::probe::wire::Family;
 use crate::probe::{Onlooker, ProbeError, Target, Transport};
 use crate::report::{MtuReport, MtuSource, MtuTarget};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Packets of the burst that drop counters are watched for.
 const BURST: u16 = 7;
+/// A burst that takes longer proves nothing: on a busy node some counter rises by as much in the same time.
+const LONGEST_BURST: Duration = Duration::from_millis(200);
 
 /// How a path is to be searched, whichever command asks.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,8 @@ pub(in crate::cli) struct Planned {
     plan: Plan,
     /// `--max` leaves out sizes that the route would take.
     capped: bool,
+    /// `--min` leaves out sizes that would be tried without it.
+    raised: bool,
     port: Option<u16>,
     choice: Choice,
 }
@@ -58,6 +62,13 @@ impl Planned {
     /// The target as it was typed.
     pub(super) fn input(&self) -> &str {
         &self.input
+    }
+
+    /// Looks for the route again: it may have changed, and its MTU. What is gone altogether shows when it is measured.
+    pub(super) fn renew(&mut self, terms: &Terms, source: &Source) {
+        if let Ok(now) = plan(terms, source, &self.input, self.target) {
+            *self = now;
+        }
     }
 
     /// The gateway, or the target where it is on the link.
@@ -76,7 +87,8 @@ pub(in crate::cli) fn plan(
     text: &str,
     target: Target,
 ) -> Result<Planned, Failure> {
-    let route = route_get(&source.netns, target.address, target.scope_id).map_err(|error| no_route(error, source, text))?;
+    let route = route_get(&source.netns, target.address, target.scope_id)
+        .map_err(|error| no_route(error, source, text))?;
     if route.kind == RouteKind::Other && target.address.is_ipv4() {
         return Err(target::no_single_host(text)
             .hint(format!("nsprobe exec {} -- ip route get {text} shows what it is", source.label)));
@@ -107,8 +119,9 @@ pub(in crate::cli) fn plan(
         ..Plan::new(control, max, family.floor)
     };
     let capped = plan.max < Plan::new(control, allowed, family.floor).max;
+    let raised = plan.control > family.control();
     let input = text.to_owned();
-    Ok(Planned { input, target, route, plan, capped, port: terms.port, choice: terms.method })
+    Ok(Planned { input, target, route, plan, capped, raised, port: terms.port, choice: terms.method })
 }
 
 fn no_route(error: ObserveError, source: &Source, target: &str) -> Failure {
@@ -135,6 +148,7 @@ pub(in crate::cli) fn measure(
     flows: u8,
     onlooker: Onlooker<'_>,
 ) -> Result<MtuReport, Failure> {
+    let begun = Instant::now();
     let served_here = || {
         host.is_some_and(|host| {
             host.inode() != source.netns.inode() && ipvs_answers(host, planned.target.address)
@@ -157,7 +171,7 @@ pub(in crate::cli) fn measure(
     let (asked, others) = std::thread::scope(|scope| {
         let inside = |question: Question<'_>| {
             question.netns.enter_for_ever()?;
-            ask(question).map(|asked| asked.path)
+            ask(question)
         };
         let threads: Vec<_> = others.iter().map(|other| scope.spawn(move || inside(*other))).collect();
         let asked = ask(question);
@@ -166,18 +180,27 @@ pub(in crate::cli) fn measure(
         };
         (asked, threads.into_iter().map(join).collect::<Result<Vec<_>, Failure>>())
     });
-    let (Asked { mut path, mut transport, tried }, others) = (asked?, others?);
+    let mut flows = vec![asked?];
+    flows.extend(others?);
+    // The verdict is that of the narrowest point, whichever flow comes by there.
+    let worst = flows.iter().enumerate().min_by_key(|(_, flow)| rank(&flow.path)).map_or(0, |(at, _)| at);
+    let Asked { mut path, transport, tried } = flows.swap_remove(worst);
+    let others: Vec<PathResult> = flows.into_iter().map(|flow| flow.path).collect();
     if planned.capped && path.verdict == Verdict::Clear {
         // Nothing above --max was asked for: what passes is known, the path's own MTU is not.
         path.path_mtu_bytes = None;
     }
-    let drops = match (path.verdict, path.bounds.fails_bytes) {
-        (Verdict::BlackHole, Some(size)) => {
+    let left = planned.plan.deadline.saturating_sub(begun.elapsed()).min(LONGEST_BURST);
+    let drops = match (path.verdict, path.bounds.fails_bytes, transport) {
+        (Verdict::BlackHole, Some(size), Some(mut transport))
+            if planned.plan.gap() * BURST.into() <= left =>
+        {
             watch_drops(source, host, transport.as_mut(), size, path.rtt_us, planned.plan.gap())
         }
         _ => None,
     };
-    let after = cached_mtu(&source.netns, planned.target.address, planned.target.scope_id).ok().flatten();
+    let Target { address, scope_id } = planned.target;
+    let after = cached_mtu(&source.netns, address, scope_id).ok().flatten();
     let cached = |c: CachedMtu| Cached { mtu: c.mtu_bytes, forgets_in: c.expires_secs };
     // What cannot be read is not known; the measurement stands without it.
     let settings = read_settings(&source.netns).unwrap_or_default();
@@ -215,6 +238,9 @@ pub(in crate::cli) fn measure(
         drops,
         burst: u32::from(BURST),
         asked_up_to: planned.capped.then_some(planned.plan.max),
+        asked_from: planned.raised.then_some(planned.plan.control),
+        hops_here: u8::from(host.is_none_or(|host| host.inode() != source.netns.inode())),
+        port: planned.port,
     };
     let mut findings = check_path(&facts, &path);
     findings.extend(check_flows(&facts, &path, &others));
@@ -250,7 +276,21 @@ pub(in crate::cli) fn measure(
         hops: path.hops,
         tried: tried.into_iter().map(|(method, why)| format!("{}: {why}", method.name())).collect(),
         label: source.label.clone(),
+        asked_from: planned.raised.then_some(planned.plan.control),
     })
+}
+
+/// Which of several flows tells the narrowest point: the smaller, the earlier.
+fn rank(path: &PathResult) -> (u8, u32) {
+    let order = match path.verdict {
+        Verdict::BlackHole => 0,
+        Verdict::Narrowed => 1,
+        Verdict::Clear => 2,
+        // Where all ask at once answers may be too few for some: that is no narrow point.
+        Verdict::Inconclusive => 3,
+        Verdict::Unreachable => 4,
+    };
+    (order, path.path_mtu_bytes.unwrap_or(u32::MAX))
 }
 
 /// The next hop, when it was asked for its link-layer address and gave none.

@@ -1,12 +1,15 @@
 //! Which way a path is asked, and what the others had to say: ICMP, then TCP and UDP where a port was named.
 
 use crate::cli::Failure;
-use crate::facts::{Bounds, Method, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
+use crate::facts::{Bounds, Method, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{Neighbour, read_neighbour};
 use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
-use crate::probe::{Echo, Onlooker, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout};
+use crate::probe::{
+    Echo, Onlooker, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout, scout_back,
+};
 use clap::ValueEnum;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -27,14 +30,14 @@ pub(crate) enum Choice {
 }
 
 /// What a method found out, and the transport that it did it by.
-type Found = (PathResult, Box<dyn Transport>);
+type Found = (PathResult, Option<Box<dyn Transport + Send>>);
 
 /// A path that was asked.
 pub(super) struct Asked {
     /// What was found out.
     pub(super) path: PathResult,
-    /// The transport that found it out, for a burst of packets afterwards.
-    pub(super) transport: Box<dyn Transport>,
+    /// The transport that found it out, for a burst of packets afterwards; none where no connection was made.
+    pub(super) transport: Option<Box<dyn Transport + Send>>,
     /// Methods that gave no answer, and why.
     pub(super) tried: Vec<(Method, String)>,
 }
@@ -90,6 +93,10 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
                     break;
                 }
             }
+            // A port that says nothing is a verdict, as silence of any other kind is.
+            Err(error) if last && best.is_none() && is_silence(&error) => {
+                best = Some((port_silent(*method, begun), None));
+            }
             Err(error) if last && best.is_none() => return Err(error.into()),
             // What needs a privilege is not answered by another method.
             Err(error @ (ProbeError::NetNs(_) | ProbeError::NoRawSocket(_))) => return Err(error.into()),
@@ -99,6 +106,37 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
     let (path, transport) = best.ok_or_else(|| Failure::stopped("no method could be tried"))?;
     tried.retain(|(method, _)| *method != path.method);
     Ok(Asked { path, transport, tried })
+}
+
+/// Whether connecting failed because nothing came back, or nothing is there.
+fn is_silence(error: &ProbeError) -> bool {
+    match error {
+        ProbeError::ConnectTimeout { .. } => true,
+        ProbeError::Connect { source, .. } => {
+            matches!(source.kind(), ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+        }
+        _ => false,
+    }
+}
+
+/// What is known where no connection could be made.
+fn port_silent(method: Method, begun: Instant) -> PathResult {
+    PathResult {
+        method,
+        verdict: Verdict::Unreachable,
+        path_mtu_bytes: None,
+        signalled: false,
+        narrowing: None,
+        reverse: Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None },
+        bounds: Bounds { passes_bytes: None, fails_bytes: None },
+        confidence: None,
+        loss_ratio: None,
+        rtt_us: None,
+        probes: ProbeCounts::default(),
+        elapsed_ms: crate::facts::milliseconds(begun.elapsed()),
+        hops: Vec::new(),
+        notes: vec![PathNote::PortSilent],
+    }
 }
 
 /// Whether nothing is gained by asking another way.
@@ -127,7 +165,7 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
     let mut plan = Plan { deadline: left(), ..plan.clone() };
     let mut known = Scouted::default();
     let start = Instant::now();
-    let mut transport: Box<dyn Transport> = match method {
+    let mut transport: Box<dyn Transport + Send> = match method {
         Method::Icmp => {
             let mut echo = Echo::open(netns, target)?;
             known = scout(&mut echo, &plan, onlooker)?;
@@ -168,14 +206,26 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
         let again = Plan { timeout: question.plan.timeout / 2, deadline: left(), ..question.plan.clone() };
         path = drive(&mut Search::new(again), transport.as_mut(), onlooker)?;
     }
+    if method == Method::Icmp && target.address.is_ipv4() && not_known_which_way(&path) {
+        known =
+            scout_back(netns, target, &path, &Plan { deadline: left(), ..question.plan.clone() }, onlooker)?;
+    }
     let path = which_way(question, path, &known, left())?;
-    Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, transport))
+    Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, Some(transport)))
 }
 
 /// Whether the link-layer address of the next hop is not known yet.
 fn still_asked_for(question: Question<'_>) -> bool {
     read_neighbour(question.netns, question.next_hop, question.interface)
         .is_ok_and(|entry| entry == Neighbour::Asking)
+}
+
+/// Echo requests vanish, or the replies to them: over IPv4 the target was not asked yet for errors, which are small.
+fn not_known_which_way(path: &PathResult) -> bool {
+    path.verdict == Verdict::BlackHole
+        && !path.notes.iter().any(|note| {
+            matches!(note, PathNote::EchoFiltered | PathNote::HeldHere { .. } | PathNote::Interrupted)
+        })
 }
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be
@@ -187,7 +237,7 @@ fn which_way(
     deadline: Duration,
 ) -> Result<PathResult, ProbeError> {
     let Question { netns, target, plan, onlooker, .. } = question;
-    // None was answered: the target answers no such packets, or it was not asked (IPv4).
+    // None was answered: the target answers no such packets.
     let (Verdict::BlackHole, Some(arrived)) = (path.verdict, known.arrived) else { return Ok(path) };
     if path.path_mtu_bytes.is_some_and(|mtu| arrived <= mtu) {
         // The way there is as narrow.

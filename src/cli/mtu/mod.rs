@@ -123,11 +123,14 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
             jobs.push(Job { from: far, planned: plan(&terms, far, &source.label, back)? });
         }
     }
-    let inputs: Vec<&str> = jobs.iter().map(|job| job.planned.input()).collect();
     let mut exit = Exit::Clean;
     let mut before: Option<Vec<MtuReport>> = None;
     loop {
         let round = Instant::now();
+        if before.is_some() {
+            jobs.iter_mut().for_each(|job| job.planned.renew(&terms, job.from));
+        }
+        let inputs: Vec<&str> = jobs.iter().map(|job| job.planned.input()).collect();
         let progress = Progress::new(&inputs, args.deadline, context);
         let tell = || progress.tell();
         let onlooker = Onlooker { stop: Some(signals.as_fd()), tell: progress.wanted().then_some(&tell) };

@@ -3,10 +3,23 @@
 
 use super::rules::*;
 use super::{Cached, PathFacts, Rise};
-use crate::facts::{Evidence, Finding, PathResult, Verdict};
+use crate::facts::{Evidence, Finding, PathNote, PathResult, Verdict};
 
 pub(super) fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
-    let drops = facts.drops.as_ref()?;
+    if let Some(size) = held_here(path) {
+        let mut seen =
+            vec![Evidence::new("smallest packet that the kernel refuses", size, "bytes", "sendto(2)")];
+        seen.extend(
+            path.bounds
+                .passes_bytes
+                .map(|passes| Evidence::new("largest packet that it sends", passes, "bytes", "sendto(2)")),
+        );
+        let said = format!(
+            "packets of {size} bytes and more never leave: the kernel of the source refuses to send them"
+        );
+        return Some(REFUSED_HERE.finding(&facts.subject, said, seen, REFUSED_HERE.fix));
+    }
+    let drops = facts.drops.as_ref().filter(|_| path.verdict == Verdict::BlackHole)?;
     let size = path.bounds.fails_bytes.unwrap_or_default();
     // Counters of a busy node move by themselves: one that took the burst rose by all of it.
     let risen = drops.iter().filter(|r| r.by >= u64::from(facts.burst));
@@ -21,12 +34,21 @@ pub(super) fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Findin
         let sent = "packets sent while the counters were watched";
         let mut seen = vec![Evidence::new(sent, facts.burst, "packets", "counters before and after")];
         seen.extend(pieces.iter().map(see));
-        let summary = if pieces.is_empty() {
-            "no drop counter on this node rose: the large packets leave it"
+        let passed = path.hops.iter().any(|hop| hop.large && hop.ttl > facts.hops_here);
+        let (summary, fix) = if !pieces.is_empty() {
+            (
+                "the large packets leave this node in fragments: whoever drops fragments is behind the uplink",
+                LEFT_NODE.fix,
+            )
+        } else if passed {
+            ("no drop counter on this node rose, and a hop behind it took the large packets", LEFT_NODE.fix)
         } else {
-            "the large packets leave this node in fragments: whoever drops fragments is behind the uplink"
+            (
+                "no drop counter on this node rose; whether the large packets leave it is not known",
+                "Filters here count elsewhere: nft list ruleset, iptables -L -v -n, the CNI's eBPF programs. Where these are innocent look behind the uplink: nsprobe capture --point all shows how far they get.",
+            )
         };
-        return Some(LEFT_NODE.finding(&facts.subject, summary, seen, LEFT_NODE.fix));
+        return Some(LEFT_NODE.finding(&facts.subject, summary, seen, fix));
     };
     Some(DROPPED_ON_NODE.finding(
         &facts.subject,
@@ -34,6 +56,14 @@ pub(super) fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Findin
         guilty.iter().map(see).collect(),
         DROPPED_ON_NODE.fix,
     ))
+}
+
+/// The smallest size that fails, where it is the source's own kernel that refuses it.
+pub(super) fn held_here(path: &PathResult) -> Option<u32> {
+    path.notes.iter().find_map(|note| match note {
+        PathNote::HeldHere { size } => Some(*size),
+        _ => None,
+    })
 }
 
 pub(super) fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Finding> {

@@ -66,6 +66,12 @@ pub struct PathFacts {
     pub burst: u32,
     /// `--max`, where it is below what the route lets out.
     pub asked_up_to: Option<u32>,
+    /// `--min`, where it is above the smallest size that is asked for without it.
+    pub asked_from: Option<u32>,
+    /// Hops of the way that are this node itself: the source's node routes for a pod.
+    pub hops_here: u8,
+    /// The port that was asked.
+    pub port: Option<u16>,
 }
 
 /// What usually takes so many bytes from a packet: facts of the encapsulations, bytes of L3.
@@ -100,9 +106,7 @@ pub fn arithmetic(route_mtu: u32, path_mtu: u32) -> Option<String> {
 pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     let mut findings = vec![];
     findings.extend(check_verdict(facts, path));
-    if path.verdict == Verdict::BlackHole {
-        findings.extend(check_drops(facts, path));
-    }
+    findings.extend(check_drops(facts, path));
     findings.extend(check_cache(facts, path));
     findings.extend(check_settings(facts, path));
     findings.extend(check_service(facts, path));
@@ -211,6 +215,15 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         // Silence of a Service address is no fault.
         Verdict::Unreachable if facts.service_is_local == Some(false) => return None,
+        Verdict::Unreachable if path.notes.contains(&PathNote::PortSilent) => {
+            let port = facts.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
+            UNREACHABLE.finding(
+                subject,
+                format!("port {port} of {target} does not answer: filtered, or nobody is there"),
+                vec![Evidence::text(format!("connection to port {port}"), "no answer", "connect(2)")],
+                "Another --port, or --method icmp; a policy may drop what goes to this one.",
+            )
+        }
         Verdict::Unreachable if path.probes.sent == 0 => UNREACHABLE.finding(
             subject,
             format!("the kernel refuses to send to {target}: nothing left the namespace"),
@@ -221,7 +234,10 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
             let (said, seen) = match refusal(path) {
                 Some((from, code)) => (cannot(from, target), vec![refused_by(from, code), sent]),
-                None => (format!("nothing came back from {target}, at any size"), vec![sent]),
+                None => {
+                    let sizes = sizes_asked(facts.asked_from);
+                    (format!("nothing came back from {target}{sizes}"), vec![sent])
+                }
             };
             UNREACHABLE.finding(subject, said, seen, UNREACHABLE.fix)
         }
@@ -240,6 +256,11 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             },
         ),
     })
+}
+
+/// Of which sizes nothing came back.
+pub fn sizes_asked(from: Option<u32>) -> String {
+    from.map_or_else(|| ", at any size".to_owned(), |from| format!(", of {from} bytes or more"))
 }
 
 fn reasons(path: &PathResult) -> String {

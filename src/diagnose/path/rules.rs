@@ -191,8 +191,16 @@ pub const DROPPED_ON_NODE: Rule = Rule {
 pub const LEFT_NODE: Rule = Rule {
     id: "mtu.left_node",
     severity: Severity::Info,
-    meaning: "No drop counter on this node's part of the way rose: the large packets left it, or went where nothing counts.",
+    meaning: "No drop counter on this node's part of the way rose: the large packets left it, or were dropped where nothing counts (netfilter, nftables, eBPF).",
     fix: "Look behind the uplink: the switch, the underlay's MTU, a filter of fragments or of ICMP.",
+};
+
+/// The kernel of the source refuses them.
+pub const REFUSED_HERE: Rule = Rule {
+    id: "mtu.refused_here",
+    severity: Severity::Critical,
+    meaning: "The kernel of the source's namespace itself refuses packets above a size: they never leave it.",
+    fix: "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and at the MTU of its interface and route (nsprobe links).",
 };
 
 /// All of this family.
@@ -206,6 +214,7 @@ pub const RULES: &[Rule] = &[
     CACHED,
     CACHE_LEFT,
     LEFT_NODE,
+    REFUSED_HERE,
     PTB_INVALID,
     PTB_UNDERSTATES,
     TARGET_SILENT,

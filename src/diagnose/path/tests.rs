@@ -18,6 +18,9 @@ fn facts() -> PathFacts {
         drops: Some(vec![]),
         burst: 7,
         asked_up_to: None,
+        asked_from: None,
+        hops_here: 1,
+        port: None,
     }
 }
 
@@ -169,4 +172,43 @@ fn the_same_size_with_and_without_a_word_names_the_fault() {
     assert_eq!(ids(&compare_paths("default/web-0", &[pod, service])), ["mtu.errors_not_relayed"]);
     assert!(compare_paths("default/web-0", &[pod, ("10.244.2.8", Verdict::Narrowed, Some(1450))]).is_empty());
     assert!(compare_paths("default/web-0", &[pod, ("10.0.0.9", Verdict::BlackHole, Some(1400))]).is_empty());
+}
+
+#[test]
+fn that_no_counter_rose_does_not_say_that_they_left_the_node_but_a_hop_behind_it_does() {
+    let hop = |ttl| crate::facts::Hop { ttl, address: None, small: true, large: true, target: false };
+    let mut black = path(Verdict::BlackHole, Some(1450));
+    // The first is the node itself.
+    black.hops = vec![hop(1)];
+    let told = check_path(&facts(), &black).swap_remove(1);
+    assert!(told.summary.contains("not known") && told.fix.contains("nft list ruleset"), "{told:?}");
+    black.hops.push(hop(2));
+    let told = check_path(&facts(), &black).swap_remove(1);
+    assert!(told.summary.contains("a hop behind it") && told.fix.contains("behind the uplink"), "{told:?}");
+}
+
+#[test]
+fn what_the_kernel_of_the_source_refuses_is_named_and_no_counter_is_blamed() {
+    let mut held = path(Verdict::BlackHole, Some(1400));
+    held.notes = vec![PathNote::SendRefused, PathNote::HeldHere { size: 1401 }];
+    assert_eq!(ids(&check_path(&facts(), &held)), ["mtu.black_hole", "mtu.refused_here"]);
+}
+
+#[test]
+fn of_sizes_that_were_not_asked_for_nothing_is_said() {
+    let from = PathFacts { asked_from: Some(1450), ..facts() };
+    let mut silent = path(Verdict::Unreachable, None);
+    silent.probes.sent = 17;
+    let told = check_path(&from, &silent).swap_remove(0).summary;
+    assert!(told.ends_with("of 1450 bytes or more"), "{told}");
+}
+
+#[test]
+fn a_port_that_does_not_answer_is_named() {
+    let port = PathFacts { port: Some(8080), ..facts() };
+    let mut silent = path(Verdict::Unreachable, None);
+    silent.notes = vec![PathNote::PortSilent];
+    let told = check_path(&port, &silent);
+    assert_eq!(ids(&told), ["mtu.unreachable"]);
+    assert!(told[0].summary.starts_with("port 8080 of"), "{told:?}");
 }

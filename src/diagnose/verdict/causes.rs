@@ -67,6 +67,7 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
 const HANGS: &[&str] = &[
     "mtu.dropped_on_node",
     "mtu.left_node",
+    "mtu.refused_here",
     "mtu.no_recovery",
     "net.interface_drops",
     "net.tcp_found_black_hole",
