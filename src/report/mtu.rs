@@ -1,7 +1,7 @@
 //! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
 
 use super::{Out, Paint, duration_ms, findings, sanitize};
-use crate::diagnose::path::sizes_asked;
+use crate::diagnose::path::{REFUSED_HERE, sizes_asked};
 use crate::facts::{Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -116,6 +116,11 @@ pub fn render_mtu(out: &Out, report: &MtuReport, verbose: bool) -> String {
     text
 }
 
+/// Whether it is the source's own kernel that refuses what is larger.
+fn refused_here(report: &MtuReport) -> bool {
+    report.findings.iter().any(|finding| finding.id == REFUSED_HERE.id)
+}
+
 /// `host name (address)`, or the address alone.
 fn target_name(report: &MtuReport) -> String {
     let MtuTarget { input, address, .. } = &report.target;
@@ -151,6 +156,10 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             let who = who.map(|a| format!(" ({a} says so)")).unwrap_or_default();
             (paint.yellow("NARROWED"), format!("the path carries {mtu} bytes, not the route's {route}{who}"))
         }
+        Verdict::BlackHole if refused_here(report) => (
+            paint.red("BLACK HOLE"),
+            format!("packets over {mtu} bytes never leave, the kernel here refuses them (route MTU {route})"),
+        ),
         Verdict::BlackHole => (
             paint.red("BLACK HOLE"),
             format!("packets over {mtu} bytes vanish without a word (route MTU {route})"),
@@ -222,7 +231,7 @@ fn picture(out: &Out, report: &MtuReport) -> String {
     }
     if narrow && !is_cut {
         // Without any hop (--no-locate) nothing is known of the place.
-        let unknown = report.hops.is_empty();
+        let unknown = report.hops.is_empty() && !refused_here(report);
         parts.push(if unknown { format!("{} {cut}", paint.dim("somewhere here")) } else { cut });
     }
     parts.push(report.target.address.to_string());

@@ -5,7 +5,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use around::{check_cache, check_drops, check_next_hop, check_service, check_settings};
+use around::{check_cache, check_drops, check_next_hop, check_service, check_settings, held_here};
 pub use rules::*;
 
 use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Severity, Verdict};
@@ -209,9 +209,12 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             subject,
             format!("packets of {} bytes and more to {target} vanish without a word; {mtu} bytes pass", mtu + 1),
             seen,
-            format!(
-                "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
-            ),
+            match held_here(path) {
+                Some(_) => REFUSED_HERE.fix.to_owned(),
+                None => format!(
+                    "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
+                ),
+            },
         ),
         // Silence of a Service address is no fault.
         Verdict::Unreachable if facts.service_is_local == Some(false) => return None,

@@ -191,7 +191,9 @@ fn that_no_counter_rose_does_not_say_that_they_left_the_node_but_a_hop_behind_it
 fn what_the_kernel_of_the_source_refuses_is_named_and_no_counter_is_blamed() {
     let mut held = path(Verdict::BlackHole, Some(1400));
     held.notes = vec![PathNote::SendRefused, PathNote::HeldHere { size: 1401 }];
-    assert_eq!(ids(&check_path(&facts(), &held)), ["mtu.black_hole", "mtu.refused_here"]);
+    let found = check_path(&facts(), &held);
+    assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_here"]);
+    assert!(found[0].fix.contains("packet filter on output"), "no MTU has to be set: {}", found[0].fix);
 }
 
 #[test]
