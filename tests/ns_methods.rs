@@ -196,6 +196,18 @@ fn over_ipv4_replies_that_are_dropped_on_the_way_back_are_told_apart_too() {
 }
 
 #[test]
+fn a_black_hole_on_the_way_there_is_found_behind_a_narrower_one_on_the_way_back() {
+    let path = path(4, "silent", true);
+    let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
+                add rule inet back f icmp type echo-reply meta length > 1400 drop";
+    support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", rule]);
+    let (_, document) = mtu(&path, &[]);
+    assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
+    assert_eq!(document["reverse"]["verdict"], "black_hole", "{document:#}");
+    assert_eq!(document["reverse"]["limit_bytes"], 1400, "{document:#}");
+}
+
+#[test]
 fn a_tcp_port_that_says_nothing_is_a_verdict_and_ends_no_other_search() {
     let path = path(4, "honest", true);
     let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
