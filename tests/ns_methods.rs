@@ -11,7 +11,7 @@ mod support;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 use support::namespace_path::NamespacePath;
-use support::{Running, nsprobe, stderr, stdout};
+use support::{Running, nsprobe, run, stderr, stdout};
 
 /// A path of 1450 bytes behind the first router, which says so or does not; the target answers echo or not.
 fn path(family: u8, ptb: &str, echo: bool) -> NamespacePath {
@@ -294,6 +294,19 @@ fn a_link_local_target_is_looked_up_on_its_own_link() {
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["source"]["interface"], "right", "{document:#}");
     assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
+}
+
+/// A router's advertisement may make an interface smaller for IPv6 alone.
+#[test]
+fn the_mtu_of_an_interface_is_the_one_that_ipv6_has_there() {
+    let text = "about = 'own'\nfamily = 6\ninterface_mtu = 1500\n\
+                expect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    let source = path.source_namespace().name();
+    run("ip", &["netns", "exec", source, "sysctl", "-qw", "net.ipv6.conf.right.mtu=1400"]);
+    let (_, document) = mtu(&path, &[]);
+    assert_eq!(document["source"]["route_mtu_bytes"], 1400, "{document:#}");
+    assert_eq!(seen(&document), ("clear", Some(1400), "icmp"), "{document:#}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::socket::Netlink;
 use super::{NoRoute, ObserveError};
 use crate::netns::NetNs;
 use netlink_packet_core::Parseable;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
@@ -49,7 +49,8 @@ pub struct RouteLookup {
     pub interface: String,
     /// Its index.
     pub index: u32,
-    /// Its link MTU, bytes.
+    /// Its link MTU, bytes; over IPv6 what that has of its own there (`net.ipv6.conf.NAME.mtu`, which a router's
+    /// advertisement may set), where it is smaller.
     pub link_mtu: u32,
     /// RTAX_MTU of the configured route, bytes; `None` when the route sets none and the link's counts.
     pub route_mtu: Option<u32>,
@@ -130,7 +131,7 @@ fn lookup(netlink: &mut Netlink, target: IpAddr, scope_id: u32) -> Result<RouteL
     let link = netlink.ask("the outgoing interface", &RouteNetlinkMessage::GetLink(question), |payload| {
         LinkMessage::parse(payload).ok()
     })?;
-    found.on(&link)
+    found.on(&link, target.is_ipv6())
 }
 
 fn route(netlink: &mut Netlink, asked: Asked, fib_match: bool) -> Result<RouteMessage, ObserveError> {
@@ -180,6 +181,20 @@ fn refusal(error: &io::Error, what: &'static str, target: IpAddr) -> ObserveErro
     ObserveError::NoRoute { target, why }
 }
 
+/// DEVCONF_MTU6 of linux/ipv6.h.
+fn ipv6_mtu(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| {
+        let LinkAttribute::AfSpecUnspec(families) = attribute else { return None };
+        families.iter().find_map(|family| {
+            let AfSpecUnspec::Inet6(values) = family else { return None };
+            values.iter().find_map(|value| match value {
+                AfSpecInet6::DevConf(conf) => u32::try_from(conf.mtu6).ok().filter(|mtu| *mtu > 0),
+                _ => None,
+            })
+        })
+    })
+}
+
 /// What both answers say before the interface is known by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Found {
@@ -193,7 +208,7 @@ struct Found {
 }
 
 impl Found {
-    fn on(self, link: &LinkMessage) -> Result<RouteLookup, ObserveError> {
+    fn on(self, link: &LinkMessage, ipv6: bool) -> Result<RouteLookup, ObserveError> {
         let mut name = None;
         let mut mtu = None;
         for attribute in &link.attributes {
@@ -206,6 +221,7 @@ impl Found {
         let (Some(interface), Some(link_mtu)) = (name, mtu) else {
             return Err(ObserveError::nothing("the outgoing interface"));
         };
+        let link_mtu = ipv6_mtu(link).filter(|_| ipv6).map_or(link_mtu, |own| own.min(link_mtu));
         Ok(RouteLookup {
             interface,
             index: self.index,

@@ -159,8 +159,8 @@ impl Search {
         let Some(record) = self.records.0.get_mut(usize::from(event.id)) else { return };
         match record.fate {
             Fate::Answered { .. } => return,
-            // It was judged too early: allow for more reordering from now on.
             Fate::Lost if record.held => return,
+            // It was judged too early: allow for more reordering from now on.
             Fate::Lost => self.reorder = (self.reorder * 2).min(64),
             Fate::InFlight => {}
         }
