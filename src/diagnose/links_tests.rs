@@ -326,7 +326,7 @@ fn pods_that_are_routed_by_a_second_interface_are_held_against_that_one() {
     all[0].routes[2] = route("10.244.2.0/24", Some("172.16.0.11"), "eth1", None);
     let finding = only(&all, "links.pod_exceeds_uplink");
     assert!(finding.summary.contains("eth1 takes 1450 (the way to other nodes' pods"), "{finding:?}");
-    let chain = &super::super::chain::chains(&all[1], &all[0])[0];
+    let chain = &crate::diagnose::chain::chains(&all[1], &all[0])[0];
     assert_eq!(chain.hops.last().map(|hop| hop.name.as_str()), Some("eth1"));
     all[0].links[1].mtu_bytes = 1500;
     assert_eq!(ids(&all), [""; 0]);
