@@ -121,6 +121,11 @@ fn refused_here(report: &MtuReport) -> bool {
     report.findings.iter().any(|finding| finding.id == REFUSED_HERE.id)
 }
 
+/// Whether no connection came about that could have been probed over.
+fn is_port_silent(report: &MtuReport) -> bool {
+    report.verdict == Verdict::Unreachable && report.probes.sent == 0 && report.method == Method::Tcp
+}
+
 /// `host name (address)`, or the address alone.
 fn target_name(report: &MtuReport) -> String {
     let MtuTarget { input, address, .. } = &report.target;
@@ -164,7 +169,7 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             paint.red("BLACK HOLE"),
             format!("packets over {mtu} bytes vanish without a word (route MTU {route})"),
         ),
-        Verdict::Unreachable if report.probes.sent == 0 && report.method == Method::Tcp => {
+        Verdict::Unreachable if is_port_silent(report) => {
             let port = report.target.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
             (
                 paint.yellow("UNREACHABLE"),
@@ -279,8 +284,11 @@ fn numbers(report: &MtuReport) -> String {
     let ProbeCounts { sent, answered, too_big, lost } = report.probes;
     let port = report.target.port.filter(|_| report.method != Method::Icmp);
     let way = report.method.name().to_owned() + &port.map(|p| format!(" port {p}")).unwrap_or_default();
-    let mut parts =
-        vec![format!("{way}, {sent} probes: {answered} answered, {too_big} too big, {lost} lost")];
+    let mut parts = vec![if is_port_silent(report) {
+        format!("{way}: no connection was made")
+    } else {
+        format!("{way}, {sent} probes: {answered} answered, {too_big} too big, {lost} lost")
+    }];
     parts.extend(report.tried.iter().map(|tried| format!("not by {}", sanitize(tried))));
     if let Some(rtt) = report.rtt_us {
         parts

@@ -207,10 +207,13 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         Verdict::BlackHole => BLACK_HOLE.finding(
             subject,
-            format!("packets of {} bytes and more to {target} vanish without a word; {mtu} bytes pass", mtu + 1),
+            match held_here(path) {
+                Some(_) => format!("packets of {} bytes and more to {target} do not even leave; {mtu} bytes pass", mtu + 1),
+                None => format!("packets of {} bytes and more to {target} vanish without a word; {mtu} bytes pass", mtu + 1),
+            },
             seen,
             match held_here(path) {
-                Some(_) => REFUSED_HERE.fix.to_owned(),
+                Some(_) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
                 None => format!(
                     "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
                 ),

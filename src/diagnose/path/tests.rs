@@ -193,7 +193,9 @@ fn what_the_kernel_of_the_source_refuses_is_named_and_no_counter_is_blamed() {
     held.notes = vec![PathNote::SendRefused, PathNote::HeldHere { size: 1401 }];
     let found = check_path(&facts(), &held);
     assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_here"]);
-    assert!(found[0].fix.contains("packet filter on output"), "no MTU has to be set: {}", found[0].fix);
+    assert!(found[0].summary.contains("do not even leave"), "{}", found[0].summary);
+    assert!(found[0].fix.contains("mtu.refused_here"), "no MTU has to be set: {}", found[0].fix);
+    assert!(found[1].fix.contains("packet filter on output"), "{}", found[1].fix);
 }
 
 #[test]
