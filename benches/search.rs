@@ -36,7 +36,7 @@ fn answer(probe: Probe, mtu: u32, told: bool) -> Option<Answer> {
     }
     match probe.ttl {
         Some(3) => Some(Answer::Expired { from: ROUTER }),
-        _ => Some(Answer::Reply { ttl: Some(61), largest_fragment: None, cut: false }),
+        _ => Some(Answer::reply(Some(61))),
     }
 }
 

@@ -11,7 +11,7 @@ mod support;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 use support::namespace_path::NamespacePath;
-use support::{Running, nsprobe, run, stderr, stdout};
+use support::{Netns, Running, nsprobe, run, stderr, stdout};
 
 /// A path of 1450 bytes behind the first router, which says so or does not; the target answers echo or not.
 fn path(family: u8, ptb: &str, echo: bool) -> NamespacePath {
@@ -252,6 +252,15 @@ fn a_watch_sees_that_the_interface_has_another_mtu() {
     assert_eq!((&last["verdict"], &last["source"]["route_mtu_bytes"]), (&"clear".into(), &1500.into()));
 }
 
+/// A narrow link beside the path's own: 10.98.0.1 to 10.98.0.2.
+fn second_link(near: &Netns, far: &Netns) {
+    near.ip(&format!("link add second mtu 1450 type veth peer name second mtu 1450 netns {}", far.name()));
+    for (node, end) in [(near, 1), (far, 2)] {
+        node.ip(&format!("addr add 10.98.0.{end}/24 dev second"));
+        node.ip("link set second up");
+    }
+}
+
 /// A rule by source sends elsewhere what an IPv4 connection of that source would send there.
 #[test]
 fn a_rule_by_source_decides_by_which_interface_packets_leave() {
@@ -259,12 +268,7 @@ fn a_rule_by_source_decides_by_which_interface_packets_leave() {
                 expect = { verdict = 'clear', path_mtu = 1500 }";
     let path = NamespacePath::build(&toml::from_str(text).unwrap());
     let (source, router) = (path.source_namespace(), path.router_namespace());
-    source
-        .ip(&format!("link add second mtu 1450 type veth peer name second mtu 1450 netns {}", router.name()));
-    for (node, end) in [(source, 1), (router, 2)] {
-        node.ip(&format!("addr add 10.98.0.{end}/24 dev second"));
-        node.ip("link set second up");
-    }
+    second_link(source, router);
     source.ip("route add default via 10.98.0.2 table 100");
     source.ip("rule add from 10.99.0.1 table 100");
     let _server = serve(&path, "TCP4-LISTEN:8081,fork,reuseaddr /dev/null");
@@ -316,12 +320,7 @@ fn flows_that_take_paths_of_different_mtu_are_told() {
                 expect = { verdict = 'clear', path_mtu = 1500 }";
     let path = NamespacePath::build(&toml::from_str(text).unwrap());
     let (router, target) = (path.router_namespace(), path.target_namespace());
-    router
-        .ip(&format!("link add second mtu 1450 type veth peer name second mtu 1450 netns {}", target.name()));
-    for (node, end) in [(router, 1), (target, 2)] {
-        node.ip(&format!("addr add 10.98.0.{end}/24 dev second"));
-        node.ip("link set second up");
-    }
+    second_link(router, target);
     target.ip("addr add 10.97.0.1/32 dev lo");
     path.source_namespace().ip("route add 10.97.0.1/32 via 10.99.0.2");
     router.ip("route add 10.97.0.1/32 nexthop via 10.99.1.2 nexthop via 10.98.0.2");

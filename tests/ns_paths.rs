@@ -295,14 +295,19 @@ fn a_size_that_was_not_asked_for_is_not_claimed() {
     assert_eq!(support::schema::valid(&output.stdout)["path_mtu_bytes"], 65_535);
 }
 
-#[test]
-fn a_burst_that_would_take_long_is_not_sent_and_blames_no_counter() {
-    let path = NamespacePath::build(&scenario(
+/// Packets over 1400 bytes vanish.
+fn black_hole() -> NamespacePath {
+    NamespacePath::build(&scenario(
         r#"about = "black hole"
            interface_mtu = 1500
            hop = [{ mtu = 1400, ptb = "silent" }]
            expect = { verdict = "black_hole", path_mtu = 1400 }"#,
-    ));
+    ))
+}
+
+#[test]
+fn a_burst_that_would_take_long_is_not_sent_and_blames_no_counter() {
+    let path = black_hole();
     let begin = std::time::Instant::now();
     let words = ["--rate", "5", "--no-locate", "-o", "json"];
     let output = nsprobe().args(["mtu", &path.source(), &path.target()]).args(words).output().unwrap();
@@ -317,12 +322,7 @@ fn a_burst_that_would_take_long_is_not_sent_and_blames_no_counter() {
 
 #[test]
 fn what_min_and_max_leave_out_is_not_spoken_of() {
-    let path = NamespacePath::build(&scenario(
-        r#"about = "black hole"
-           interface_mtu = 1500
-           hop = [{ mtu = 1400, ptb = "silent" }]
-           expect = { verdict = "black_hole", path_mtu = 1400 }"#,
-    ));
+    let path = black_hole();
     let say = |words: &[&str]| {
         let output = nsprobe().args(["mtu", &path.source(), &path.target()]).args(words).output().unwrap();
         stdout(&output)

@@ -1,5 +1,7 @@
 //! Every scenario of `tests/paths/` on a virtual path, and properties over paths that nobody wrote down.
 
+#![allow(clippy::unwrap_used, reason = "a test fails loudly; clippy sees only #[test] functions as tests")]
+
 mod support;
 
 use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict};
@@ -50,13 +52,19 @@ fn every_scenario_gets_its_verdict() {
 fn any_hop() -> impl Strategy<Value = HopSpec> {
     let mtu = prop_oneof![Just(1500u32), Just(1450), Just(1400), 576u32..=1500];
     (mtu, any::<bool>(), any::<bool>()).prop_map(|(mtu, honest, expired)| HopSpec {
-        mtu,
-        ptb: if honest { Ptb::Honest } else { Ptb::Silent },
         expired,
-        first_passes: false,
-        ptb_limit: None,
-        ptb_from: None,
+        ..hop(mtu, if honest { Ptb::Honest } else { Ptb::Silent })
     })
+}
+
+/// A router that answers what expires there.
+fn hop(mtu: u32, ptb: Ptb) -> HopSpec {
+    HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None }
+}
+
+/// The scenario of that file in tests/paths.
+fn named(name: &str) -> Scenario {
+    scenarios().into_iter().find(|(file, _)| file == name).unwrap().1
 }
 
 fn path(hop: Vec<HopSpec>, loss: f64, rtt_ms: f64) -> Scenario {
@@ -142,14 +150,6 @@ proptest! {
 fn at_twenty_percent_loss_ninety_nine_of_a_hundred_are_right() {
     for silent in [false, true] {
         let ptb = if silent { Ptb::Silent } else { Ptb::Honest };
-        let hop = |mtu, ptb| HopSpec {
-            mtu,
-            ptb,
-            expired: true,
-            first_passes: false,
-            ptb_limit: None,
-            ptb_from: None,
-        };
         let scenario = path(vec![hop(1500, Ptb::Honest), hop(1450, ptb), hop(1500, Ptb::Honest)], 0.2, 1.0);
         let right = (1..=1000)
             .filter(|seed| {
@@ -173,7 +173,7 @@ fn a_clear_path_costs_one_flight() {
 #[test]
 fn what_is_said_of_an_early_scout_does_not_count_where_echo_is_answered() {
     let ms = Duration::from_millis;
-    let reply = Answer::Reply { ttl: Some(62), largest_fragment: None, cut: false };
+    let reply = Answer::reply(Some(62));
     let firewall = support::virtual_path::router(1);
     for (answer, at) in [
         (Answer::Refused { from: firewall, code: 13 }, ms(5)),
@@ -207,14 +207,7 @@ fn what_is_said_of_an_early_scout_does_not_count_where_echo_is_answered() {
 /// What a router names is confirmed by scouts of its own, however far away the target is that answers no echo.
 #[test]
 fn a_named_size_is_confirmed_behind_filtered_echo_at_any_distance() {
-    let hop = |mtu| HopSpec {
-        mtu,
-        ptb: Ptb::Honest,
-        expired: true,
-        first_passes: false,
-        ptb_limit: None,
-        ptb_from: None,
-    };
+    let hop = |mtu| hop(mtu, Ptb::Honest);
     for rtt in [0.1, 1.0, 10.0, 50.0, 150.0] {
         let mut scenario = path(vec![hop(1500), hop(1450), hop(1500)], 0.0, rtt);
         scenario.target.echo = false;
@@ -244,7 +237,7 @@ fn starved(plan: Plan, answers_at: Duration) -> PathResult {
             Step::Send(probe) | Step::Scout(probe) => sent.push(probe.id),
             Step::Wait(until) if now < answers_at && until >= answers_at => {
                 now = answers_at;
-                let answer = Answer::Reply { ttl: Some(64), largest_fragment: None, cut: false };
+                let answer = Answer::reply(Some(64));
                 sent.drain(..).for_each(|id| search.on_event(Event { id, answer }, now));
             }
             Step::Wait(until) => now = until,
@@ -275,8 +268,6 @@ fn silence_is_a_verdict_only_where_an_answer_was_waited_for() {
 /// Round trips and the time on top of them, on a path over which nothing is lost.
 #[test]
 fn it_costs_as_few_round_trips_as_it_says() {
-    let hop =
-        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
     let wide = || hop(1500, Ptb::Honest);
     let mut wrong = Vec::new();
     // (path, round trips for the size, round trips with the hop, milliseconds more)
@@ -332,7 +323,7 @@ fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
                 Step::Wait(until) => now = waiting.last().map_or(until, |(at, _)| until.min(*at)).max(now),
                 Step::Send(probe) | Step::Scout(probe) => {
                     let ms = if probe.size > 1450 { 20 } else { 10 };
-                    let answer = Answer::Reply { ttl: Some(64), largest_fragment: None, cut: false };
+                    let answer = Answer::reply(Some(64));
                     waiting.push((now + Duration::from_millis(ms), Event { id: probe.id, answer }));
                 }
             }
@@ -343,8 +334,6 @@ fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
 
 #[test]
 fn the_bounds_of_a_search_hold() {
-    let hop =
-        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
     for (interface_mtu, mtu, queue, most) in [
         (1500, 1331, 12_000, 300_000),
         (1500, 300, 12_000, 300_000),
@@ -375,8 +364,6 @@ fn the_bounds_of_a_search_hold() {
 
 #[test]
 fn a_rate_that_the_user_sets_is_kept() {
-    let hop =
-        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
     for ptb in [Ptb::Honest, Ptb::Silent] {
         let scenario = path(vec![hop(1450, ptb)], 0.0, 1.0);
         let (result, log) = scenario.play_log(7, Plan { rate_pps: Some(50), ..scenario.plan() });
@@ -390,8 +377,6 @@ fn a_rate_that_the_user_sets_is_kept() {
 /// between take a fourth.
 #[test]
 fn a_black_hole_of_1280_bytes_and_more_or_576_and_less_takes_three_round_trips() {
-    let hop =
-        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
     for rtt in [10.0, 50.0] {
         let mut wrong = Vec::new();
         for mtu in (90..=576).chain(1280..1500) {
@@ -410,14 +395,7 @@ fn a_black_hole_of_1280_bytes_and_more_or_576_and_less_takes_three_round_trips()
 /// The largest arrives and is answered; what says that the next one of its kind would not may come a moment later.
 #[test]
 fn a_tunnel_that_lets_the_first_packet_through_is_not_taken_for_a_clear_path() {
-    let hop = |mtu, first_passes| HopSpec {
-        mtu,
-        ptb: Ptb::Honest,
-        expired: true,
-        first_passes,
-        ptb_limit: None,
-        ptb_from: None,
-    };
+    let hop = |mtu, first_passes| HopSpec { first_passes, ..hop(mtu, Ptb::Honest) };
     for rtt in [0.1, 1.0, 10.0, 50.0] {
         // Answers overtake each other.
         let hops = vec![hop(1500, false), hop(1500, false), hop(1450, true)];
@@ -436,8 +414,6 @@ fn a_tunnel_that_lets_the_first_packet_through_is_not_taken_for_a_clear_path() {
 /// Six answers, then one a second, as Linux limits errors: a flight costs one of them, so that most are found by those.
 #[test]
 fn where_answers_are_few_a_search_costs_few_of_them() {
-    let hop =
-        |mtu, ptb| HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None };
     for (rtt, longest_ms) in [(0.1, 60.0), (5.0, 1100.0), (50.0, 3300.0)] {
         let mut slow = Vec::new();
         for mtu in 600..1500 {
@@ -470,9 +446,7 @@ fn on_the_shortest_path_a_tunnel_that_lets_the_first_packet_through_is_seen_too(
                 let first = probe.size > 1450 && !std::mem::replace(&mut through, true);
                 let answer = match probe.ttl {
                     Some(1) => Answer::Expired { from: router },
-                    _ if probe.size <= 1450 || first => {
-                        Answer::Reply { ttl: Some(63), largest_fragment: None, cut: false }
-                    }
+                    _ if probe.size <= 1450 || first => Answer::reply(Some(63)),
                     _ => Answer::TooBig { mtu: 1450, from: router },
                 };
                 search.on_event(Event { id: probe.id, answer }, now);
@@ -486,17 +460,9 @@ fn on_the_shortest_path_a_tunnel_that_lets_the_first_packet_through_is_seen_too(
 /// A gap of 64,000 bytes, and flights that hold one of the largest.
 #[test]
 fn a_black_hole_behind_an_mtu_of_65520_is_found_wherever_it_is() {
-    let hop = |mtu| HopSpec {
-        mtu,
-        ptb: Ptb::Silent,
-        expired: true,
-        first_passes: false,
-        ptb_limit: None,
-        ptb_from: None,
-    };
     for mtu in (100..65_520).step_by(613).chain([1500, 2044, 9000, 32_760, 65_519]) {
         for interface_mtu in [24_001, 65_520].into_iter().filter(|most| *most > mtu) {
-            let scenario = Scenario { interface_mtu, ..path(vec![hop(mtu)], 0.0, 1.0) };
+            let scenario = Scenario { interface_mtu, ..path(vec![hop(mtu, Ptb::Silent)], 0.0, 1.0) };
             let (result, sent) = scenario.play_plan(3, Plan { locate: false, ..scenario.plan() });
             assert_eq!(
                 (result.verdict, result.path_mtu_bytes),
@@ -511,10 +477,7 @@ fn a_black_hole_behind_an_mtu_of_65520_is_found_wherever_it_is() {
 /// What vanishes without a word may have done so on either way.
 #[test]
 fn of_a_black_hole_the_way_back_is_not_known() {
-    let reverse = |name: &str| {
-        let scenario = scenarios().into_iter().find(|(file, _)| file == name).unwrap().1;
-        scenario.play(1).0.reverse.verdict
-    };
+    let reverse = |name: &str| named(name).play(1).0.reverse.verdict;
     assert_eq!(reverse("black-hole-jumbo"), ReverseVerdict::Unknown);
     assert_eq!(reverse("clear-lan"), ReverseVerdict::Clear);
     assert_eq!(reverse("narrowed-pppoe"), ReverseVerdict::Clear);
@@ -526,8 +489,7 @@ fn of_a_black_hole_the_way_back_is_not_known() {
 #[test]
 fn what_does_not_leave_this_node_costs_few_packets_and_is_named() {
     for name in ["black-hole-dropped-here", "narrowed-refused-here"] {
-        let scenario = scenarios().into_iter().find(|(file, _)| file == name).unwrap().1;
-        let (result, _) = scenario.play(1);
+        let (result, _) = named(name).play(1);
         assert!(result.notes.contains(&PathNote::HeldHere { size: 1401 }), "{result:?}");
         assert!(result.hops.is_empty() && result.narrowing.is_none(), "{result:?}");
         assert!(result.probes.sent <= 15, "those are not counted: {result:?}");

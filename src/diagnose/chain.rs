@@ -193,10 +193,7 @@ pub fn chains(pod: &Namespace, host: &Namespace) -> Vec<Chain> {
             ways.extend(tunnels(host, bridge).flat_map(|(tunnel, join)| through(host, tunnel, join)));
             if ways.is_empty() {
                 let addresses: Vec<IpAddr> = global_addresses(inside).collect();
-                ways.extend(match way_to_pods(host, &addresses) {
-                    Some(link) => Some(lower(host, vec![hop(Join::Route, link, link.mtu_bytes, 0)], link, 0)),
-                    None => out(host, bridge),
-                });
+                ways.extend(out(host, bridge, &addresses));
             }
         }
         ways.sort_by_key(|way| way.iter().map(Hop::carries_bytes).min());
@@ -312,9 +309,9 @@ fn lower(host: &Namespace, mut hops: Vec<Hop>, last: &Link, taken: u32) -> Vec<H
     hops
 }
 
-/// The way by the default route; switched when the uplink is a port of the pod's own bridge.
-fn out(host: &Namespace, bridge: Option<&Link>) -> Option<Vec<Hop>> {
-    let uplink = uplink(host)?;
+/// The way to pods of other nodes, else by the default route; switched when the uplink is a port of the pod's own bridge.
+fn out(host: &Namespace, bridge: Option<&Link>, pod: &[IpAddr]) -> Option<Vec<Hop>> {
+    let uplink = way_to_pods(host, pod).or_else(|| uplink(host))?;
     if bridge.is_some_and(|b| b.index == uplink.index) {
         let port = host.links.iter().find(|l| {
             l.up && l.master.as_deref() == Some(uplink.name.as_str()) && l.peer.is_none() && !is_tunnel(l)

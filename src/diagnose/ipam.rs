@@ -292,7 +292,7 @@ fn check_leaked(network: &IpamNetwork) -> Option<Finding> {
         Evidence::new("held by nobody", leaked.len(), "addresses", "the runtime's list of sandboxes, /proc"),
     ];
     evidence.extend(leaked.iter().take(MOST_EVIDENCE).map(|r| {
-        let id = r.container_id.as_ref().map(ToString::to_string).unwrap_or_default();
+        let id = sandbox(r);
         Evidence::text(format!("sandbox of {}", r.address), id, format!("{}/{}", network.folder, r.address))
     }));
     let count = leaked.len();
@@ -341,7 +341,7 @@ fn check_twice(network: &IpamNetwork) -> Option<Finding> {
                 .iter()
                 .take(MOST_EVIDENCE)
                 .map(|(a, b)| {
-                    let id = a.container_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                    let id = sandbox(a);
                     Evidence::text(
                         format!("sandbox of {} and {}", a.address, b.address),
                         id,
@@ -369,8 +369,12 @@ fn of_one_sandbox(all: &[Reservation]) -> impl Iterator<Item = &Reservation> {
 
 /// The pod, or the sandbox where nobody knows whose it is.
 fn holder(reservation: &Reservation) -> String {
-    let id = || reservation.container_id.as_ref().map(ToString::to_string);
-    reservation.owner.as_deref().map(ToOwned::to_owned).or_else(id).unwrap_or_default()
+    reservation.owner.as_deref().map_or_else(|| sandbox(reservation), ToOwned::to_owned)
+}
+
+/// The id of a reservation's sandbox; nothing where the file does not say.
+fn sandbox(reservation: &Reservation) -> String {
+    reservation.container_id.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// One address in two networks, held by two.

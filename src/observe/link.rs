@@ -84,11 +84,7 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
             }
             ifla::AF_SPEC => {
                 if counters {
-                    link.settings = InterfaceSettings {
-                        filters: link.settings.filters,
-                        filters_v6: link.settings.filters_v6,
-                        ..interface_settings(attribute.value())
-                    };
+                    read_settings(attribute.value(), &mut link.settings);
                 }
                 false
             }
@@ -134,7 +130,7 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
 /// at three files an interface much cheaper than /proc/sys.
 ///
 /// Source: linux/ip.h `IPV4_DEVCONF_*` (from 1), linux/ipv6.h `DEVCONF_*` (from 0).
-fn interface_settings(families: &[u8]) -> InterfaceSettings {
+fn read_settings(families: &[u8], settings: &mut InterfaceSettings) {
     const INET: u16 = 2;
     const IFLA_INET_CONF: u16 = 1;
     const FORWARDING: usize = 0;
@@ -147,12 +143,9 @@ fn interface_settings(families: &[u8]) -> InterfaceSettings {
         let conf = attributes(family.value(), 0).find(|a| a.kind() == conf)?;
         field(conf.value(), 4 * number).map(u32::from_ne_bytes)
     };
-    InterfaceSettings {
-        forwarding: value(INET, IFLA_INET_CONF, FORWARDING).map(|v| v != 0),
-        forwarding_v6: value(INET6, IFLA_INET6_CONF, FORWARDING_V6).map(|v| v != 0),
-        rp_filter: value(INET, IFLA_INET_CONF, RP_FILTER).and_then(|v| u8::try_from(v).ok()),
-        ..InterfaceSettings::default()
-    }
+    settings.forwarding = value(INET, IFLA_INET_CONF, FORWARDING).map(|v| v != 0);
+    settings.forwarding_v6 = value(INET6, IFLA_INET6_CONF, FORWARDING_V6).map(|v| v != 0);
+    settings.rp_filter = value(INET, IFLA_INET_CONF, RP_FILTER).and_then(|v| u8::try_from(v).ok());
 }
 
 fn read_info(link: &mut RawLink, info: &[LinkInfo], settings: bool) {

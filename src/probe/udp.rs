@@ -152,7 +152,7 @@ impl UdpProbe {
             _ => return Ok(None),
         };
         let known = self.sent.get(usize::from(id)).is_some_and(|(size, _)| *size > 0);
-        let answer = Answer::Reply { ttl: None, largest_fragment: None, cut: false };
+        let answer = Answer::reply(None);
         Ok((ours && known).then_some(Event { id, answer }))
     }
 
@@ -170,7 +170,7 @@ impl UdpProbe {
             let id = sent.iter().position(|probe| *probe == mark).filter(|_| ours)?;
             let answer = match answer {
                 Answer::Refused { from, code } if from == target && PORT_UNREACHABLE.contains(&code) => {
-                    Answer::Reply { ttl: received.ttl, largest_fragment: None, cut: false }
+                    Answer::reply(received.ttl)
                 }
                 other => other,
             };

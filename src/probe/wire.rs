@@ -211,7 +211,7 @@ pub fn answer(
             Answer::Refused { from, code }
                 if from == target && (family.version == 6 || code == PROTOCOL_UNREACHABLE) =>
             {
-                Answer::Reply { ttl: received.ttl, largest_fragment: None, cut: false }
+                Answer::reply(received.ttl)
             }
             other => other,
         };

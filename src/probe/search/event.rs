@@ -52,6 +52,13 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// An answer of the target that came whole.
+    pub fn reply(ttl: Option<u8>) -> Self {
+        Self::Reply { ttl, largest_fragment: None, cut: false }
+    }
+}
+
 /// An answer to the probe `id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {

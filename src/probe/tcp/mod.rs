@@ -291,10 +291,7 @@ impl TcpProbe {
 
     /// What a segment answers, if it answers a probe.
     fn judge(&mut self, heard: &Heard) -> Option<Event> {
-        let reply = |id| Event {
-            id,
-            answer: Answer::Reply { ttl: Some(heard.ttl), largest_fragment: None, cut: false },
-        };
+        let reply = |id| Event { id, answer: Answer::reply(Some(heard.ttl)) };
         if let Some(knock) = &self.knock {
             let length = |id| self.size(id).and_then(|size| self.payload(size, true));
             if let Some(id) = knock.answered(heard, length) {
