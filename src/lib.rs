@@ -40,6 +40,8 @@
 //!   hole was found, which tell it from one on the way back (a round trip more). Its "protocol
 //!   unreachable" confirms a size in a round trip, without a port that nobody named. UDP to some port would be answered by
 //!   a few hosts more, and by any firewall that rejects: that answer does not say that the packet arrived.
+//! - *300 kB a search, 1 MB for jumbo frames* holds up to 16,000 bytes. Above (InfiniBand, pasta's and slirp's interfaces) a
+//!   megabyte is sixteen packets, which decide nothing where the gap is 64,000 bytes wide: 4 MB there.
 //! - *A PTB's value is confirmed by a probe*, and by one of a byte more that must not arrive: the search for the hop
 //!   sends it anyway. A router that names too little is found out even where its first word would end the flight.
 //! - *The confirming flight is the last of the search*: it carries each size that is left as often as it takes to be

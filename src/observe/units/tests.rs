@@ -105,9 +105,14 @@ fn a_peer_that_hangs_lies_or_refuses_is_told_of() {
     };
     let hangs = told(std::mem::forget);
     assert!(hangs.contains("/run/systemd/private: timed out"), "{hangs}");
-    let refuses = told(|mut stream| drop(stream.write_all(b"REJECTED EXTERNAL\r\n")));
+    // Who closes without having read resets the connection, and its own words with it.
+    fn says(mut stream: UnixStream, words: &[u8]) {
+        let _ = stream.read(&mut [0; 256]);
+        let _ = stream.write_all(words);
+    }
+    let refuses = told(|stream| says(stream, b"REJECTED EXTERNAL\r\n"));
     assert!(refuses.contains("does not let us in"), "{refuses}");
-    let lies = told(|mut stream| drop(stream.write_all(&[&b"OK x\r\n"[..], &[b'l'; 4096]].concat())));
+    let lies = told(|stream| says(stream, &[&b"OK x\r\n"[..], &[b'l'; 4096]].concat()));
     assert!(lies.contains("/run/systemd/private: "), "{lies}");
 }
 
