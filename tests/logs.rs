@@ -191,6 +191,18 @@ fn a_link_out_of_the_log_folder_is_refused_wherever_it_is() {
 }
 
 #[test]
+fn silence_is_told_as_the_containers_or_the_filters() {
+    let node = Node::empty();
+    node.log("app/0.log", "");
+    for (words, said) in
+        [("web", "has written nothing\n"), ("web --tail 3", "nothing of what was asked for\n")]
+    {
+        let output = node.run(words);
+        assert!(stderr(&output).ends_with(said), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_fifo_in_the_place_of_a_log_does_not_hang() {
     let node = Node::empty();
     node.log("app/1.log", "");

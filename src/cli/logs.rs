@@ -109,7 +109,9 @@ pub(super) fn run(args: &LogsArgs, context: &mut Context) -> Result<Exit, Failur
     }
     printer.finish()?;
     if !wrote {
-        context.note(&format!("note: {} has written nothing that fits", folder.full_name()));
+        let asked = args.since.is_some() || args.tail.is_some();
+        let what = if asked { "nothing of what was asked for" } else { "nothing" };
+        context.note(&format!("note: {} has written {what}", folder.full_name()));
     }
     let troubles: Vec<String> =
         logs.logs.iter_mut().flat_map(|log| std::mem::take(&mut log.troubles)).collect();
