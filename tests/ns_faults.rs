@@ -37,7 +37,7 @@ fn document(child: Child) -> (Option<i32>, serde_json::Value) {
 #[test]
 fn an_interface_that_goes_down_in_the_middle_ends_the_search_without_a_number() {
     for family in [4, 6] {
-        let path = path(family, "echo = false, unknown_protocol = false");
+        let path = path(family, "echo = false, unknown_protocol = false, no_port = false");
         let begin = Instant::now();
         let child = start(&path.source(), &path.target());
         std::thread::sleep(Duration::from_millis(400));

@@ -108,21 +108,39 @@ fn where_only_errors_answer_the_next_search_finds_it_too() {
     }
 }
 
+/// Counts what leaves the source to any port; port 0 is none, no socket can have it.
+fn count_ports(path: &NamespacePath) {
+    let rules = "add table inet t; add chain inet t o { type filter hook output priority 0; }; \
+                 add rule inet t o meta l4proto { tcp, udp } th dport != 0 counter";
+    support::run("ip", &["netns", "exec", path.source_namespace().name(), "nft", rules]);
+}
+
+fn assert_no_port_was_asked(path: &NamespacePath) {
+    let source = path.source_namespace().name();
+    let counted = support::run("ip", &["netns", "exec", source, "nft", "list", "table", "inet", "t"]);
+    assert!(counted.contains("counter packets 0 "), "{counted}");
+}
+
 #[test]
 fn no_port_is_asked_that_nobody_named() {
     let path = path(4, "silent", false);
-    support::run(
-        "ip",
-        &[
-            "netns",
-            "exec",
-            path.target_namespace().name(),
-            "nft",
-            "add table ip t; add chain ip t i { type filter hook input priority 0; }; add rule ip t i ip protocol 253 drop",
-        ],
-    );
+    count_ports(&path);
+    let target = path.target_namespace().name();
+    let drop = |what: &str| {
+        let chain = "add table ip t; add chain ip t i { type filter hook input priority 0; }";
+        support::run(
+            "ip",
+            &["netns", "exec", target, "nft", &format!("{chain}; add rule ip t i {what} drop")],
+        );
+    };
+    // Who drops strange protocols may still say that nobody has port 0.
+    drop("ip protocol 253");
+    let (_, document) = mtu(&path, &[]);
+    assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
+    drop("udp dport 0");
     let (_, document) = mtu(&path, &["--timeout", "200ms"]);
     assert_eq!(seen(&document), ("unreachable", None, "icmp"), "{document:#}");
+    assert_no_port_was_asked(&path);
     let output = nsprobe().args(["mtu", &path.source(), &path.target(), "--method", "tcp"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
 }
@@ -130,11 +148,7 @@ fn no_port_is_asked_that_nobody_named() {
 #[test]
 fn where_echo_is_filtered_a_named_size_is_confirmed_without_a_port() {
     let path = path(4, "honest", false);
-    // Neither TCP nor UDP leaves the source.
-    let rules = "add table inet t; add chain inet t o { type filter hook output priority 0; }; \
-                 add rule inet t o meta l4proto { tcp, udp } counter";
-    let source = path.source_namespace().name();
-    support::run("ip", &["netns", "exec", source, "nft", rules]);
+    count_ports(&path);
     let (_, document) = mtu(&path, &[]);
     assert_eq!(seen(&document), ("narrowed", Some(1450), "icmp"), "{document:#}");
     assert_eq!(document["signalled"], true);
@@ -144,8 +158,7 @@ fn where_echo_is_filtered_a_named_size_is_confirmed_without_a_port() {
     let findings: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
     assert!(findings.iter().all(|id| *id != "mtu.target_silent"), "{findings:?}");
     assert!(findings.iter().any(|id| *id == "mtu.echo_filtered"), "{findings:?}");
-    let counted = support::run("ip", &["netns", "exec", source, "nft", "list", "table", "inet", "t"]);
-    assert!(counted.contains("counter packets 0 "), "{counted}");
+    assert_no_port_was_asked(&path);
 }
 
 #[test]

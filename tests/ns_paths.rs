@@ -161,7 +161,7 @@ fn ctrl_c_in_the_middle_prints_what_is_known_and_exits_130() {
     let path = NamespacePath::build(&scenario(
         r#"about = "nobody answers"
            interface_mtu = 1500
-           target = { echo = false, unknown_protocol = false }
+           target = { echo = false, unknown_protocol = false, no_port = false }
            expect = { verdict = "unreachable" }"#,
     ));
     let child = nsprobe()
@@ -221,7 +221,7 @@ fn behind_the_last_hop_that_answers_nothing_is_made_up() {
         r#"about = "the target says nothing of anything"
            interface_mtu = 1500
            hop = [{ mtu = 1500 }, { mtu = 1450 }]
-           target = { echo = false, unknown_protocol = false }
+           target = { echo = false, unknown_protocol = false, no_port = false }
            expect = { verdict = "narrowed", path_mtu = 1450 }"#,
     ));
     let output = nsprobe().args(["mtu", &path.source(), &path.target()]).output().unwrap();
@@ -236,7 +236,7 @@ fn a_neighbour_of_that_address_on_another_link_is_not_the_next_hop() {
         r#"about = "nobody answers"
            interface_mtu = 1500
            hop = [{ mtu = 1500 }]
-           target = { echo = false, unknown_protocol = false }
+           target = { echo = false, unknown_protocol = false, no_port = false }
            expect = { verdict = "unreachable" }"#,
     ));
     let source = path.source_namespace();

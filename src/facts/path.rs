@@ -141,7 +141,7 @@ pub enum PathNote {
     },
     /// The target answers no probe; only routers do.
     TargetSilent,
-    /// The target answers no echo request, only that it does not know a protocol.
+    /// The target answers no echo request, only that it does not know a protocol, or that nobody has port 0.
     EchoFiltered,
     /// Somebody said the destination cannot be reached.
     Refused {

@@ -1,7 +1,7 @@
 //! Echo over raw sockets, opened inside the namespace and used from anywhere.
 
 use super::error::ProbeError;
-use super::search::{Event, Probe};
+use super::search::{Event, Probe, ScoutLooks};
 use super::socket::{IcmpSocket, open_whole_ipv6, source_address};
 use super::transport::{Target, Transport, not_sent};
 use super::wire::{self, Family, Mark};
@@ -24,6 +24,7 @@ pub struct Echo {
     target: Target,
     /// Sizes sent, by sequence number.
     sizes: Vec<u32>,
+    looks: ScoutLooks,
     hops: Option<u8>,
 }
 
@@ -50,6 +51,7 @@ impl Echo {
             mark: Mark { identifier: u16::from_be_bytes([a, b]), token },
             target,
             sizes: Vec::new(),
+            looks: ScoutLooks::default(),
             hops: None,
         })
     }
@@ -70,13 +72,13 @@ impl Echo {
         self.scouts.is_some()
     }
 
-    /// Sends a packet of a protocol that nobody speaks: routers treat it as any other, the kernel caches no
-    /// path MTU for it, and the target says so (parameter problem). IPv6 only; false over IPv4.
+    /// Sends a packet of a protocol that nobody speaks, or to a port that nobody has: routers treat it as any other, the
+    /// kernel caches no path MTU for it, and the target says so (parameter problem). IPv6 only; false over IPv4.
     pub(super) fn send_scout(&mut self, probe: Probe) -> io::Result<bool> {
         let (Some((socket, from)), IpAddr::V6(to)) = (&self.scouts, self.target.address) else {
             return Ok(false);
         };
-        let packet = wire::scout(*from, to, self.mark, probe)
+        let packet = wire::scout(*from, to, self.mark, probe, self.looks.next(probe))
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
         socket.send_to(&packet, &self.target.socket_address(0).into())?;
         self.remember(probe);
@@ -85,7 +87,7 @@ impl Echo {
 
     fn transmit_scout(&mut self, probe: Probe) -> io::Result<()> {
         let IpAddr::V4(target) = self.target.address else { return self.send_scout(probe).map(drop) };
-        let packet = wire::scout_ipv4(target, self.mark, probe)
+        let packet = wire::scout_ipv4(target, self.mark, probe, self.looks.next(probe))
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
         self.socket.socket().send_to(&packet, &SocketAddr::new(target.into(), 0).into())?;
         self.remember(probe);
@@ -160,7 +162,10 @@ impl Transport for Echo {
         // Bounded: a flood of strangers' ICMP must not keep us from the clock.
         for _ in 0..512 {
             match self.receive_one() {
-                Ok(Some(event)) => return Some(event),
+                Ok(Some(event)) => {
+                    self.looks.on_event(event, self.target.address);
+                    return Some(event);
+                }
                 Ok(None) => {}
                 Err(_) => return None,
             }

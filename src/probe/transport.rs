@@ -46,7 +46,7 @@ pub trait Transport {
     /// Sends one probe. `Some` is the kernel's refusal as an answer; a full queue is a lost probe.
     fn send(&mut self, probe: Probe) -> Option<Event>;
 
-    /// The same as a packet of a protocol that nobody speaks, where the transport has any.
+    /// The same as a packet that nobody takes ([`super::search::Scout`]), where the transport has any.
     fn scout(&mut self, probe: Probe) -> Option<Event> {
         self.send(probe)
     }

@@ -1,13 +1,14 @@
 //! Echo requests and the answers to them, and ICMP errors whatever they quote, byte by byte. IPv4 and IPv6
 //! differ in a table.
 
-use super::search::{Answer, Event, Probe};
+use super::search::{Answer, Event, Probe, Scout};
 use pnet::packet::icmp;
 use pnet::packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet::packet::icmpv6::Icmpv6Types;
 use pnet::packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
 use pnet::packet::ipv4::{Ipv4Flags, Ipv4Packet, MutableIpv4Packet};
 use pnet::packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
+use pnet::packet::udp::{self, MutableUdpPacket, UdpPacket};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What differs between the two families of addresses.
@@ -27,6 +28,8 @@ pub struct Family {
     pub time_exceeded: u8,
     /// ICMP type of destination unreachable.
     pub unreachable: u8,
+    /// Its code that says that nobody has the port: RFC 792, RFC 4443 §3.1.
+    pub no_port: u8,
 }
 
 /// IPv4.
@@ -38,6 +41,7 @@ pub const V4: Family = Family {
     echo_reply: IcmpTypes::EchoReply.0,
     time_exceeded: IcmpTypes::TimeExceeded.0,
     unreachable: IcmpTypes::DestinationUnreachable.0,
+    no_port: 3,
 };
 
 /// IPv6.
@@ -49,12 +53,15 @@ pub const V6: Family = Family {
     echo_reply: Icmpv6Types::EchoReply.0,
     time_exceeded: Icmpv6Types::TimeExceeded.0,
     unreachable: Icmpv6Types::DestinationUnreachable.0,
+    no_port: 4,
 };
 
 /// Code of an ICMPv4 destination unreachable that is a PTB: fragmentation needed, RFC 1191 §4.
 const FRAGMENTATION_NEEDED: u8 = 4;
 /// Code of an ICMPv4 destination unreachable: RFC 792.
 const PROTOCOL_UNREACHABLE: u8 = 2;
+/// Bytes of a UDP header.
+const UDP_HEADER: usize = 8;
 /// ICMPv6 parameter problem; its code 1 is "unrecognized next header", RFC 4443 §3.4.
 const PARAMETER_PROBLEM: u8 = 4;
 /// Bytes of an echo header.
@@ -154,21 +161,46 @@ pub(super) fn ipv6_packet(
     Some(bytes)
 }
 
-/// A whole IPv6 packet of a protocol that nobody speaks, marked with the token and the probe's id.
-pub(super) fn scout(source: Ipv6Addr, target: Ipv6Addr, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
-    ipv6_packet(source, target, probe.ttl.unwrap_or(64), NOBODYS, &scout_payload(V6, mark, probe)?)
+/// A scout over IPv6, marked with the token and the probe's id.
+pub(super) fn scout(
+    source: Ipv6Addr,
+    target: Ipv6Addr,
+    mark: Mark,
+    probe: Probe,
+    as_a: Scout,
+) -> Option<Vec<u8>> {
+    let sum = |datagram: &UdpPacket<'_>| udp::ipv6_checksum(datagram, &source, &target);
+    let (protocol, payload) = scout_payload(V6, mark, probe, as_a, sum)?;
+    ipv6_packet(source, target, probe.ttl.unwrap_or(64), protocol, &payload)
 }
 
-/// The same over IPv4, with DF; the kernel fills in the source.
-pub(super) fn scout_ipv4(target: Ipv4Addr, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
-    let payload = scout_payload(V4, mark, probe)?;
-    ipv4_packet(Ipv4Addr::UNSPECIFIED, target, probe.ttl.unwrap_or(64), NOBODYS, &payload)
+/// The same over IPv4, with DF; the kernel fills in the source. UDP may go without a checksum there.
+pub(super) fn scout_ipv4(target: Ipv4Addr, mark: Mark, probe: Probe, as_a: Scout) -> Option<Vec<u8>> {
+    let (protocol, payload) = scout_payload(V4, mark, probe, as_a, |_| 0)?;
+    ipv4_packet(Ipv4Addr::UNSPECIFIED, target, probe.ttl.unwrap_or(64), protocol, &payload)
 }
 
-fn scout_payload(family: Family, mark: Mark, probe: Probe) -> Option<Vec<u8>> {
-    let mut payload = [&mark.token[..], &probe.id.to_be_bytes()].concat();
-    payload.resize(usize::try_from(probe.size.checked_sub(family.ip_header)?).ok()?, 0);
-    Some(payload)
+fn scout_payload(
+    family: Family,
+    mark: Mark,
+    probe: Probe,
+    as_a: Scout,
+    sum: impl Fn(&UdpPacket<'_>) -> u16,
+) -> Option<(IpNextHeaderProtocol, Vec<u8>)> {
+    let marks = [&mark.token[..], &probe.id.to_be_bytes()].concat();
+    let length = usize::try_from(probe.size.checked_sub(family.ip_header)?).ok()?;
+    if as_a == Scout::Protocol {
+        let mut payload = marks;
+        payload.resize(length, 0);
+        return Some((NOBODYS, payload));
+    }
+    let mut payload = [&[0; UDP_HEADER][..], &marks].concat();
+    payload.resize(length, 0);
+    let mut datagram = MutableUdpPacket::new(&mut payload)?;
+    datagram.set_length(u16::try_from(length).ok()?);
+    let sum = sum(&datagram.to_immutable());
+    datagram.set_checksum(sum);
+    Some((IpNextHeaderProtocols::Udp, payload))
 }
 
 /// What a received ICMP message answers, if it answers one of ours: `sizes(sequence)` tells the size of the
@@ -200,17 +232,20 @@ pub fn answer(
         return ours.then_some(Event { id: sequence, answer });
     }
     let (answer, quoted) = error(family, received)?;
-    if quoted.protocol == NOBODYS {
-        let id = be16(quoted.payload, TOKEN)?;
-        let ours = quoted.target == target
-            && *quoted.payload.get(..TOKEN)? == mark.token
-            && sizes(id)? == quoted.size;
+    // Over IPv4 a firewall may refuse in the target's name, by another code.
+    let scout = match quoted.protocol {
+        NOBODYS => Some((quoted.payload, (family.version == 4).then_some(PROTOCOL_UNREACHABLE))),
+        IpNextHeaderProtocols::Udp if be32(quoted.payload, 0)? == 0 => {
+            Some((quoted.payload.get(UDP_HEADER..)?, Some(family.no_port)))
+        }
+        _ => None,
+    };
+    if let Some((marks, arrived)) = scout {
+        let id = be16(marks, TOKEN)?;
+        let ours = quoted.target == target && *marks.get(..TOKEN)? == mark.token && sizes(id)? == quoted.size;
         let answer = match answer {
-            // It arrived whole: the target does not know the protocol. Over IPv4 a firewall may refuse in its name, by
-            // another code.
-            Answer::Refused { from, code }
-                if from == target && (family.version == 6 || code == PROTOCOL_UNREACHABLE) =>
-            {
+            // It arrived whole: the target knows neither the protocol nor the port.
+            Answer::Refused { from, code } if from == target && arrived.is_none_or(|said| said == code) => {
                 Answer::reply(received.ttl)
             }
             other => other,
@@ -390,17 +425,25 @@ mod tests {
     #[test]
     fn a_scout_over_ipv4_arrived_when_the_target_does_not_know_the_protocol() {
         let probe = Probe { id: 7, size: 1500, ttl: None };
-        let packet = scout_ipv4(TARGET, MARK, probe).unwrap();
+        let scout = |as_a| scout_ipv4(TARGET, MARK, probe, as_a).unwrap();
+        let packet = scout(Scout::Protocol);
         assert_eq!((packet.len(), packet[6] & 0x40, packet[9]), (1500, 0x40, 253));
-        let says = |code: u8, from: IpAddr| {
-            let mut message = too_big(&packet, 0);
+        let says_of = |packet: &[u8], code: u8, from: IpAddr| {
+            let mut message = too_big(packet, 0);
             message[1..4].copy_from_slice(&[code, 0, 0]);
             let sum = icmp::checksum(&IcmpPacket::new(&message).unwrap());
             message[2..4].copy_from_slice(&sum.to_be_bytes());
             answer(V4, MARK, TARGET.into(), &received(&message, from), sizes).unwrap().answer
         };
+        let says = |code, from| says_of(&packet, code, from);
         let target = IpAddr::V4(TARGET);
         assert!(matches!(says(2, target), Answer::Reply { .. }));
+        // Nobody has port 0.
+        let datagram = scout(Scout::Datagram);
+        assert_eq!((datagram.len(), datagram[9], &datagram[20..24]), (1500, 17, &[0; 4][..]));
+        assert!(matches!(says_of(&datagram, 3, target), Answer::Reply { .. }));
+        assert_eq!(says_of(&datagram, 3, ROUTER), Answer::Refused { from: ROUTER, code: 3 });
+        assert_eq!(says_of(&datagram, 13, target), Answer::Refused { from: target, code: 13 });
         // A bridge that refuses in the target's name; a router that does not relay the protocol.
         assert_eq!(says(3, target), Answer::Refused { from: target, code: 3 });
         assert_eq!(says(2, ROUTER), Answer::Refused { from: ROUTER, code: 2 });

@@ -208,6 +208,12 @@ impl NamespacePath {
                         add rule inet t u icmpv6 type parameter-problem drop";
             rules.push((target, rule.to_owned()));
         }
+        if !scenario.target.no_port {
+            let rule = "add chain inet t n { type filter hook output priority 0; }; \
+                        add rule inet t n icmp type destination-unreachable icmp code port-unreachable drop; \
+                        add rule inet t n icmpv6 type destination-unreachable icmpv6 code port-unreachable drop";
+            rules.push((target, rule.to_owned()));
+        }
         if let Some((burst, rate)) = scenario.target.limit {
             rules.extend(echo.map(|e| {
                 (target, format!("{input}; add rule inet t i {e} limit rate over {rate}/second burst {burst} packets drop"))

@@ -1,7 +1,7 @@
 //! A path of hops in virtual time: every scenario file plays on it in milliseconds.
 
 use nsprobe::facts::{PathResult, Verdict};
-use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Search, Step};
+use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Scout, ScoutLooks, Search, Step};
 use serde::Deserialize;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -86,15 +86,17 @@ pub struct TargetSpec {
     pub echo: bool,
     /// Whether it says that it does not know a protocol.
     pub unknown_protocol: bool,
+    /// Whether it says that nobody has port 0.
+    pub no_port: bool,
     /// It sends no more back than so many bytes of a packet.
     pub cuts_to: Option<u32>,
-    /// Token bucket of its answers: burst and answers a second.
+    /// Token bucket of its answers, of its errors where it answers no echo: burst and answers a second.
     pub limit: Option<(f64, f64)>,
 }
 
 impl Default for TargetSpec {
     fn default() -> Self {
-        Self { echo: true, unknown_protocol: true, cuts_to: None, limit: None }
+        Self { echo: true, unknown_protocol: true, no_port: true, cuts_to: None, limit: None }
     }
 }
 
@@ -155,8 +157,8 @@ impl Bucket {
     }
 }
 
-/// Time exceeded as Linux limits it for one destination.
-const EXPIRED_LIMIT: (f64, f64) = (6.0, 1.0);
+/// Time exceeded, and what a target does not know, as Linux limits them for one destination.
+const ERROR_LIMIT: (f64, f64) = (6.0, 1.0);
 
 /// What the routers and the target remember while a path is played.
 struct Memory {
@@ -164,6 +166,8 @@ struct Memory {
     expired: Vec<Bucket>,
     too_big: Vec<Option<Bucket>>,
     target: Option<Bucket>,
+    /// The target's errors, which Linux limits.
+    errors: Option<Bucket>,
 }
 
 impl Memory {
@@ -171,9 +175,13 @@ impl Memory {
         let hops = scenario.hop.len();
         Self {
             let_through: vec![false; hops],
-            expired: vec![Bucket::new(EXPIRED_LIMIT); hops],
+            expired: vec![Bucket::new(ERROR_LIMIT); hops],
             too_big: scenario.hop.iter().map(|h| h.ptb_limit.map(Bucket::new)).collect(),
             target: scenario.target.limit.map(Bucket::new),
+            errors: match scenario.target {
+                TargetSpec { echo: false, limit, .. } => limit.map(Bucket::new),
+                _ => Some(Bucket::new(ERROR_LIMIT)),
+            },
         }
     }
 }
@@ -225,7 +233,13 @@ impl Scenario {
     }
 
     /// What the path answers to a probe and after which share of the round trip.
-    fn answer(&self, probe: Probe, scout: bool, memory: &mut Memory, now: Duration) -> Option<(Answer, f64)> {
+    fn answer(
+        &self,
+        probe: Probe,
+        scout: Option<Scout>,
+        memory: &mut Memory,
+        now: Duration,
+    ) -> Option<(Answer, f64)> {
         let hops = self.hop.len();
         for (at, hop) in self.hop.iter().enumerate() {
             let share = (at + 1) as f64 / (hops + 1) as f64;
@@ -249,8 +263,13 @@ impl Scenario {
                 return Some((Answer::TooBig { mtu, from }, share));
             }
         }
-        let answers = if scout { self.target.unknown_protocol } else { self.target.echo };
-        if !answers || memory.target.as_mut().is_some_and(|bucket| !bucket.take(now)) {
+        let answers = match scout {
+            None => self.target.echo,
+            Some(Scout::Protocol) => self.target.unknown_protocol,
+            Some(Scout::Datagram) => self.target.no_port,
+        };
+        let bucket = if scout.is_some() { &mut memory.errors } else { &mut memory.target };
+        if !answers || bucket.as_mut().is_some_and(|bucket| !bucket.take(now)) {
             return None;
         }
         let size = self.target.cuts_to.map_or(probe.size, |most| most.min(probe.size));
@@ -281,18 +300,20 @@ impl Scenario {
         let mut arrivals: BinaryHeap<Arrival> = BinaryHeap::new();
         let mut sent = Vec::new();
         let mut memory = Memory::new(self);
+        let mut looks = ScoutLooks::default();
         let mut latest = [Duration::ZERO; 2];
         let rtt = Duration::from_secs_f64(self.rtt_ms.max(0.1) / 1000.0);
         loop {
             while arrivals.peek().is_some_and(|a| a.0 <= now) {
                 if let Some(Arrival(at, _, event)) = arrivals.pop() {
+                    looks.on_event(event, router(self.hop.len() + 1));
                     search.on_event(event, at);
                 }
             }
             match search.poll(now) {
                 Step::Done => return (search.result(), sent),
                 step @ (Step::Send(probe) | Step::Scout(probe)) => {
-                    let scout = matches!(step, Step::Scout(_));
+                    let scout = matches!(step, Step::Scout(_)).then(|| looks.next(probe));
                     sent.push((now.as_secs_f64() * 1000.0, probe));
                     assert!(sent.len() < 2000, "it never ends: {}", self.about);
                     let over = |limit: Option<u32>| limit.is_some_and(|limit| probe.size > limit);

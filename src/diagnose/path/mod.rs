@@ -391,7 +391,7 @@ fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<
         PathNote::EchoFiltered => ECHO_FILTERED.finding(
             subject,
             format!(
-                "{} answers no echo request; it was measured by its errors for an unknown protocol",
+                "{} answers no echo request; it was measured by its errors for an unknown protocol or port 0",
                 facts.target
             ),
             vec![Evidence::text("answers to echo requests", 0, "ICMP probes with DF")],

@@ -63,7 +63,7 @@ pub const TARGET_SILENT: Rule = Rule {
 pub const ECHO_FILTERED: Rule = Rule {
     id: "mtu.echo_filtered",
     severity: Severity::Info,
-    meaning: "The target answers no echo request, only that it does not know a protocol. Such answers are small and few: they tell nothing of the way back, and probes that are lost are counted with those that nobody answers.",
+    meaning: "The target answers no echo request, only that it does not know a protocol or that nobody has port 0. Such answers are small and few: they tell nothing of the way back, and probes that are lost are counted with those that nobody answers.",
     fix: "Name a port of the target that listens (--port N): TCP does without the errors, of which a host sends six and then one a second.",
 };
 

@@ -73,7 +73,7 @@ pub struct Event {
 pub enum Step {
     /// Send this now.
     Send(Probe),
-    /// Send this now as a packet of a protocol that nobody speaks; only where [`super::Plan::scouts`] says so.
+    /// Send this now as a packet that nobody takes ([`super::Scout`]); only where [`super::Plan::scouts`] says so.
     Scout(Probe),
     /// Nothing until an event comes or this time is reached, since the start of the search.
     Wait(Duration),

@@ -18,6 +18,7 @@ mod sizes;
 pub use event::{Answer, Event, Probe, Scouted, Step};
 pub(super) use plan::PATIENT;
 pub use plan::{AnswerLimit, Plan};
+pub use scouts::{Scout, ScoutLooks};
 
 use crate::facts::{PathNote, PathResult, Verdict};
 use locate::Locate;
@@ -39,7 +40,7 @@ enum Phase {
 struct Queued {
     size: u32,
     ttl: Option<u8>,
-    /// As a packet of a protocol that nobody speaks.
+    /// As a packet that nobody takes ([`Scout`]).
     scout: bool,
     /// Only while nothing has come back.
     rare: bool,

@@ -16,7 +16,11 @@ impl Search {
         let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);
         let later = rtt + margin * self.reorder;
         // Who else is there is worth no wait.
-        let last = if self.told() { later } else { rtt * 2 + Duration::from_millis(10) * self.reorder };
+        let last = if self.told() {
+            rtt + rtt / 50 + Duration::from_micros(250)
+        } else {
+            rtt * 2 + Duration::from_millis(10) * self.reorder
+        };
         (later.min(self.plan.timeout), last.min(self.plan.timeout))
     }
 

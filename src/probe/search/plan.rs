@@ -54,7 +54,7 @@ pub struct Plan {
     pub answers: Option<AnswerLimit>,
     /// Whether to look for the narrowing hop afterwards.
     pub locate: bool,
-    /// Whether a target that is silent while routers speak may be asked by packets of a protocol that nobody speaks.
+    /// Whether a target that is silent while routers speak may be asked by packets that nobody takes ([`super::Scout`]).
     pub scouts: bool,
     /// Whether a target that answers nothing else may be measured by such packets, and how many of its errors are to be
     /// had.

@@ -12,7 +12,7 @@ pub(super) struct Record {
     pub(super) flight: u16,
     /// Sent where answers are few: a loss behind an answer in the same flight says nothing.
     pub(super) rationed: bool,
-    /// Sent as a packet of a protocol that nobody speaks: its silence says nothing.
+    /// Sent as a packet that nobody takes ([`super::Scout`]): its silence says nothing.
     pub(super) scout: bool,
     /// A scout that left before there was any answer.
     pub(super) early: bool,
