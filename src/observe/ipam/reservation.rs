@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 /// Most files of one network: a /16 has 65,536, and a node's range is smaller.
@@ -160,17 +160,16 @@ fn read_part(folder: &OwnedFd, files: &[Entry], slots: &mut [Reservation]) -> Ve
     errors
 }
 
-/// Closes files that were opened one after the other with one call where there is one (close_range(2), Linux 5.9).
+/// Closes files, those whose numbers follow each other with one call where there is one (close_range(2), Linux 5.9).
 fn close(files: Vec<OwnedFd>) {
-    let (Some(first), Some(last)) = (files.first(), files.last()) else { return };
-    let (first, last) = (first.as_raw_fd(), last.as_raw_fd());
-    if (first..=last).ne(files.iter().map(AsRawFd::as_raw_fd)) {
-        return;
-    }
-    // SAFETY: the range holds these files and no other; they are owned here, and not closed a second time.
-    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
-        for file in files {
-            let _ = file.into_raw_fd();
+    let numbers: Vec<RawFd> = files.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        // SAFETY: the range holds what was owned here, and nothing else.
+        let closed = run.len() > 1 && unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) } == 0;
+        for number in run.iter().filter(|_| !closed) {
+            // SAFETY: it was owned here, and is open.
+            drop(unsafe { OwnedFd::from_raw_fd(*number) });
         }
     }
 }
@@ -306,6 +305,20 @@ mod tests {
             let id = Some(format!("of-{address}").into());
             assert_eq!((reservation.address, &reservation.container_id), (address, &id));
         }
+    }
+
+    #[test]
+    fn files_are_closed_whether_their_numbers_follow_each_other_or_not() {
+        let (mut readers, mut writers): (Vec<_>, Vec<_>) =
+            (0..6).map(|_| std::io::pipe().unwrap()).map(|(reader, writer)| (reader, writer.into())).unzip();
+        let (kept, of_kept) = (writers.remove(2), readers.remove(2));
+        close(writers);
+        for (at, mut reader) in readers.into_iter().enumerate() {
+            // The end comes when nobody can write any more.
+            assert_eq!(std::io::Read::read(&mut reader, &mut [0]).unwrap(), 0, "{at}");
+        }
+        assert_eq!(rustix::io::write(&kept, b"x").unwrap(), 1);
+        drop(of_kept);
     }
 
     #[test]
