@@ -495,3 +495,13 @@ fn what_does_not_leave_this_node_costs_few_packets_and_is_named() {
         assert!(result.probes.sent <= 15, "those are not counted: {result:?}");
     }
 }
+
+/// One finding for each router and value is enough.
+#[test]
+fn an_impossible_value_is_noted_once_for_each_router_that_names_it() {
+    for name in ["narrowed-ptb-zero", "narrowed-ptb-larger-than-sent", "narrowed-ptb-below-the-minimum"] {
+        let (result, _) = named(name).play(1);
+        let invalid = |note: &&PathNote| matches!(note, PathNote::PtbInvalid { .. });
+        assert_eq!(result.notes.iter().filter(invalid).count(), 1, "{name}: {result:?}");
+    }
+}

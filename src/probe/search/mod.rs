@@ -194,7 +194,11 @@ impl Search {
         }
         match event.answer {
             Answer::TooBig { mtu, from } if mtu >= size || mtu < self.plan.floor => {
-                self.note(PathNote::PtbInvalid { mtu, size, from });
+                // Once for each router and value, whatever the sizes that it was said of.
+                let said = |n: &PathNote| matches!(n, PathNote::PtbInvalid { mtu: m, from: f, .. } if (*m, *f) == (mtu, from));
+                if !self.notes.iter().any(said) {
+                    self.note(PathNote::PtbInvalid { mtu, size, from });
+                }
             }
             Answer::TooBig { mtu, .. } if matches!(self.phase, Phase::Sizes) => {
                 // One packet has left the queues: another may follow it at once, and they are no fuller.
