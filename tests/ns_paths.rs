@@ -43,6 +43,10 @@ fn play(name: &str, scenario: &Scenario) -> Option<Vec<String>> {
     if expect.reporter.is_some() && reporter != expect.reporter {
         wrong.push(format!("{name}: {reporter:?} says so, expected {:?}\n{document:#}", expect.reporter));
     }
+    let reported = document["narrowing"]["reported_mtu_bytes"].as_u64();
+    if expect.reported.is_some() && reported != expect.reported.map(u64::from) {
+        wrong.push(format!("{name}: {reported:?} is named, expected {:?}\n{document:#}", expect.reported));
+    }
     let signalled = document["signalled"].as_bool();
     if expect.signalled.is_some() && signalled != expect.signalled {
         wrong.push(format!("{name}: signalled {signalled:?}, expected {:?}\n{document:#}", expect.signalled));

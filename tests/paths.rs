@@ -37,6 +37,10 @@ fn every_scenario_gets_its_verdict() {
             if expect.reporter.is_some() && reporter != expect.reporter {
                 say(format!("{reporter:?} says so instead of {:?}", expect.reporter));
             }
+            let reported = result.narrowing.as_ref().and_then(|n| n.reported_mtu_bytes);
+            if expect.reported.is_some() && reported != expect.reported {
+                say(format!("{reported:?} is named instead of {:?}", expect.reported));
+            }
             let bound = expect.max_probes.unwrap_or(300);
             if sent.len() > bound as usize {
                 say(format!("{} probes, bound {bound}", sent.len()));
@@ -87,6 +91,7 @@ fn path(hop: Vec<HopSpec>, loss: f64, rtt_ms: f64) -> Scenario {
             signalled: None,
             narrowing_ttl: None,
             reporter: None,
+            reported: None,
             max_probes: None,
             max_ms: None,
         },

@@ -109,6 +109,8 @@ pub struct Expect {
     pub narrowing_ttl: Option<u8>,
     /// Who says so.
     pub reporter: Option<IpAddr>,
+    /// The MTU that it names.
+    pub reported: Option<u32>,
     /// Upper bound of probes.
     pub max_probes: Option<u32>,
     /// Upper bound of virtual time.

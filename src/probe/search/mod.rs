@@ -394,12 +394,12 @@ impl Search {
         Probe { id, size, ttl }
     }
 
-    /// The smallest believable MTU that a PTB named for a size above `passes`.
+    /// The smallest believable MTU that a PTB named for a size above `passes`: none that has been disproved.
     fn claim(&self, passes: u32) -> Option<u32> {
         let floor = self.plan.floor;
         self.records
             .too_bigs()
-            .filter(|(size, mtu, _)| *size > passes && mtu < size && *mtu >= floor)
+            .filter(|(size, mtu, _)| *size > passes && mtu < size && *mtu >= floor.max(passes))
             .map(|(_, mtu, _)| mtu)
             .min()
     }

@@ -60,7 +60,7 @@ pub(super) fn result(search: &Search) -> PathResult {
         verdict,
         path_mtu_bytes: passes.filter(|_| settled),
         signalled: signalled && settled,
-        narrowing: narrowing(search, verdict),
+        narrowing: narrowing(search, verdict, passes),
         // What the target says of scouts is small whatever their size.
         reverse: if search.by_scouts { UNKNOWN } else { reverse(records, verdict) },
         bounds: Bounds { passes_bytes: passes, fails_bytes: fails.filter(|_| verdict != Verdict::Clear) },
@@ -141,13 +141,16 @@ fn hops(search: &Search) -> Vec<crate::facts::Hop> {
     }
 }
 
-fn narrowing(search: &Search, verdict: Verdict) -> Option<Narrowing> {
+fn narrowing(search: &Search, verdict: Verdict, passes: Option<u32>) -> Option<Narrowing> {
     if !matches!(verdict, Verdict::Narrowed | Verdict::BlackHole) {
         return None;
     }
     let records = &search.records;
+    // The verdict rests on the PTB that names what passes, or else on that for the smallest size that fails. What others
+    // named is another narrowing before this one, or a lie.
+    let refused = records.too_bigs().filter(|(size, _, _)| Some(*size) > passes);
     let told = match verdict {
-        Verdict::Narrowed => records.too_bigs().min_by_key(|(size, mtu, _)| (*mtu, *size)),
+        Verdict::Narrowed => refused.min_by_key(|(size, mtu, _)| (Some(*mtu) != passes, *size)),
         _ => None,
     };
     let mut narrowing = Narrowing {
