@@ -368,3 +368,26 @@ fn a_filter_on_output_is_not_taken_for_silence() {
     let said = document["findings"][0]["summary"].as_str().unwrap();
     assert!(said.contains("the kernel refuses to send"), "{document:#}");
 }
+
+/// The first packet is refused by a router, whatever its size, and all that come after it are answered.
+#[test]
+fn a_single_refusal_beside_a_clear_path_raises_no_alarm() {
+    for (family, ip) in [(4, "ip"), (6, "ip6")] {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'clear'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{{ mtu = 1500 }}]\n\
+             expect = {{ verdict = 'clear', path_mtu = 1500 }}"
+        )));
+        let rules = format!(
+            "add table inet t; add chain inet t f {{ type filter hook forward priority 0; }}; \
+             add rule inet t f {ip} daddr {} limit rate 1/hour burst 1 packets reject with icmpx admin-prohibited",
+            path.target()
+        );
+        support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", &rules]);
+        let output = nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).output().unwrap();
+        let document = support::schema::valid(&output.stdout);
+        assert_eq!((output.status.code(), &document["verdict"]), (Some(0), &"clear".into()), "{document:#}");
+        let said: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
+        // Over IPv6 it is a scout that was refused.
+        assert_eq!(said, vec!["mtu.refused_at_times"; usize::from(family == 4)], "{document:#}");
+    }
+}

@@ -5,7 +5,7 @@
 mod support;
 
 use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict};
-use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Search, Step};
+use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Search, Step};
 use proptest::prelude::*;
 use std::time::Duration;
 use support::virtual_path::{Expect, HopSpec, Ptb, Scenario, TargetSpec, scenarios, verdict_name};
@@ -508,5 +508,43 @@ fn an_impossible_value_is_noted_once_for_each_router_that_names_it() {
         let (result, _) = named(name).play(1);
         let invalid = |note: &&PathNote| matches!(note, PathNote::PtbInvalid { .. });
         assert_eq!(result.notes.iter().filter(invalid).count(), 1, "{name}: {result:?}");
+    }
+}
+
+/// Plays a path of one millisecond on which `answer` tells what comes back for a probe, the how-manieth it is.
+fn played(plan: Plan, answer: impl Fn(usize, Probe) -> Option<Answer>) -> PathResult {
+    let mut search = Search::new(plan);
+    let (mut now, mut sent) = (Duration::ZERO, 0);
+    let mut waiting: Vec<(Duration, Event)> = Vec::new();
+    loop {
+        while waiting.first().is_some_and(|(at, _)| *at <= now) {
+            search.on_event(waiting.remove(0).1, now);
+        }
+        match search.poll(now) {
+            Step::Done => return search.result(),
+            Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
+            Step::Send(probe) | Step::Scout(probe) => {
+                let event = answer(sent, probe).map(|answer| Event { id: probe.id, answer });
+                waiting.extend(event.map(|event| (now + Duration::from_millis(1), event)));
+                sent += 1;
+            }
+        }
+    }
+}
+
+/// Whichever packet of the first flight it is that somebody refuses.
+#[test]
+fn a_refusal_of_what_passes_as_well_is_no_refusal_by_size() {
+    let from = support::virtual_path::router(1);
+    for stray in 0..11 {
+        let result = played(Plan::new(84, 1500, 68), |at, _| {
+            Some(if at == stray { Answer::Refused { from, code: 13 } } else { Answer::reply(Some(63)) })
+        });
+        assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{stray}");
+        let size = match result.notes[..] {
+            [PathNote::Refused { size, passes: true, .. }] => size,
+            _ => panic!("{stray}: {result:?}"),
+        };
+        assert!((84..=1500).contains(&size), "{stray}: {result:?}");
     }
 }

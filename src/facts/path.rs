@@ -149,6 +149,10 @@ pub enum PathNote {
         from: IpAddr,
         /// ICMP or ICMPv6 code.
         code: u8,
+        /// The smallest packet that was refused so, bytes.
+        size: u32,
+        /// Packets of that size arrive as well.
+        passes: bool,
     },
     /// Losses that no size explains: an answer limit or a lossy path.
     LossNotBySize,

@@ -203,6 +203,14 @@ pub const REFUSED_HERE: Rule = Rule {
     fix: "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and at the MTU of its interface and route (nsprobe links).",
 };
 
+/// Refused, and not for good.
+pub const REFUSED_AT_TIMES: Rule = Rule {
+    id: "mtu.refused_at_times",
+    severity: Severity::Info,
+    meaning: "A packet was refused while others of its size arrive: one of several paths (ECMP), a policy or a route that was just changed, or a next hop that was being looked for.",
+    fix: "Ask again with --flows 16: where it comes back, one of the paths refuses. Otherwise nothing to do.",
+};
+
 /// All of this family.
 pub const RULES: &[Rule] = &[
     BLACK_HOLE,
@@ -215,6 +223,7 @@ pub const RULES: &[Rule] = &[
     CACHE_LEFT,
     LEFT_NODE,
     REFUSED_HERE,
+    REFUSED_AT_TIMES,
     PTB_INVALID,
     PTB_UNDERSTATES,
     TARGET_SILENT,

@@ -126,10 +126,11 @@ fn a_refusal_and_the_silence_of_the_target_are_one_finding() {
     let from = "fd00:10:244:1::2".parse().unwrap();
     let mut refused = path(Verdict::Unreachable, None);
     refused.probes.sent = 17;
-    refused.notes.push(PathNote::Refused { from, code: 3 });
+    refused.notes.push(PathNote::Refused { from, code: 3, size: 100, passes: false });
     let findings = check_path(&facts(), &refused);
     assert_eq!(ids(&findings), ["mtu.unreachable"]);
     assert!(findings[0].summary.starts_with("fd00:10:244:1::2 says"), "{findings:?}");
+    assert!(findings[0].summary.ends_with("address unreachable"), "{findings:?}");
     assert_eq!(findings[0].evidence.len(), 2, "{findings:?}");
     // Of a path that has another verdict it is told beside that.
     refused.verdict = Verdict::Inconclusive;
@@ -215,4 +216,19 @@ fn a_port_that_does_not_answer_is_named() {
     let told = check_path(&port, &silent);
     assert_eq!(ids(&told), ["mtu.unreachable"]);
     assert!(told[0].summary.starts_with("port 8080 of"), "{told:?}");
+}
+
+#[test]
+fn a_refusal_of_what_arrives_as_well_raises_no_alarm() {
+    let from = "10.99.1.1".parse().unwrap();
+    let mut clear = path(Verdict::Clear, Some(1500));
+    clear.notes.push(PathNote::Refused { from, code: 13, size: 1450, passes: true });
+    let told = check_path(&facts(), &clear);
+    assert_eq!(ids(&told), ["mtu.refused_at_times"]);
+    assert_eq!(told[0].severity, Severity::Info);
+    assert!(told[0].summary.contains("1450 bytes") && told[0].summary.contains("prohibited"), "{told:?}");
+    // Where a router names the size, it has said more than who refuses what is larger.
+    let mut narrowed = path(Verdict::Narrowed, Some(1400));
+    narrowed.notes.push(PathNote::Refused { from, code: 13, size: 1450, passes: false });
+    assert_eq!(ids(&check_path(&facts(), &narrowed)), ["mtu.narrowed"]);
 }

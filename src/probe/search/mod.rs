@@ -230,7 +230,6 @@ impl Search {
             Answer::Reply { .. } if self.rationed() && matches!(self.phase, Phase::Sizes) => {
                 self.queue.clear()
             }
-            Answer::Refused { from, code } => self.note(PathNote::Refused { from, code }),
             Answer::NotSent { too_big: false } => self.note(PathNote::SendRefused),
             _ => {}
         }

@@ -47,6 +47,7 @@ pub(super) fn result(search: &Search) -> PathResult {
     {
         notes.push(PathNote::HeldHere { size: hi });
     }
+    notes.extend(refusals(records, passes));
     let heard = records.0.iter().any(super::record::Record::replied);
     if heard && (search.by_scouts || !records.answers_probes()) {
         notes.push(PathNote::EchoFiltered);
@@ -83,6 +84,17 @@ fn contradiction(records: &Records, lo: u32) -> Option<u32> {
     sizes
         .into_iter()
         .find(|s| !records.replied(*s) && records.failures(*s, lo) >= super::sizes::LEAST_FAILURES)
+}
+
+/// The smallest packet that was refused, of those that arrive as well and of those that do not.
+fn refusals(records: &Records, passes: Option<u32>) -> impl Iterator<Item = PathNote> {
+    let note = move |passed: bool| {
+        let refused = records.0.iter().filter(|r| (Some(r.size) <= passes) == passed);
+        let (size, (from, code)) =
+            refused.filter_map(|r| Some((r.size, r.refused()?))).min_by_key(|(size, _)| *size)?;
+        Some(PathNote::Refused { from, code, size, passes: passed })
+    };
+    [false, true].into_iter().filter_map(note)
 }
 
 fn confidence(search: &Search, verdict: Verdict, passes: Option<u32>, fails: Option<u32>) -> f64 {
