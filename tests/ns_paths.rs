@@ -391,3 +391,27 @@ fn a_single_refusal_beside_a_clear_path_raises_no_alarm() {
         assert_eq!(said, vec!["mtu.refused_at_times"; usize::from(family == 4)], "{document:#}");
     }
 }
+
+/// Linux has six such words, and then one a second: the size is exact all the same, and nothing is said to vanish.
+#[test]
+fn who_refuses_large_packets_is_named_with_the_size_and_in_words() {
+    for (family, mtu) in [(4, 1400), (4, 1413), (6, 1399)] {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'refused'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = {mtu}, ptb = {{ refuses = 13 }} }}, {{ mtu = 1500 }}]\n\
+             expect = {{ verdict = 'black_hole', path_mtu = {mtu} }}"
+        )));
+        let output = nsprobe().args(["mtu", &path.source(), &path.target()]).output().unwrap();
+        let text = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let router = if family == 6 { "fd99:1::2" } else { "10.99.1.2" };
+        assert!(text.contains(&format!("packets over {mtu} bytes are refused by {router}")), "{text}");
+        let said = format!(
+            "packets of {} bytes and more to {} are refused by {router} (administratively prohibited)",
+            mtu + 1,
+            path.target()
+        );
+        assert!(text.contains(&said) && text.contains("[mtu.refused_by_size"), "{text}");
+        assert!(!text.contains("vanish"), "{text}");
+    }
+}

@@ -548,3 +548,19 @@ fn a_refusal_of_what_passes_as_well_is_no_refusal_by_size() {
         assert!((84..=1500).contains(&size), "{stray}: {result:?}");
     }
 }
+
+/// The size is the one that was refused, by its last word if need be, and who says so is no silence.
+#[test]
+fn a_refusal_by_size_is_told_with_the_size_that_it_begins_at() {
+    for (name, hop, size) in
+        [("refused-by-size", 2, 1401), ("refused-by-size-limited", 1, 1414), ("refused-above-a-ptb", 2, 1401)]
+    {
+        for seed in 1..=20 {
+            let (result, _) = named(name).play(seed);
+            let from = support::virtual_path::router(hop);
+            let note = PathNote::Refused { from, code: 13, size, passes: false };
+            assert!(result.notes.contains(&note), "{name}: {result:?}");
+            assert_eq!(result.narrowing.unwrap().reporter, Some(from), "{name}");
+        }
+    }
+}

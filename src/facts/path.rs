@@ -12,7 +12,7 @@ pub enum Verdict {
     Clear,
     /// It carries less, and a router says so.
     Narrowed,
-    /// Larger packets vanish without a word; smaller ones pass.
+    /// Larger packets vanish without a word, or are refused by one that names no size; smaller ones pass.
     BlackHole,
     /// Nothing came back, at any size, by any method tried.
     Unreachable,
@@ -49,7 +49,7 @@ impl Method {
 pub struct Narrowing {
     /// Hop count of the first hop that the large packet does not reach; null when the hops around it are silent.
     pub ttl: Option<u8>,
-    /// The router that sent the PTB.
+    /// The router that sent the PTB, or that refuses what is larger by another word.
     pub reporter: Option<IpAddr>,
     /// The MTU it named, as it named it: a claim.
     pub reported_mtu_bytes: Option<u32>,

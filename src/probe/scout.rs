@@ -204,7 +204,7 @@ impl Flight {
             match event.answer {
                 Answer::TooBig { mtu, from } => found.too_bigs.push((*size, mtu, from)),
                 Answer::Reply { .. } => found.arrived = found.arrived.max(Some(*size)),
-                _ => {}
+                answer => found.errors.push((*size, answer)),
             }
         }
     }

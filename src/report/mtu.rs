@@ -165,10 +165,13 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             paint.red("BLACK HOLE"),
             format!("packets over {mtu} bytes never leave, the kernel here refuses them (route MTU {route})"),
         ),
-        Verdict::BlackHole => (
-            paint.red("BLACK HOLE"),
-            format!("packets over {mtu} bytes vanish without a word (route MTU {route})"),
-        ),
+        Verdict::BlackHole => {
+            let what = match report.narrowing.as_ref().and_then(|n| n.reporter) {
+                Some(who) => format!("are refused by {who}"),
+                None => "vanish without a word".to_owned(),
+            };
+            (paint.red("BLACK HOLE"), format!("packets over {mtu} bytes {what} (route MTU {route})"))
+        }
         Verdict::Unreachable if is_port_silent(report) => {
             let port = report.target.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
             (

@@ -77,6 +77,8 @@ pub enum Ptb {
     Honest,
     Silent,
     Names(u32),
+    /// A packet filter, not a link: it says that the destination is unreachable, by this code.
+    Refuses(u8),
 }
 
 /// How the target answers.
@@ -242,13 +244,14 @@ impl Scenario {
                 if memory.too_big[at].as_mut().is_some_and(|bucket| !bucket.take(now)) {
                     return None;
                 }
-                let mtu = match hop.ptb {
-                    Ptb::Honest => hop.mtu,
-                    Ptb::Names(mtu) => mtu,
+                let from = hop.ptb_from.unwrap_or_else(|| router(at + 1));
+                let answer = match hop.ptb {
+                    Ptb::Honest => Answer::TooBig { mtu: hop.mtu, from },
+                    Ptb::Names(mtu) => Answer::TooBig { mtu, from },
+                    Ptb::Refuses(code) => Answer::Refused { from, code },
                     Ptb::Silent => return None,
                 };
-                let from = hop.ptb_from.unwrap_or_else(|| router(at + 1));
-                return Some((Answer::TooBig { mtu, from }, share));
+                return Some((answer, share));
             }
         }
         let answers = if scout { self.target.unknown_protocol } else { self.target.echo };

@@ -224,7 +224,13 @@ fn still_asked_for(question: Question<'_>) -> bool {
 fn not_known_which_way(path: &PathResult) -> bool {
     path.verdict == Verdict::BlackHole
         && !path.notes.iter().any(|note| {
-            matches!(note, PathNote::EchoFiltered | PathNote::HeldHere { .. } | PathNote::Interrupted)
+            matches!(
+                note,
+                PathNote::EchoFiltered
+                    | PathNote::HeldHere { .. }
+                    | PathNote::Refused { passes: false, .. }
+                    | PathNote::Interrupted
+            )
         })
 }
 

@@ -7,7 +7,7 @@ mod rules;
 mod tests;
 
 use around::{check_cache, check_drops, check_next_hop, check_service, check_settings, held_here};
-use refused::{cannot, check_refusal, refusal, refused_by};
+use refused::{cannot, check_refusal, refusal, refused_by, refused_over};
 pub use rules::*;
 
 use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Severity, Verdict};
@@ -206,14 +206,20 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         Verdict::BlackHole => BLACK_HOLE.finding(
             subject,
-            match held_here(path) {
-                Some(_) => format!("packets of {} bytes and more to {target} do not even leave; {mtu} bytes pass", mtu + 1),
-                None => format!("packets of {} bytes and more to {target} vanish without a word; {mtu} bytes pass", mtu + 1),
-            },
+            format!(
+                "packets of {} bytes and more to {target} {}; {mtu} bytes pass",
+                mtu + 1,
+                match (held_here(path), refused_over(path)) {
+                    (Some(_), _) => "do not even leave".to_owned(),
+                    (_, Some(refused)) => refused.said(),
+                    _ => "vanish without a word".to_owned(),
+                }
+            ),
             seen,
-            match held_here(path) {
-                Some(_) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
-                None => format!(
+            match (held_here(path), refused_over(path)) {
+                (Some(_), _) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
+                (_, Some(_)) => "Find what refuses them there (mtu.refused_by_size, below).".to_owned(),
+                _ => format!(
                     "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
                 ),
             },

@@ -23,6 +23,19 @@ pub(super) fn refusal(path: &PathResult, arrives: bool) -> Option<Refusal> {
     })
 }
 
+impl Refusal {
+    /// What becomes of such packets.
+    pub(super) fn said(self) -> String {
+        format!("are refused by {} ({})", self.from, words(self))
+    }
+}
+
+/// Who refuses the very size that is one byte too large.
+pub(super) fn refused_over(path: &PathResult) -> Option<Refusal> {
+    let refused = refusal(path, false).filter(|_| path.verdict == Verdict::BlackHole)?;
+    (Some(refused.size) == path.bounds.fails_bytes).then_some(refused)
+}
+
 /// What is told beside the verdict.
 pub(super) fn check_refusal(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     let PathFacts { subject, target, .. } = facts;
@@ -30,6 +43,17 @@ pub(super) fn check_refusal(facts: &PathFacts, path: &PathResult) -> Vec<Finding
     match (refusal(path, false), path.verdict) {
         // Told by the verdict, or a router has said more than that.
         (None, _) | (_, Verdict::Unreachable | Verdict::Narrowed) => {}
+        (Some(refused @ Refusal { size, .. }), Verdict::BlackHole) => {
+            let mut seen = vec![
+                Evidence::new("smallest packet that was refused", size, "bytes", "probes with DF"),
+                refused_by(refused),
+            ];
+            seen.extend(path.bounds.passes_bytes.map(|passes| {
+                Evidence::new("largest packet that arrived", passes, "bytes", "probes with DF")
+            }));
+            let said = format!("packets of {size} bytes and more to {target} {}", refused.said());
+            findings.push(REFUSED_BY_SIZE.finding(subject, said, seen, REFUSED_BY_SIZE.fix));
+        }
         (Some(refused), _) => findings.push(UNREACHABLE.finding(
             subject,
             cannot(refused, target),

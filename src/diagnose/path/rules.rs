@@ -203,6 +203,14 @@ pub const REFUSED_HERE: Rule = Rule {
     fix: "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and at the MTU of its interface and route (nsprobe links).",
 };
 
+/// Somebody on the way refuses them, and not as too big.
+pub const REFUSED_BY_SIZE: Rule = Rule {
+    id: "mtu.refused_by_size",
+    severity: Severity::Critical,
+    meaning: "A router, a firewall or the target answers packets above a size with destination unreachable, and smaller ones pass. That word names no size: applications do not adapt, their connections hang or are refused.",
+    fix: "Look for a rule on the length of packets there (nft list ruleset, iptables -S FORWARD), or a policy that matches large ones. What is really too large must be answered with fragmentation needed (type 3 code 4; ICMPv6 type 2).",
+};
+
 /// Refused, and not for good.
 pub const REFUSED_AT_TIMES: Rule = Rule {
     id: "mtu.refused_at_times",
@@ -223,6 +231,7 @@ pub const RULES: &[Rule] = &[
     CACHE_LEFT,
     LEFT_NODE,
     REFUSED_HERE,
+    REFUSED_BY_SIZE,
     REFUSED_AT_TIMES,
     PTB_INVALID,
     PTB_UNDERSTATES,

@@ -232,3 +232,24 @@ fn a_refusal_of_what_arrives_as_well_raises_no_alarm() {
     narrowed.notes.push(PathNote::Refused { from, code: 13, size: 1450, passes: false });
     assert_eq!(ids(&check_path(&facts(), &narrowed)), ["mtu.narrowed"]);
 }
+
+#[test]
+fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_vanish() {
+    let mut refused = path(Verdict::BlackHole, Some(1400));
+    let note =
+        |size, passes| PathNote::Refused { from: "10.99.1.1".parse().unwrap(), code: 13, size, passes };
+    refused.notes.push(note(1401, false));
+    let found = check_path(&facts(), &refused);
+    assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size"]);
+    for finding in &found {
+        let said = "packets of 1401 bytes and more to 10.244.2.7 are refused by 10.99.1.1 (administratively prohibited)";
+        assert!(finding.summary.starts_with(said), "{}", finding.summary);
+    }
+    assert!(found[0].fix.contains("mtu.refused_by_size"), "no MTU has to be set: {}", found[0].fix);
+    // Of what lies between nobody has said anything.
+    refused.notes = vec![note(1450, false)];
+    let found = check_path(&facts(), &refused);
+    assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size", "mtu.left_node"]);
+    assert!(found[0].summary.contains("1401 bytes and more to 10.244.2.7 vanish"), "{}", found[0].summary);
+    assert!(found[1].summary.starts_with("packets of 1450 bytes"), "{}", found[1].summary);
+}

@@ -68,6 +68,7 @@ const HANGS: &[&str] = &[
     "mtu.dropped_on_node",
     "mtu.left_node",
     "mtu.refused_here",
+    "mtu.refused_by_size",
     "mtu.no_recovery",
     "net.interface_drops",
     "net.tcp_found_black_hole",

@@ -88,6 +88,8 @@ pub struct Scouted {
     pub sent: Vec<u32>,
     /// PTBs: size sent, MTU named, by whom.
     pub too_bigs: Vec<(u32, u32, IpAddr)>,
+    /// Other errors: size sent, and what was said.
+    pub errors: Vec<(u32, Answer)>,
     /// Largest size that the target answered; `None`: it answers no such packets.
     pub arrived: Option<u32>,
     /// Round trip of the control.
@@ -97,6 +99,10 @@ pub struct Scouted {
 impl Scouted {
     /// Whether packets were sent and nobody said anything.
     pub fn silent(&self) -> bool {
-        !self.sent.is_empty() && self.too_bigs.is_empty() && self.arrived.is_none() && self.rtt.is_none()
+        !self.sent.is_empty()
+            && self.too_bigs.is_empty()
+            && self.errors.is_empty()
+            && self.arrived.is_none()
+            && self.rtt.is_none()
     }
 }

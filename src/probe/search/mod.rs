@@ -123,8 +123,9 @@ impl Search {
     pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
         let mut search = Self::paced(plan, scouted.rtt);
         let (max, control) = (search.plan.max, search.plan.control);
-        for &(size, mtu, from) in &scouted.too_bigs {
-            let fate = Fate::Answered { at: Duration::ZERO, answer: Answer::TooBig { mtu, from } };
+        let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
+        for (size, answer) in too_bigs.chain(scouted.errors.iter().copied()) {
+            let fate = Fate::Answered { at: Duration::ZERO, answer };
             let known = Record {
                 size,
                 ttl: None,

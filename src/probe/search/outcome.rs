@@ -61,7 +61,7 @@ pub(super) fn result(search: &Search) -> PathResult {
         verdict,
         path_mtu_bytes: passes.filter(|_| settled),
         signalled: signalled && settled,
-        narrowing: narrowing(search, verdict, passes),
+        narrowing: narrowing(search, verdict, passes, fails),
         // What the target says of scouts is small whatever their size.
         reverse: if search.by_scouts { UNKNOWN } else { reverse(records, verdict) },
         bounds: Bounds { passes_bytes: passes, fails_bytes: fails.filter(|_| verdict != Verdict::Clear) },
@@ -153,7 +153,12 @@ fn hops(search: &Search) -> Vec<crate::facts::Hop> {
     }
 }
 
-fn narrowing(search: &Search, verdict: Verdict, passes: Option<u32>) -> Option<Narrowing> {
+fn narrowing(
+    search: &Search,
+    verdict: Verdict,
+    passes: Option<u32>,
+    fails: Option<u32>,
+) -> Option<Narrowing> {
     if !matches!(verdict, Verdict::Narrowed | Verdict::BlackHole) {
         return None;
     }
@@ -165,9 +170,12 @@ fn narrowing(search: &Search, verdict: Verdict, passes: Option<u32>) -> Option<N
         Verdict::Narrowed => refused.min_by_key(|(size, mtu, _)| (Some(*mtu) != passes, *size)),
         _ => None,
     };
+    // Or it was refused with a word that names no size.
+    let refused = records.0.iter().find(|r| Some(r.size) == fails && r.refused().is_some());
+    let refused = refused.and_then(|r| r.refused()).filter(|_| verdict == Verdict::BlackHole);
     let mut narrowing = Narrowing {
         ttl: None,
-        reporter: told.map(|(_, _, from)| from),
+        reporter: told.map(|(_, _, from)| from).or(refused.map(|(from, _)| from)),
         reported_mtu_bytes: told.map(|(_, mtu, _)| mtu),
         last_good_hop: None,
     };

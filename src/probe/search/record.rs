@@ -111,9 +111,10 @@ impl Records {
     }
 
     /// Losses of `size` that mean something: a control sent after it in the same flight was answered,
-    /// so the path, the target and its rate limit were there for it.
+    /// so the path, the target and its rate limit were there for it. Somebody's word that is no PTB counts as one.
     pub(super) fn failures(&self, size: u32, passes: u32) -> u32 {
-        let count = self.full().filter(|(at, r)| r.size == size && r.lost() && self.vouched(*at, r, passes));
+        let failed = |at, r: &Record| r.refused().is_some() || r.lost() && self.vouched(at, r, passes);
+        let count = self.full().filter(|(at, r)| r.size == size && failed(*at, r));
         u32::try_from(count.count()).unwrap_or(u32::MAX)
     }
 
