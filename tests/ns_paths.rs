@@ -415,3 +415,29 @@ fn who_refuses_large_packets_is_named_with_the_size_and_in_words() {
         assert!(!text.contains("vanish"), "{text}");
     }
 }
+
+#[test]
+fn a_routing_loop_is_named_with_the_routers_in_it() {
+    for (family, second, third) in [(4, "10.99.1.2", "10.99.2.2"), (6, "fd99:2::1", "fd99:2::2")] {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'a loop'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = 1500 }}, {{ mtu = 1500, sends_back = true }}, {{ mtu = 1500 }}]\n\
+             expect = {{ verdict = 'unreachable' }}"
+        )));
+        let document = measure(&path);
+        let (first, said) =
+            (&document["findings"][0], |text: &str| document["findings"][0].to_string().contains(text));
+        assert_eq!(
+            (&document["verdict"], &first["id"]),
+            (&"unreachable".into(), &"mtu.routing_loop".into()),
+            "{document:#}"
+        );
+        assert!(said(second) && said(third) && said("hops that repeat"), "{document:#}");
+        let probes = &document["probes"];
+        // The hops that were asked.
+        assert!(probes["answered"].as_u64().unwrap() <= 12, "{document:#}");
+        let output = nsprobe().args(["mtu", &path.source(), &path.target(), "--no-locate"]).output().unwrap();
+        let text = stdout(&output);
+        assert!(text.contains("the packets go round in a loop") && text.contains("0 answered"), "{text}");
+    }
+}

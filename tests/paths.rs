@@ -63,7 +63,15 @@ fn any_hop() -> impl Strategy<Value = HopSpec> {
 
 /// A router that answers what expires there.
 fn hop(mtu: u32, ptb: Ptb) -> HopSpec {
-    HopSpec { mtu, ptb, expired: true, first_passes: false, ptb_limit: None, ptb_from: None }
+    HopSpec {
+        mtu,
+        ptb,
+        expired: true,
+        first_passes: false,
+        ptb_limit: None,
+        ptb_from: None,
+        sends_back: false,
+    }
 }
 
 /// The scenario of that file in tests/paths.
@@ -561,6 +569,28 @@ fn a_refusal_by_size_is_told_with_the_size_that_it_begins_at() {
             let note = PathNote::Refused { from, code: 13, size, passes: false };
             assert!(result.notes.contains(&note), "{name}: {result:?}");
             assert_eq!(result.narrowing.unwrap().reporter, Some(from), "{name}");
+        }
+    }
+}
+
+/// The hops that repeat are seen, and what the routers in the loop say is no answer of the target.
+#[test]
+fn a_loop_is_seen_by_its_hops_and_its_errors_are_no_answers_of_the_target() {
+    for name in ["unreachable-loop", "unreachable-loop-six"] {
+        for locate in [true, false] {
+            let scenario = named(name);
+            let (result, sent) = scenario.play_plan(1, Plan { locate, ..scenario.plan() });
+            let seen: Vec<_> = result.hops.iter().filter_map(|hop| hop.address).collect();
+            let located = u32::try_from(seen.len()).unwrap();
+            assert_eq!(result.probes.answered, located, "{name}: {result:?}");
+            assert!(sent.len() <= 40, "{name}: {} probes", sent.len());
+            if locate {
+                let [third, second] = [3, 2].map(support::virtual_path::router);
+                assert!(
+                    seen.iter().filter(|hop| **hop == third || **hop == second).count() > 2,
+                    "{result:?}"
+                );
+            }
         }
     }
 }

@@ -93,9 +93,9 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeCounts {
-    /// Packets sent.
+    /// Packets sent. What is none of the others drew another error: a refusal, or time exceeded in a loop.
     pub sent: u32,
-    /// Answered by the target.
+    /// Answered by the target, or by the hop that was asked.
     pub answered: u32,
     /// Answered by a PTB.
     pub too_big: u32,
@@ -153,6 +153,11 @@ pub enum PathNote {
         size: u32,
         /// Packets of that size arrive as well.
         passes: bool,
+    },
+    /// A packet with a whole TTL ran out of hops: it goes round in a loop.
+    Loop {
+        /// Where.
+        from: IpAddr,
     },
     /// Losses that no size explains: an answer limit or a lossy path.
     LossNotBySize,

@@ -101,6 +101,10 @@ impl NamespacePath {
                 );
             }
         }
+        for at in (0..scenario.hop.len()).filter(|at| scenario.hop[*at].sends_back) {
+            let (to, via) = (network(family, links - 1), address(family, at, 1));
+            nodes[at + 1].ip(&format!("{ip} replace {to} via {via}"));
+        }
         let path = Self { nodes, family };
         path.forward();
         path.filter(scenario);

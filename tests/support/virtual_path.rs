@@ -64,6 +64,9 @@ pub struct HopSpec {
     /// Whether it answers time-exceeded.
     #[serde(default = "yes")]
     pub expired: bool,
+    /// It sends what goes to the target back to the hop before: a loop.
+    #[serde(default)]
+    pub sends_back: bool,
 }
 
 fn yes() -> bool {
@@ -236,6 +239,12 @@ impl Scenario {
             if probe.ttl.is_some_and(|ttl| usize::from(ttl) == at + 1) {
                 let answers = hop.expired && memory.expired[at].take(now);
                 return answers.then(|| (Answer::Expired { from: router(at + 1) }, share));
+            }
+            if hop.sends_back {
+                let more = usize::from(probe.ttl.unwrap_or(64)) - at - 1;
+                let end = if more % 2 == 0 { at } else { at - 1 };
+                let answers = memory.expired[end].take(now);
+                return answers.then(|| (Answer::Expired { from: router(end + 1) }, share));
             }
             if probe.size > hop.mtu {
                 if hop.first_passes && !std::mem::replace(&mut memory.let_through[at], true) {

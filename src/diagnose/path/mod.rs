@@ -1,12 +1,14 @@
 //! Rules on a measured path.
 
 mod around;
+mod looped;
 mod refused;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 use around::{check_cache, check_drops, check_next_hop, check_service, check_settings, held_here};
+use looped::{check_loop, loops};
 use refused::{cannot, check_refusal, refusal, refused_by, refused_over};
 pub use rules::*;
 
@@ -140,6 +142,7 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
         ));
     }
     findings.extend(check_refusal(facts, path));
+    findings.extend(check_loop(facts, path));
     findings.extend(path.notes.iter().filter_map(|note| check_note(facts, note)));
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     findings
@@ -212,6 +215,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
                 match (held_here(path), refused_over(path)) {
                     (Some(_), _) => "do not even leave".to_owned(),
                     (_, Some(refused)) => refused.said(),
+                    _ if loops(path).is_some() => "go round in a loop".to_owned(),
                     _ => "vanish without a word".to_owned(),
                 }
             ),
@@ -219,6 +223,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             match (held_here(path), refused_over(path)) {
                 (Some(_), _) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
                 (_, Some(_)) => "Find what refuses them there (mtu.refused_by_size, below).".to_owned(),
+                _ if loops(path).is_some() => "Find the loop (mtu.routing_loop).".to_owned(),
                 _ => format!(
                     "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
                 ),
@@ -245,6 +250,9 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
             let (said, seen) = match refusal(path, false) {
                 Some(refused) => (cannot(refused, target), vec![refused_by(refused), sent]),
+                None if loops(path).is_some() => {
+                    (format!("packets to {target} run out of hops on the way"), vec![sent])
+                }
                 None => {
                     let sizes = sizes_asked(facts.asked_from);
                     (format!("nothing came back from {target}{sizes}"), vec![sent])

@@ -203,6 +203,14 @@ pub const REFUSED_HERE: Rule = Rule {
     fix: "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and at the MTU of its interface and route (nsprobe links).",
 };
 
+/// Round and round.
+pub const ROUTING_LOOP: Rule = Rule {
+    id: "mtu.routing_loop",
+    severity: Severity::Critical,
+    meaning: "Routers send packets to the target back to each other until their hops are used up: time exceeded comes back though the packets had a whole TTL.",
+    fix: "Compare the routes to the target on the routers that are named: one sends back what the other sends.",
+};
+
 /// Somebody on the way refuses them, and not as too big.
 pub const REFUSED_BY_SIZE: Rule = Rule {
     id: "mtu.refused_by_size",
@@ -231,6 +239,7 @@ pub const RULES: &[Rule] = &[
     CACHE_LEFT,
     LEFT_NODE,
     REFUSED_HERE,
+    ROUTING_LOOP,
     REFUSED_BY_SIZE,
     REFUSED_AT_TIMES,
     PTB_INVALID,

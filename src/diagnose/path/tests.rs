@@ -253,3 +253,23 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
     assert!(found[0].summary.contains("1401 bytes and more to 10.244.2.7 vanish"), "{}", found[0].summary);
     assert!(found[1].summary.starts_with("packets of 1450 bytes"), "{}", found[1].summary);
 }
+
+#[test]
+fn a_loop_is_named_by_the_addresses_that_alternate() {
+    let hop = |(ttl, address): (u8, &str)| {
+        let address = address.parse().ok();
+        crate::facts::Hop { ttl, address, small: true, large: true, target: false }
+    };
+    let mut looped = path(Verdict::Unreachable, None);
+    looped.probes.sent = 20;
+    looped.notes.push(PathNote::Loop { from: "10.0.0.2".parse().unwrap() });
+    let told = check_path(&facts(), &looped);
+    assert_eq!(ids(&told), ["mtu.routing_loop", "mtu.unreachable"]);
+    assert!(told[0].summary.ends_with("run out of hops at 10.0.0.2"), "{told:?}");
+    assert!(!told[1].summary.contains("nothing came back"), "{told:?}");
+    // Who has said time exceeded too often says nothing here.
+    looped.hops = [(1, "10.0.0.1"), (2, "*"), (3, "10.0.0.3"), (4, "*"), (5, "10.0.0.3")].map(hop).into();
+    let told = check_path(&facts(), &looped).swap_remove(0);
+    assert!(told.summary.ends_with("in a loop between 10.0.0.3 and 10.0.0.2"), "{told:?}");
+    assert_eq!(told.evidence[1].value, "hop 3 10.0.0.3, hop 5 10.0.0.3");
+}

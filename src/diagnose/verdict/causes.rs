@@ -53,6 +53,7 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
     ("links.overlapping_routes", NOTHING_LEAVES),
     ("pod.container_down", &["connect.refused"]),
     ("mtu.next_hop_silent", NO_ANSWER),
+    ("mtu.routing_loop", NO_ANSWER),
     ("mtu.unreachable", &["connect.silent", "connect.no_way"]),
     // Names.
     ("dns.no_answer", &["dns.target_fails", "sockets.peer_silent"]),

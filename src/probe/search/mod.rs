@@ -444,6 +444,11 @@ impl Search {
                 let result = outcome::result(self);
                 let large = match verdict {
                     Verdict::Narrowed | Verdict::BlackHole => result.bounds.fails_bytes,
+                    // Which way the packets go round.
+                    Verdict::Unreachable => {
+                        let looped = self.records.0.iter().any(|r| r.looped().is_some());
+                        looped.then_some(self.plan.control)
+                    }
                     _ => None,
                 };
                 match large {

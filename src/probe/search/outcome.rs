@@ -48,6 +48,8 @@ pub(super) fn result(search: &Search) -> PathResult {
         notes.push(PathNote::HeldHere { size: hi });
     }
     notes.extend(refusals(records, passes));
+    let looped = records.0.iter().filter(|r| Some(r.size) > passes).find_map(super::record::Record::looped);
+    notes.extend(looped.map(|from| PathNote::Loop { from }));
     let heard = records.0.iter().any(super::record::Record::replied);
     if heard && (search.by_scouts || !records.answers_probes()) {
         notes.push(PathNote::EchoFiltered);
@@ -118,6 +120,9 @@ fn count(records: &Records) -> ProbeCounts {
             Fate::Answered { answer: Answer::NotSent { .. }, .. } => continue,
             Fate::Lost if record.held => continue,
             Fate::Answered { answer: Answer::TooBig { .. }, .. } => counts.too_big += 1,
+            // Neither the target nor a hop that was asked for.
+            Fate::Answered { answer: Answer::Refused { .. }, .. } => {}
+            Fate::Answered { .. } if record.looped().is_some() => {}
             Fate::Answered { .. } => counts.answered += 1,
             Fate::InFlight | Fate::Lost => counts.lost += 1,
         }

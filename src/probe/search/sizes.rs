@@ -211,9 +211,8 @@ impl Search {
             return Next::Conclude(Verdict::Inconclusive);
         }
         let control = self.plan.control;
-        if self.records.0.iter().any(|r| r.size == control && r.refused().is_some())
-            || self.flight >= SILENT_FLIGHTS
-        {
+        let told = |r: &Record| r.size == control && r.refused().is_some() || r.looped().is_some();
+        if self.records.0.iter().any(told) || self.flight >= SILENT_FLIGHTS {
             return Next::Conclude(Verdict::Unreachable);
         }
         Next::Flight(vec![control, self.plan.max, control])
