@@ -441,3 +441,77 @@ fn a_routing_loop_is_named_with_the_routers_in_it() {
         assert!(text.contains("the packets go round in a loop") && text.contains("0 answered"), "{text}");
     }
 }
+
+/// Probes of a search as the kernel of the source counts them, and what the document says.
+fn counted(family: u8, hops: &str, words: &[&str]) -> (u64, serde_json::Value) {
+    let path = NamespacePath::build(&scenario(&format!(
+        "about = 'counted'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{hops}]\n\
+         expect = {{ verdict = 'clear', path_mtu = 1500 }}"
+    )));
+    let source = path.source_namespace().name();
+    let rules = "add table inet c; add chain inet c o { type filter hook output priority 0; }; \
+        add rule inet c o icmp type echo-request counter; add rule inet c o icmpv6 type echo-request counter; \
+        add rule inet c o meta l4proto 253 counter";
+    support::run("ip", &["netns", "exec", source, "nft", rules]);
+    let output =
+        nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).args(words).output().unwrap();
+    let document = support::schema::valid(&output.stdout);
+    let list = std::process::Command::new("ip")
+        .args(["netns", "exec", source, "nft", "list", "table", "inet", "c"])
+        .output()
+        .unwrap();
+    let list = stdout(&list);
+    let numbers =
+        list.split("packets ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    (numbers.sum(), document)
+}
+
+#[test]
+fn what_is_sent_beside_the_search_is_counted_and_bounded_with_it() {
+    // The burst that drop counters are watched for is no search.
+    for (family, hops, burst) in [
+        (6, "{ mtu = 1500 }", 0),
+        (6, "{ mtu = 1500 }, { mtu = 1413 }", 0),
+        (6, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }", 7),
+        (4, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }", 7),
+    ] {
+        let (packets, document) = counted(family, hops, &[]);
+        let probes = &document["probes"];
+        let number = |name: &str| probes[name].as_u64().unwrap();
+        assert_eq!(number("sent") + burst, packets, "{family} {hops}: {document:#}");
+        assert!(
+            number("answered") + number("too_big") + number("lost") <= number("sent"),
+            "{family} {hops}: {document:#}"
+        );
+        for most in [5, 12, 30] {
+            let (packets, document) = counted(family, hops, &["--max-probes", &most.to_string()]);
+            let burst = if document["verdict"] == "black_hole" { burst } else { 0 };
+            assert!(packets <= most + burst, "{family} {hops}: {packets} of {most}: {document:#}");
+        }
+    }
+}
+
+#[test]
+fn a_low_rate_holds_up_neither_the_deadline_nor_the_user() {
+    let path = NamespacePath::build(&scenario(
+        "about = 'clear'\nfamily = 6\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
+         expect = { verdict = 'clear', path_mtu = 1500 }",
+    ));
+    let begin = std::time::Instant::now();
+    let words = ["--rate", "1", "-o", "json"];
+    let mut command = nsprobe();
+    let output =
+        command.args(["mtu", &path.source(), &path.target(), "--deadline", "1500ms"]).args(words).output();
+    support::schema::valid(&output.unwrap().stdout);
+    assert!(begin.elapsed().as_millis() < 2000, "{:?}", begin.elapsed());
+    let mut command = nsprobe();
+    command.args(["mtu", &path.source(), &path.target()]).args(words).stdout(std::process::Stdio::piped());
+    let begin = std::time::Instant::now();
+    let child = command.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::SIGINT)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(begin.elapsed().as_millis() < 700, "{:?}", begin.elapsed());
+}

@@ -103,6 +103,18 @@ pub struct ProbeCounts {
     pub lost: u32,
 }
 
+impl ProbeCounts {
+    /// Those of two searches, or of a search and of what was sent beside it.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            answered: self.answered + other.answered,
+            too_big: self.too_big + other.too_big,
+            lost: self.lost + other.lost,
+        }
+    }
+}
+
 /// One hop of the path, as far as TTL-limited probes showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hop {

@@ -19,7 +19,7 @@ pub use event::{Answer, Event, Probe, Scouted, Step};
 pub(super) use plan::PATIENT;
 pub use plan::{AnswerLimit, Plan};
 
-use crate::facts::{PathNote, PathResult, Verdict};
+use crate::facts::{PathNote, PathResult, ProbeCounts, Verdict};
 use locate::Locate;
 use pace::Backlog;
 use record::{Fate, Record, Records};
@@ -78,6 +78,8 @@ pub struct Search {
     hold: Option<Duration>,
     /// The size that scouts were last sent of.
     scouted: Option<u32>,
+    /// What was sent before the search.
+    before: ProbeCounts,
     /// Every probe is a scout: the target answers nothing else.
     by_scouts: bool,
 }
@@ -114,6 +116,7 @@ impl Search {
             news: false,
             rtt,
             scouted: None,
+            before: ProbeCounts::default(),
             by_scouts: false,
         }
     }
@@ -122,6 +125,8 @@ impl Search {
     /// only what is left to learn.
     pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
         let mut search = Self::paced(plan, scouted.rtt);
+        search.before = scouted.probes();
+        search.bytes = scouted.sent.iter().map(|size| u64::from(*size)).sum();
         let (max, control) = (search.plan.max, search.plan.control);
         let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
         for (size, answer) in too_bigs.chain(scouted.errors.iter().copied()) {
@@ -364,7 +369,8 @@ impl Search {
     }
 
     fn exhausted(&self, size: u32) -> bool {
-        u32::try_from(self.records.0.len()).unwrap_or(u32::MAX)
+        let sent = self.records.sent_here().count();
+        self.before.sent.saturating_add(u32::try_from(sent).unwrap_or(u32::MAX))
             >= self.plan.max_probes.min(u32::from(u16::MAX))
             || self.bytes + u64::from(size) > self.plan.max_bytes
     }

@@ -70,7 +70,7 @@ pub(super) fn result(search: &Search) -> PathResult {
         confidence: settled.then(|| confidence(search, verdict, passes, fails)),
         loss_ratio: losses.map(|(sent, lost)| f64::from(lost) / f64::from(sent)),
         rtt_us: records.fastest_reply().and_then(|d| u64::try_from(d.as_micros()).ok()),
-        probes: count(records),
+        probes: search.before.and(count(records)),
         elapsed_ms: crate::facts::milliseconds(search.finished),
         hops: hops(search),
         notes,
@@ -115,7 +115,7 @@ fn confidence(search: &Search, verdict: Verdict, passes: Option<u32>, fails: Opt
 
 fn count(records: &Records) -> ProbeCounts {
     let mut counts = ProbeCounts::default();
-    for record in &records.0 {
+    for record in records.sent_here() {
         match record.fate {
             Fate::Answered { answer: Answer::NotSent { .. }, .. } => continue,
             Fate::Lost if record.held => continue,

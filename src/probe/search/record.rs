@@ -75,6 +75,11 @@ impl Record {
 pub(super) struct Records(pub(super) Vec<Record>);
 
 impl Records {
+    /// Without those that were known before the search.
+    pub(super) fn sent_here(&self) -> impl Iterator<Item = &Record> {
+        self.0.iter().filter(|r| r.flight > 0)
+    }
+
     /// Probes of the search for the size; those with a TTL only locate.
     fn full(&self) -> impl DoubleEndedIterator<Item = (usize, &Record)> {
         self.0.iter().enumerate().filter(|(_, r)| r.counts)
