@@ -57,6 +57,9 @@
 //!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead, a round trip between
 //!   two packets: the largest that passes takes the one answer, tells of all that were larger, and spares the rest.
 //!   Losses cost no answer, so that they are collected in the same flight.
+//! - *A refusal by size* (destination unreachable for large packets) is a black hole that somebody owns up to: no word
+//!   names a size there. Such words are as few as other errors, so that the very size is asked for once more a second
+//!   later, where only larger ones have drawn one.
 //! - *A reply is the truth* only until a later packet of that size draws a PTB: a tunnel over IPv6 lets the
 //!   first oversize packet through while it learns. Where the sizes just below are missing, it is sent again.
 

@@ -288,3 +288,18 @@ fn a_target_is_resolved_with_the_files_that_the_pod_sees() {
     let both = nsprobe().args(["mtu", "-o", "json", &source, "server", "192.0.2.3"]).output().unwrap();
     assert_eq!(schema::valid(&both.stdout)["schema"], "nsprobe.mtu_comparison/v1");
 }
+
+#[test]
+fn name_servers_that_take_longer_than_a_second_are_told_of() {
+    let net = Net::new();
+    let folder = tempfile::tempdir().unwrap();
+    let pod = with_files(&net, folder.path());
+    let source = format!("pid:{}", pod.0.id());
+    for (more, told) in [(&[][..], 1), (&["-q"], 0), (&["-o", "json"], 0)] {
+        let output = nsprobe().args(["mtu", &source, "silent.test."]).args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        let said = "waiting for answers of name servers for silent.test. (at most 1 s more)";
+        let lines = stderr(&output).lines().filter(|line| *line == said).count();
+        assert_eq!(lines, told, "{more:?}: {}", stderr(&output));
+    }
+}

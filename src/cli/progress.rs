@@ -2,7 +2,11 @@
 
 use super::Context;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+/// How often is looked whether a second is over.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Searches that may take long.
 pub(super) struct Progress<'a> {
@@ -28,10 +32,29 @@ impl<'a> Progress<'a> {
     /// A line a second, once a second is over.
     pub(super) fn tell(&self) {
         let seconds = self.start.elapsed().as_secs();
-        if self.told.fetch_max(seconds, Ordering::Relaxed) < seconds {
-            let left = self.deadline.saturating_sub(self.start.elapsed()).as_secs();
+        let left = self.deadline.saturating_sub(self.start.elapsed());
+        if !left.is_zero() && self.told.fetch_max(seconds, Ordering::Relaxed) < seconds {
+            let left = left.as_secs().max(1);
             self.context.note(&format!("waiting for answers of {} (at most {left} s more)", self.targets));
         }
+    }
+
+    /// Tells while `work` is done that tells nothing itself.
+    pub(super) fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        if !self.wanted() {
+            return work();
+        }
+        let (done, over) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while over.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    self.tell();
+                }
+            });
+            let found = work();
+            drop(done);
+            found
+        })
     }
 }
 

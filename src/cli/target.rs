@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// For all questions to name servers together.
-const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// `-4` and `-6`.
 #[derive(Debug, Clone, Copy, Default, Args)]

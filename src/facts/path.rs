@@ -12,7 +12,7 @@ pub enum Verdict {
     Clear,
     /// It carries less, and a router says so.
     Narrowed,
-    /// Larger packets vanish without a word; smaller ones pass.
+    /// Larger packets vanish without a word, or are refused by one that names no size; smaller ones pass.
     BlackHole,
     /// Nothing came back, at any size, by any method tried.
     Unreachable,
@@ -49,7 +49,7 @@ impl Method {
 pub struct Narrowing {
     /// Hop count of the first hop that the large packet does not reach; null when the hops around it are silent.
     pub ttl: Option<u8>,
-    /// The router that sent the PTB.
+    /// The router that sent the PTB, or that refuses what is larger by another word.
     pub reporter: Option<IpAddr>,
     /// The MTU it named, as it named it: a claim.
     pub reported_mtu_bytes: Option<u32>,
@@ -93,14 +93,26 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeCounts {
-    /// Packets sent.
+    /// Packets sent. What is none of the others drew another error: a refusal, or time exceeded in a loop.
     pub sent: u32,
-    /// Answered by the target.
+    /// Answered by the target, or by the hop that was asked.
     pub answered: u32,
     /// Answered by a PTB.
     pub too_big: u32,
     /// Not answered at all.
     pub lost: u32,
+}
+
+impl ProbeCounts {
+    /// Those of two searches, or of a search and of what was sent beside it.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            answered: self.answered + other.answered,
+            too_big: self.too_big + other.too_big,
+            lost: self.lost + other.lost,
+        }
+    }
 }
 
 /// One hop of the path, as far as TTL-limited probes showed it.
@@ -149,6 +161,15 @@ pub enum PathNote {
         from: IpAddr,
         /// ICMP or ICMPv6 code.
         code: u8,
+        /// The smallest packet that was refused so, bytes.
+        size: u32,
+        /// Packets of that size arrive as well.
+        passes: bool,
+    },
+    /// A packet with a whole TTL ran out of hops: it goes round in a loop.
+    Loop {
+        /// Where.
+        from: IpAddr,
     },
     /// Losses that no size explains: an answer limit or a lossy path.
     LossNotBySize,

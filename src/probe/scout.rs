@@ -20,6 +20,8 @@ const FIRST_ID: u16 = 0x8000;
 const HARMLESS: u32 = 1280;
 /// Ids of one flight: its scouts, and its two controls at the end.
 const IDS: u16 = 32;
+/// Of so few packets in all none is spent on scouts.
+const FEWEST: u32 = 8;
 /// Narrowings one behind the other that are followed.
 const ROUNDS: u16 = 6;
 
@@ -29,7 +31,8 @@ const ROUNDS: u16 = 6;
 /// [`ProbeError::Wait`].
 pub fn scout(echo: &mut Echo, plan: &Plan, onlooker: Onlooker<'_>) -> Result<Scouted, ProbeError> {
     let mut found = Scouted::default();
-    if !echo.has_scouts() {
+    // They are at most half of what may be sent.
+    if !echo.has_scouts() || plan.max_probes < FEWEST {
         return Ok(found);
     }
     // The largest twice: a tunnel that still has to learn its path MTU lets the first one through.
@@ -42,10 +45,11 @@ pub fn scout(echo: &mut Echo, plan: &Plan, onlooker: Onlooker<'_>) -> Result<Sco
     let mut rare = plan.rare_sizes();
     rare.retain(|size| *size >= HARMLESS);
     for round in 0..ROUNDS {
-        let patience = plan.timeout.min(plan.deadline.saturating_sub(start.elapsed()) / 2);
+        let plan = Plan { deadline: plan.deadline.saturating_sub(start.elapsed()), ..plan.clone() };
+        let patience = plan.timeout.min(plan.deadline / 2);
         let known = found.too_bigs.len();
         let now = Sizes { now: &sizes, unheard: &std::mem::take(&mut rare) };
-        if flight(echo, now, FIRST_ID + round * IDS, plan, patience, onlooker, &mut found)? {
+        if flight(echo, now, FIRST_ID + round * IDS, &plan, patience, onlooker, &mut found)? {
             break;
         }
         let told = found.too_bigs.iter().skip(known).map(|(_, mtu, _)| *mtu).min();
@@ -74,7 +78,8 @@ pub fn scout_back(
     let mut found = Scouted::default();
     let (Some(above), true) = (path.bounds.fails_bytes, target.address.is_ipv4()) else { return Ok(found) };
     let sizes = [plan.max, above, plan.max, plan.control];
-    if plan.gap() * 5 > plan.deadline {
+    let packets = u32::try_from(sizes.len()).unwrap_or(u32::MAX);
+    if plan.gap() * 5 > plan.deadline || path.probes.sent + packets > plan.max_probes {
         return Ok(found);
     }
     let mut echo = Echo::open(netns, target)?;
@@ -85,6 +90,7 @@ pub fn scout_back(
         }
         let _ = echo.scout(Probe { id, size, ttl: None });
         found.sent.push(size);
+        found.packets += 1;
     }
     let rtt = Duration::from_micros(path.rtt_us.unwrap_or_default());
     let mut end = start.elapsed() + (rtt + 2 * margin(rtt)).min(plan.timeout).min(plan.deadline);
@@ -97,6 +103,7 @@ pub fn scout_back(
             let size = sizes.get(usize::from(event.id)).copied();
             if matches!(event.answer, Answer::Reply { .. }) {
                 found.arrived = found.arrived.max(size);
+                found.replies += 1;
                 // The control was the last to leave: what has not come soon after it does not come.
                 if size == Some(plan.control) {
                     end = end.min(start.elapsed() + margin(rtt) / 4);
@@ -114,7 +121,13 @@ struct Sizes<'a> {
     unheard: &'a [u32],
 }
 
-/// One flight of scouts between two controls; true: the user ended it.
+/// Waits for the next packet's turn; true: the user ended it, or the time is up.
+fn pause(plan: &Plan, start: Instant, onlooker: Onlooker<'_>) -> Result<bool, ProbeError> {
+    let (gap, left) = (plan.gap(), plan.deadline.saturating_sub(start.elapsed()));
+    Ok(!gap.is_zero() && (onlooker.wait_all(&[], PollFlags::IN, gap.min(left))?.1 || gap >= left))
+}
+
+/// One flight of scouts between two controls; true: the user ended it, or the time is up.
 fn flight(
     echo: &mut Echo,
     sizes: Sizes<'_>,
@@ -128,6 +141,7 @@ fn flight(
     let mut flight = Flight { sent: Vec::new(), controls, start: Instant::now(), rtt: None, open: 0 };
     let known = found.too_bigs.len();
     let _ = echo.send(Probe { id: controls[0], size: plan.control, ttl: None });
+    found.packets += 1;
     let sizes = sizes.now.iter().map(|s| (s, false)).chain(sizes.unheard.iter().map(|s| (s, true)));
     for (id, (size, rare)) in (first..).zip(sizes) {
         // A larger one than a router has named would draw the same answer.
@@ -148,19 +162,28 @@ fn flight(
                 break;
             }
         }
-        std::thread::sleep(plan.gap());
+        if found.packets >= plan.max_probes / 2 {
+            break;
+        }
+        if pause(plan, flight.start, onlooker)? {
+            return Ok(true);
+        }
         if echo.send_scout(Probe { id, size: *size, ttl: None }).unwrap_or(false) {
             flight.sent.push((id, *size));
             flight.open += 1;
             found.sent.push(*size);
+            found.packets += 1;
         }
         flight.read(echo, found);
     }
     if flight.sent.is_empty() {
         return Ok(false);
     }
-    std::thread::sleep(plan.gap());
+    if pause(plan, flight.start, onlooker)? {
+        return Ok(true);
+    }
     let _ = echo.send(Probe { id: controls[1], size: plan.control, ttl: None });
+    found.packets += 1;
     let sent = flight.start.elapsed();
     // The largest is carried: then the rest is, too.
     while flight.open > 0 && found.arrived != Some(plan.max) {
@@ -195,6 +218,7 @@ impl Flight {
     fn read(&mut self, echo: &mut Echo, found: &mut Scouted) {
         while let Some(event) = echo.receive() {
             let replied = matches!(event.answer, Answer::Reply { .. });
+            found.replies += u32::from(replied);
             if replied || self.controls.contains(&event.id) {
                 self.rtt = self.rtt.or_else(|| Some(self.start.elapsed()));
                 found.rtt = self.rtt;
@@ -204,7 +228,7 @@ impl Flight {
             match event.answer {
                 Answer::TooBig { mtu, from } => found.too_bigs.push((*size, mtu, from)),
                 Answer::Reply { .. } => found.arrived = found.arrived.max(Some(*size)),
-                _ => {}
+                answer => found.errors.push((*size, answer)),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
 
 use super::{Out, Paint, duration_ms, findings, sanitize};
-use crate::diagnose::path::{REFUSED_HERE, sizes_asked};
+use crate::diagnose::path::{REFUSED_HERE, ROUTING_LOOP, sizes_asked};
 use crate::facts::{Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -121,6 +121,12 @@ fn refused_here(report: &MtuReport) -> bool {
     report.findings.iter().any(|finding| finding.id == REFUSED_HERE.id)
 }
 
+/// Probes that drew a refusal, or time exceeded in a loop.
+fn other_errors(report: &MtuReport) -> u32 {
+    let ProbeCounts { sent, answered, too_big, lost } = report.probes;
+    sent.saturating_sub(answered + too_big + lost)
+}
+
 /// Whether no connection came about that could have been probed over.
 fn is_port_silent(report: &MtuReport) -> bool {
     report.verdict == Verdict::Unreachable && report.probes.sent == 0 && report.method == Method::Tcp
@@ -165,10 +171,16 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             paint.red("BLACK HOLE"),
             format!("packets over {mtu} bytes never leave, the kernel here refuses them (route MTU {route})"),
         ),
-        Verdict::BlackHole => (
-            paint.red("BLACK HOLE"),
-            format!("packets over {mtu} bytes vanish without a word (route MTU {route})"),
-        ),
+        Verdict::BlackHole => {
+            let what = match report.narrowing.as_ref().and_then(|n| n.reporter) {
+                Some(who) => format!("are refused by {who}"),
+                None if report.findings.iter().any(|finding| finding.id == ROUTING_LOOP.id) => {
+                    "go round in a loop".to_owned()
+                }
+                None => "vanish without a word".to_owned(),
+            };
+            (paint.red("BLACK HOLE"), format!("packets over {mtu} bytes {what} (route MTU {route})"))
+        }
         Verdict::Unreachable if is_port_silent(report) => {
             let port = report.target.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
             (
@@ -179,7 +191,10 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
         Verdict::Unreachable if report.probes.sent == 0 => {
             (paint.yellow("UNREACHABLE"), "the kernel refuses to send, nothing left".to_owned())
         }
-        Verdict::Unreachable if report.probes.answered > 0 => {
+        Verdict::Unreachable if report.findings.iter().any(|finding| finding.id == ROUTING_LOOP.id) => {
+            (paint.yellow("UNREACHABLE"), "the packets go round in a loop".to_owned())
+        }
+        Verdict::Unreachable if other_errors(report) > 0 => {
             (paint.yellow("UNREACHABLE"), "only refusals came back, at any size".to_owned())
         }
         Verdict::Unreachable => {
@@ -287,7 +302,11 @@ fn numbers(report: &MtuReport) -> String {
     let mut parts = vec![if is_port_silent(report) {
         format!("{way}: no connection was made")
     } else {
-        format!("{way}, {sent} probes: {answered} answered, {too_big} too big, {lost} lost")
+        let errors = match other_errors(report) {
+            0 => String::new(),
+            errors => format!(", {errors} other errors"),
+        };
+        format!("{way}, {sent} probes: {answered} answered, {too_big} too big, {lost} lost{errors}")
     }];
     parts.extend(report.tried.iter().map(|tried| format!("not by {}", sanitize(tried))));
     if let Some(rtt) = report.rtt_us {

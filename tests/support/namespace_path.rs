@@ -66,6 +66,8 @@ impl NamespacePath {
         for (link, pair) in nodes.windows(2).enumerate() {
             let mtu = match link {
                 0 => scenario.interface_mtu,
+                // Its filter refuses what its link would take.
+                _ if matches!(scenario.hop[link - 1].ptb, Ptb::Refuses(_)) => scenario.interface_mtu,
                 _ => scenario.hop[link - 1].mtu,
             };
             let [left, right] = pair else { unreachable!("windows of two") };
@@ -98,6 +100,10 @@ impl NamespacePath {
                         .collect::<Vec<_>>(),
                 );
             }
+        }
+        for at in (0..scenario.hop.len()).filter(|at| scenario.hop[*at].sends_back) {
+            let (to, via) = (network(family, links - 1), address(family, at, 1));
+            nodes[at + 1].ip(&format!("{ip} replace {to} via {via}"));
         }
         let path = Self { nodes, family };
         path.forward();
@@ -165,6 +171,10 @@ impl NamespacePath {
             let output = "add chain inet t o { type filter hook output priority 0; }";
             if matches!(hop.ptb, Ptb::Silent) {
                 rules.push((at + 1, format!("{output}; add rule inet t o icmp type destination-unreachable icmp code 4 drop; add rule inet t o icmpv6 type packet-too-big drop")));
+            }
+            if matches!(hop.ptb, Ptb::Refuses(_)) {
+                let over = hop.mtu;
+                rules.push((at + 1, format!("add chain inet t f {{ type filter hook forward priority 0; }}; add rule inet t f meta length > {over} reject with icmpx admin-prohibited")));
             }
             // What the router says is changed on its way out: it lies, or seems to be somebody else.
             let told = ["icmp type destination-unreachable icmp code 4", "icmpv6 type packet-too-big"];

@@ -64,6 +64,9 @@ pub struct HopSpec {
     /// Whether it answers time-exceeded.
     #[serde(default = "yes")]
     pub expired: bool,
+    /// It sends what goes to the target back to the hop before: a loop.
+    #[serde(default)]
+    pub sends_back: bool,
 }
 
 fn yes() -> bool {
@@ -77,6 +80,8 @@ pub enum Ptb {
     Honest,
     Silent,
     Names(u32),
+    /// A packet filter, not a link: it says that the destination is unreachable, by this code.
+    Refuses(u8),
 }
 
 /// How the target answers.
@@ -111,6 +116,8 @@ pub struct Expect {
     pub narrowing_ttl: Option<u8>,
     /// Who says so.
     pub reporter: Option<IpAddr>,
+    /// The MTU that it names.
+    pub reported: Option<u32>,
     /// Upper bound of probes.
     pub max_probes: Option<u32>,
     /// Upper bound of virtual time.
@@ -247,6 +254,12 @@ impl Scenario {
                 let answers = hop.expired && memory.expired[at].take(now);
                 return answers.then(|| (Answer::Expired { from: router(at + 1) }, share));
             }
+            if hop.sends_back {
+                let more = usize::from(probe.ttl.unwrap_or(64)) - at - 1;
+                let end = if more % 2 == 0 { at } else { at - 1 };
+                let answers = memory.expired[end].take(now);
+                return answers.then(|| (Answer::Expired { from: router(end + 1) }, share));
+            }
             if probe.size > hop.mtu {
                 if hop.first_passes && !std::mem::replace(&mut memory.let_through[at], true) {
                     continue;
@@ -254,13 +267,14 @@ impl Scenario {
                 if memory.too_big[at].as_mut().is_some_and(|bucket| !bucket.take(now)) {
                     return None;
                 }
-                let mtu = match hop.ptb {
-                    Ptb::Honest => hop.mtu,
-                    Ptb::Names(mtu) => mtu,
+                let from = hop.ptb_from.unwrap_or_else(|| router(at + 1));
+                let answer = match hop.ptb {
+                    Ptb::Honest => Answer::TooBig { mtu: hop.mtu, from },
+                    Ptb::Names(mtu) => Answer::TooBig { mtu, from },
+                    Ptb::Refuses(code) => Answer::Refused { from, code },
                     Ptb::Silent => return None,
                 };
-                let from = hop.ptb_from.unwrap_or_else(|| router(at + 1));
-                return Some((Answer::TooBig { mtu, from }, share));
+                return Some((answer, share));
             }
         }
         let answers = match scout {

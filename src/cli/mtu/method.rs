@@ -203,12 +203,16 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
     let mut path = drive(&mut search, transport.as_mut(), onlooker)?;
     if method == Method::Icmp && path.verdict == Verdict::Unreachable && still_asked_for(question) {
         // The kernel asks for a next hop once a second: with its first question lost nothing has left yet.
-        let again = Plan { timeout: question.plan.timeout / 2, deadline: left(), ..question.plan.clone() };
+        let (first, whole) = (path.probes, question.plan);
+        let max_probes = whole.max_probes.saturating_sub(first.sent);
+        let again = Plan { timeout: whole.timeout / 2, deadline: left(), max_probes, ..whole.clone() };
         path = drive(&mut Search::new(again), transport.as_mut(), onlooker)?;
+        path.probes = first.and(path.probes);
     }
     if method == Method::Icmp && target.address.is_ipv4() && not_known_which_way(&path) {
         known =
             scout_back(netns, target, &path, &Plan { deadline: left(), ..question.plan.clone() }, onlooker)?;
+        path.probes = path.probes.and(known.probes());
     }
     let path = which_way(question, path, &known, left())?;
     Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, Some(transport)))
@@ -224,7 +228,13 @@ fn still_asked_for(question: Question<'_>) -> bool {
 fn not_known_which_way(path: &PathResult) -> bool {
     path.verdict == Verdict::BlackHole
         && !path.notes.iter().any(|note| {
-            matches!(note, PathNote::EchoFiltered | PathNote::HeldHere { .. } | PathNote::Interrupted)
+            matches!(
+                note,
+                PathNote::EchoFiltered
+                    | PathNote::HeldHere { .. }
+                    | PathNote::Refused { passes: false, .. }
+                    | PathNote::Interrupted
+            )
         })
 }
 
@@ -252,7 +262,8 @@ fn which_way(
         return Ok(PathResult { reverse, narrowing, hops, notes, ..clear });
     }
     let echo = Echo::open(netns, target)?;
-    let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, ..plan.clone() };
+    let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
+    let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, max_probes, ..plan.clone() };
     let there = drive(&mut Search::new(plan), &mut Scouts(echo), onlooker)?;
-    Ok(PathResult { reverse, ..there })
+    Ok(PathResult { reverse, probes: path.probes.and(there.probes), ..there })
 }

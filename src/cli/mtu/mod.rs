@@ -6,7 +6,7 @@ mod method;
 use super::elsewhere::Elsewhere;
 use super::progress::Progress;
 use super::signals::Signals;
-use super::target::{self, FamilyArgs};
+use super::target::{self, FamilyArgs, ResolvedTarget};
 use super::{Context, Exit, Failure, values};
 use crate::diagnose::path::compare_paths;
 use crate::facts::Finding;
@@ -103,7 +103,7 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
     let source = pods::resolve(&context.pods(), &args.source)?;
     let mut targets = Vec::new();
     for text in &args.target {
-        let resolved = target::resolve(context, &source, text, args.family.family(), &args.elsewhere)?;
+        let resolved = resolve(args, &source, text, context)?;
         targets.push((text, Target { address: resolved.address, scope_id: resolved.scope_id.unwrap_or(0) }));
     }
     let others = far_ends(args, context)?;
@@ -152,6 +152,21 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
         }
         before = Some(reports);
     }
+}
+
+/// Finds the address of a target; name servers that take their time are told.
+fn resolve(
+    args: &MtuArgs,
+    source: &Source,
+    text: &str,
+    context: &Context,
+) -> Result<ResolvedTarget, Failure> {
+    let look_up = || target::resolve(context, source, text, args.family.family(), &args.elsewhere);
+    if !target::is_name(text) {
+        return look_up();
+    }
+    let servers = format!("name servers for {text}");
+    Progress::new(&[&servers], target::LOOKUP_DEADLINE, context).during(look_up)
 }
 
 /// The targets as sources, for `--both`.

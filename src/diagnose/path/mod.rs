@@ -1,11 +1,15 @@
 //! Rules on a measured path.
 
 mod around;
+mod looped;
+mod refused;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 use around::{check_cache, check_drops, check_next_hop, check_service, check_settings, held_here};
+use looped::{check_loop, loops};
+use refused::{cannot, check_refusal, refusal, refused_by, refused_over};
 pub use rules::*;
 
 use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Severity, Verdict};
@@ -137,11 +141,9 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
             OTHER_METHOD.fix,
         ));
     }
-    // A refusal is told once: by the verdict, when nothing else came back.
-    let mut explained = findings.iter().any(|f| f.id == UNREACHABLE.id);
-    for note in &path.notes {
-        findings.extend(check_note(facts, note, &mut explained));
-    }
+    findings.extend(check_refusal(facts, path));
+    findings.extend(check_loop(facts, path));
+    findings.extend(path.notes.iter().filter_map(|note| check_note(facts, note)));
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     findings
 }
@@ -207,14 +209,22 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         Verdict::BlackHole => BLACK_HOLE.finding(
             subject,
-            match held_here(path) {
-                Some(_) => format!("packets of {} bytes and more to {target} do not even leave; {mtu} bytes pass", mtu + 1),
-                None => format!("packets of {} bytes and more to {target} vanish without a word; {mtu} bytes pass", mtu + 1),
-            },
+            format!(
+                "packets of {} bytes and more to {target} {}; {mtu} bytes pass",
+                mtu + 1,
+                match (held_here(path), refused_over(path)) {
+                    (Some(_), _) => "do not even leave".to_owned(),
+                    (_, Some(refused)) => refused.said(),
+                    _ if loops(path).is_some() => "go round in a loop".to_owned(),
+                    _ => "vanish without a word".to_owned(),
+                }
+            ),
             seen,
-            match held_here(path) {
-                Some(_) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
-                None => format!(
+            match (held_here(path), refused_over(path)) {
+                (Some(_), _) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
+                (_, Some(_)) => "Find what refuses them there (mtu.refused_by_size, below).".to_owned(),
+                _ if loops(path).is_some() => "Find the loop (mtu.routing_loop).".to_owned(),
+                _ => format!(
                     "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
                 ),
             },
@@ -238,8 +248,11 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         Verdict::Unreachable => {
             let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
-            let (said, seen) = match refusal(path) {
-                Some((from, code)) => (cannot(from, target), vec![refused_by(from, code), sent]),
+            let (said, seen) = match refusal(path, false) {
+                Some(refused) => (cannot(refused, target), vec![refused_by(refused), sent]),
+                None if loops(path).is_some() => {
+                    (format!("packets to {target} run out of hops on the way"), vec![sent])
+                }
                 None => {
                     let sizes = sizes_asked(facts.asked_from);
                     (format!("nothing came back from {target}{sizes}"), vec![sent])
@@ -366,7 +379,7 @@ pub fn compare_paths(subject: &str, paths: &[(&str, Verdict, Option<u32>)]) -> V
     )]
 }
 
-fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<Finding> {
+fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
     let subject = &facts.subject;
     let icmp = |from: &std::net::IpAddr| format!("ICMP from {from}");
     Some(match note {
@@ -407,31 +420,6 @@ fn check_note(facts: &PathFacts, note: &PathNote, refused: &mut bool) -> Option<
             )],
             LOSS.fix,
         ),
-        PathNote::Refused { from, code } if !*refused => {
-            *refused = true;
-            UNREACHABLE.finding(
-                subject,
-                cannot(*from, &facts.target),
-                vec![refused_by(*from, *code)],
-                UNREACHABLE.fix,
-            )
-        }
         _ => return None,
     })
-}
-
-/// Who said first that the target cannot be reached, and the code.
-fn refusal(path: &PathResult) -> Option<(IpAddr, u8)> {
-    path.notes.iter().find_map(|note| match note {
-        PathNote::Refused { from, code } => Some((*from, *code)),
-        _ => None,
-    })
-}
-
-fn cannot(from: IpAddr, target: &str) -> String {
-    format!("{from} says that {target} cannot be reached")
-}
-
-fn refused_by(from: IpAddr, code: u8) -> Evidence {
-    Evidence::text("destination unreachable, code", code, format!("ICMP from {from}"))
 }

@@ -203,6 +203,30 @@ pub const REFUSED_HERE: Rule = Rule {
     fix: "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and at the MTU of its interface and route (nsprobe links).",
 };
 
+/// Round and round.
+pub const ROUTING_LOOP: Rule = Rule {
+    id: "mtu.routing_loop",
+    severity: Severity::Critical,
+    meaning: "Routers send packets to the target back to each other until their hops are used up: time exceeded comes back though the packets had a whole TTL.",
+    fix: "Compare the routes to the target on the routers that are named: one sends back what the other sends.",
+};
+
+/// Somebody on the way refuses them, and not as too big.
+pub const REFUSED_BY_SIZE: Rule = Rule {
+    id: "mtu.refused_by_size",
+    severity: Severity::Critical,
+    meaning: "A router, a firewall or the target answers packets above a size with destination unreachable, and smaller ones pass. That word names no size: applications do not adapt, their connections hang or are refused.",
+    fix: "Look for a rule on the length of packets there (nft list ruleset, iptables -S FORWARD), or a policy that matches large ones. What is really too large must be answered with fragmentation needed (type 3 code 4; ICMPv6 type 2).",
+};
+
+/// Refused, and not for good.
+pub const REFUSED_AT_TIMES: Rule = Rule {
+    id: "mtu.refused_at_times",
+    severity: Severity::Info,
+    meaning: "A packet was refused while others of its size arrive: one of several paths (ECMP), a policy or a route that was just changed, or a next hop that was being looked for.",
+    fix: "Ask again with --flows 16: where it comes back, one of the paths refuses. Otherwise nothing to do.",
+};
+
 /// All of this family.
 pub const RULES: &[Rule] = &[
     BLACK_HOLE,
@@ -215,6 +239,9 @@ pub const RULES: &[Rule] = &[
     CACHE_LEFT,
     LEFT_NODE,
     REFUSED_HERE,
+    ROUTING_LOOP,
+    REFUSED_BY_SIZE,
+    REFUSED_AT_TIMES,
     PTB_INVALID,
     PTB_UNDERSTATES,
     TARGET_SILENT,

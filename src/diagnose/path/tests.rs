@@ -126,10 +126,11 @@ fn a_refusal_and_the_silence_of_the_target_are_one_finding() {
     let from = "fd00:10:244:1::2".parse().unwrap();
     let mut refused = path(Verdict::Unreachable, None);
     refused.probes.sent = 17;
-    refused.notes.push(PathNote::Refused { from, code: 3 });
+    refused.notes.push(PathNote::Refused { from, code: 3, size: 100, passes: false });
     let findings = check_path(&facts(), &refused);
     assert_eq!(ids(&findings), ["mtu.unreachable"]);
     assert!(findings[0].summary.starts_with("fd00:10:244:1::2 says"), "{findings:?}");
+    assert!(findings[0].summary.ends_with("address unreachable"), "{findings:?}");
     assert_eq!(findings[0].evidence.len(), 2, "{findings:?}");
     // Of a path that has another verdict it is told beside that.
     refused.verdict = Verdict::Inconclusive;
@@ -215,4 +216,60 @@ fn a_port_that_does_not_answer_is_named() {
     let told = check_path(&port, &silent);
     assert_eq!(ids(&told), ["mtu.unreachable"]);
     assert!(told[0].summary.starts_with("port 8080 of"), "{told:?}");
+}
+
+#[test]
+fn a_refusal_of_what_arrives_as_well_raises_no_alarm() {
+    let from = "10.99.1.1".parse().unwrap();
+    let mut clear = path(Verdict::Clear, Some(1500));
+    clear.notes.push(PathNote::Refused { from, code: 13, size: 1450, passes: true });
+    let told = check_path(&facts(), &clear);
+    assert_eq!(ids(&told), ["mtu.refused_at_times"]);
+    assert_eq!(told[0].severity, Severity::Info);
+    assert!(told[0].summary.contains("1450 bytes") && told[0].summary.contains("prohibited"), "{told:?}");
+    // Where a router names the size, it has said more than who refuses what is larger.
+    let mut narrowed = path(Verdict::Narrowed, Some(1400));
+    narrowed.notes.push(PathNote::Refused { from, code: 13, size: 1450, passes: false });
+    assert_eq!(ids(&check_path(&facts(), &narrowed)), ["mtu.narrowed"]);
+}
+
+#[test]
+fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_vanish() {
+    let mut refused = path(Verdict::BlackHole, Some(1400));
+    let note =
+        |size, passes| PathNote::Refused { from: "10.99.1.1".parse().unwrap(), code: 13, size, passes };
+    refused.notes.push(note(1401, false));
+    let found = check_path(&facts(), &refused);
+    assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size"]);
+    for finding in &found {
+        let said = "packets of 1401 bytes and more to 10.244.2.7 are refused by 10.99.1.1 (administratively prohibited)";
+        assert!(finding.summary.starts_with(said), "{}", finding.summary);
+    }
+    assert!(found[0].fix.contains("mtu.refused_by_size"), "no MTU has to be set: {}", found[0].fix);
+    // Of what lies between nobody has said anything.
+    refused.notes = vec![note(1450, false)];
+    let found = check_path(&facts(), &refused);
+    assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size", "mtu.left_node"]);
+    assert!(found[0].summary.contains("1401 bytes and more to 10.244.2.7 vanish"), "{}", found[0].summary);
+    assert!(found[1].summary.starts_with("packets of 1450 bytes"), "{}", found[1].summary);
+}
+
+#[test]
+fn a_loop_is_named_by_the_addresses_that_alternate() {
+    let hop = |(ttl, address): (u8, &str)| {
+        let address = address.parse().ok();
+        crate::facts::Hop { ttl, address, small: true, large: true, target: false }
+    };
+    let mut looped = path(Verdict::Unreachable, None);
+    looped.probes.sent = 20;
+    looped.notes.push(PathNote::Loop { from: "10.0.0.2".parse().unwrap() });
+    let told = check_path(&facts(), &looped);
+    assert_eq!(ids(&told), ["mtu.routing_loop", "mtu.unreachable"]);
+    assert!(told[0].summary.ends_with("run out of hops at 10.0.0.2"), "{told:?}");
+    assert!(!told[1].summary.contains("nothing came back"), "{told:?}");
+    // Who has said time exceeded too often says nothing here.
+    looped.hops = [(1, "10.0.0.1"), (2, "*"), (3, "10.0.0.3"), (4, "*"), (5, "10.0.0.3")].map(hop).into();
+    let told = check_path(&facts(), &looped).swap_remove(0);
+    assert!(told.summary.ends_with("in a loop between 10.0.0.3 and 10.0.0.2"), "{told:?}");
+    assert_eq!(told.evidence[1].value, "hop 3 10.0.0.3, hop 5 10.0.0.3");
 }

@@ -53,6 +53,7 @@ pub(super) const EXPLAINS: &[(&str, &[&str])] = &[
     ("links.overlapping_routes", NOTHING_LEAVES),
     ("pod.container_down", &["connect.refused"]),
     ("mtu.next_hop_silent", NO_ANSWER),
+    ("mtu.routing_loop", NO_ANSWER),
     ("mtu.unreachable", &["connect.silent", "connect.no_way"]),
     // Names.
     ("dns.no_answer", &["dns.target_fails", "sockets.peer_silent"]),
@@ -68,6 +69,7 @@ const HANGS: &[&str] = &[
     "mtu.dropped_on_node",
     "mtu.left_node",
     "mtu.refused_here",
+    "mtu.refused_by_size",
     "mtu.no_recovery",
     "net.interface_drops",
     "net.tcp_found_black_hole",

@@ -1,5 +1,6 @@
 //! What goes into the search and what it asks for.
 
+use crate::facts::ProbeCounts;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -86,8 +87,14 @@ pub enum Step {
 pub struct Scouted {
     /// Sizes sent.
     pub sent: Vec<u32>,
+    /// Packets sent, controls too.
+    pub packets: u32,
+    /// Answers of the target.
+    pub replies: u32,
     /// PTBs: size sent, MTU named, by whom.
     pub too_bigs: Vec<(u32, u32, IpAddr)>,
+    /// Other errors: size sent, and what was said.
+    pub errors: Vec<(u32, Answer)>,
     /// Largest size that the target answered; `None`: it answers no such packets.
     pub arrived: Option<u32>,
     /// Round trip of the control.
@@ -95,8 +102,22 @@ pub struct Scouted {
 }
 
 impl Scouted {
+    /// The same as the probes that they are.
+    pub fn probes(&self) -> ProbeCounts {
+        let count = |errors: usize| u32::try_from(errors).unwrap_or(u32::MAX).min(self.packets);
+        let too_big = count(self.too_bigs.len());
+        let left = self.packets.saturating_sub(too_big + count(self.errors.len()));
+        // An answer may come twice.
+        let answered = self.replies.min(left);
+        ProbeCounts { sent: self.packets, answered, too_big, lost: left - answered }
+    }
+
     /// Whether packets were sent and nobody said anything.
     pub fn silent(&self) -> bool {
-        !self.sent.is_empty() && self.too_bigs.is_empty() && self.arrived.is_none() && self.rtt.is_none()
+        !self.sent.is_empty()
+            && self.too_bigs.is_empty()
+            && self.errors.is_empty()
+            && self.arrived.is_none()
+            && self.rtt.is_none()
     }
 }

@@ -69,10 +69,19 @@ impl Locate {
         }
         let hops = self.hops(records);
         let answered = |ttl: u8| hops.iter().any(|h| h.ttl == ttl && h.small);
+        let repeats = |hop: &Hop| {
+            hop.address.is_some() && hops.iter().any(|h| h.ttl < hop.ttl && h.address == hop.address)
+        };
+        if self.alone() && hops.iter().any(repeats) {
+            return None;
+        }
         if !hops.iter().any(|h| h.target) && answered(self.asked) && self.asked < MOST_HOPS {
             let from = self.asked + 1;
             self.asked = (self.asked + 4).min(MOST_HOPS);
             return Some(self.flight(from, self.asked));
+        }
+        if self.alone() {
+            return None;
         }
         self.looks += 1;
         let reached = self.reached(records);
@@ -85,6 +94,11 @@ impl Locate {
         }
         let from = reached.good + 1;
         (from <= self.asked).then(|| self.flight(from, (from + 1).min(self.asked)))
+    }
+
+    /// Whether packets of any size go round in a loop: one size is asked for.
+    fn alone(&self) -> bool {
+        self.large == self.small
     }
 
     /// Whether a router has said packet too big to a probe with a TTL.
@@ -115,7 +129,9 @@ impl Locate {
     }
 
     fn flight(&self, from: u8, to: u8) -> Vec<(u32, Option<u8>)> {
-        let both = (from..=to).flat_map(|ttl| [(self.large, Some(ttl)), (self.small, Some(ttl))]);
+        let sizes = [self.large, self.small];
+        let sizes = if self.alone() { &sizes[..1] } else { &sizes[..] };
+        let both = (from..=to).flat_map(|ttl| sizes.iter().map(move |size| (*size, Some(ttl))));
         // The last hop of those that were guessed is the target.
         let silent = |size: u32, ttl: u8| self.mute && ttl == self.guess && size == self.small;
         both.filter(|(size, ttl)| !ttl.is_some_and(|ttl| silent(*size, ttl))).collect()
@@ -136,7 +152,8 @@ impl Locate {
             };
             hop.address = hop.address.or(address);
             hop.target |= target;
-            if record.size == self.large { hop.large = true } else { hop.small = true }
+            hop.large |= record.size == self.large;
+            hop.small |= record.size != self.large || self.alone();
         }
         // Behind the target there is nothing.
         if let Some(end) = hops.iter().position(|h| h.target) {

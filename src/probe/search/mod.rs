@@ -20,7 +20,7 @@ pub(super) use plan::PATIENT;
 pub use plan::{AnswerLimit, Plan};
 pub use scouts::{Scout, ScoutLooks};
 
-use crate::facts::{PathNote, PathResult, Verdict};
+use crate::facts::{PathNote, PathResult, ProbeCounts, Verdict};
 use locate::Locate;
 use pace::Backlog;
 use record::{Fate, Record, Records};
@@ -79,6 +79,8 @@ pub struct Search {
     hold: Option<Duration>,
     /// The size that scouts were last sent of.
     scouted: Option<u32>,
+    /// What was sent before the search.
+    before: ProbeCounts,
     /// Every probe is a scout: the target answers nothing else.
     by_scouts: bool,
 }
@@ -115,6 +117,7 @@ impl Search {
             news: false,
             rtt,
             scouted: None,
+            before: ProbeCounts::default(),
             by_scouts: false,
         }
     }
@@ -123,9 +126,12 @@ impl Search {
     /// only what is left to learn.
     pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
         let mut search = Self::paced(plan, scouted.rtt);
+        search.before = scouted.probes();
+        search.bytes = scouted.sent.iter().map(|size| u64::from(*size)).sum();
         let (max, control) = (search.plan.max, search.plan.control);
-        for &(size, mtu, from) in &scouted.too_bigs {
-            let fate = Fate::Answered { at: Duration::ZERO, answer: Answer::TooBig { mtu, from } };
+        let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
+        for (size, answer) in too_bigs.chain(scouted.errors.iter().copied()) {
+            let fate = Fate::Answered { at: Duration::ZERO, answer };
             let known = Record {
                 size,
                 ttl: None,
@@ -195,7 +201,11 @@ impl Search {
         }
         match event.answer {
             Answer::TooBig { mtu, from } if mtu >= size || mtu < self.plan.floor => {
-                self.note(PathNote::PtbInvalid { mtu, size, from });
+                // Once for each router and value, whatever the sizes that it was said of.
+                let said = |n: &PathNote| matches!(n, PathNote::PtbInvalid { mtu: m, from: f, .. } if (*m, *f) == (mtu, from));
+                if !self.notes.iter().any(said) {
+                    self.note(PathNote::PtbInvalid { mtu, size, from });
+                }
             }
             Answer::TooBig { mtu, .. } if matches!(self.phase, Phase::Sizes) => {
                 // One packet has left the queues: another may follow it at once, and they are no fuller.
@@ -227,7 +237,6 @@ impl Search {
             Answer::Reply { .. } if self.rationed() && matches!(self.phase, Phase::Sizes) => {
                 self.queue.clear()
             }
-            Answer::Refused { from, code } => self.note(PathNote::Refused { from, code }),
             Answer::NotSent { too_big: false } => self.note(PathNote::SendRefused),
             _ => {}
         }
@@ -361,7 +370,8 @@ impl Search {
     }
 
     fn exhausted(&self, size: u32) -> bool {
-        u32::try_from(self.records.0.len()).unwrap_or(u32::MAX)
+        let sent = self.records.sent_here().count();
+        self.before.sent.saturating_add(u32::try_from(sent).unwrap_or(u32::MAX))
             >= self.plan.max_probes.min(u32::from(u16::MAX))
             || self.bytes + u64::from(size) > self.plan.max_bytes
     }
@@ -391,12 +401,12 @@ impl Search {
         Probe { id, size, ttl }
     }
 
-    /// The smallest believable MTU that a PTB named for a size above `passes`.
+    /// The smallest believable MTU that a PTB named for a size above `passes`: none that has been disproved.
     fn claim(&self, passes: u32) -> Option<u32> {
         let floor = self.plan.floor;
         self.records
             .too_bigs()
-            .filter(|(size, mtu, _)| *size > passes && mtu < size && *mtu >= floor)
+            .filter(|(size, mtu, _)| *size > passes && mtu < size && *mtu >= floor.max(passes))
             .map(|(_, mtu, _)| mtu)
             .min()
     }
@@ -441,6 +451,11 @@ impl Search {
                 let result = outcome::result(self);
                 let large = match verdict {
                     Verdict::Narrowed | Verdict::BlackHole => result.bounds.fails_bytes,
+                    // Which way the packets go round.
+                    Verdict::Unreachable => {
+                        let looped = self.records.0.iter().any(|r| r.looped().is_some());
+                        looped.then_some(self.plan.control)
+                    }
                     _ => None,
                 };
                 match large {

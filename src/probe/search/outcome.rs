@@ -47,6 +47,9 @@ pub(super) fn result(search: &Search) -> PathResult {
     {
         notes.push(PathNote::HeldHere { size: hi });
     }
+    notes.extend(refusals(records, passes));
+    let looped = records.0.iter().filter(|r| Some(r.size) > passes).find_map(super::record::Record::looped);
+    notes.extend(looped.map(|from| PathNote::Loop { from }));
     let heard = records.0.iter().any(super::record::Record::replied);
     if heard && (search.by_scouts || !records.answers_probes()) {
         notes.push(PathNote::EchoFiltered);
@@ -60,14 +63,14 @@ pub(super) fn result(search: &Search) -> PathResult {
         verdict,
         path_mtu_bytes: passes.filter(|_| settled),
         signalled: signalled && settled,
-        narrowing: narrowing(search, verdict),
+        narrowing: narrowing(search, verdict, passes, fails),
         // What the target says of scouts is small whatever their size.
         reverse: if search.by_scouts { UNKNOWN } else { reverse(records, verdict) },
         bounds: Bounds { passes_bytes: passes, fails_bytes: fails.filter(|_| verdict != Verdict::Clear) },
         confidence: settled.then(|| confidence(search, verdict, passes, fails)),
         loss_ratio: losses.map(|(sent, lost)| f64::from(lost) / f64::from(sent)),
         rtt_us: records.fastest_reply().and_then(|d| u64::try_from(d.as_micros()).ok()),
-        probes: count(records),
+        probes: search.before.and(count(records)),
         elapsed_ms: crate::facts::milliseconds(search.finished),
         hops: hops(search),
         notes,
@@ -83,6 +86,17 @@ fn contradiction(records: &Records, lo: u32) -> Option<u32> {
     sizes
         .into_iter()
         .find(|s| !records.replied(*s) && records.failures(*s, lo) >= super::sizes::LEAST_FAILURES)
+}
+
+/// The smallest packet that was refused, of those that arrive as well and of those that do not.
+fn refusals(records: &Records, passes: Option<u32>) -> impl Iterator<Item = PathNote> {
+    let note = move |passed: bool| {
+        let refused = records.0.iter().filter(|r| (Some(r.size) <= passes) == passed);
+        let (size, (from, code)) =
+            refused.filter_map(|r| Some((r.size, r.refused()?))).min_by_key(|(size, _)| *size)?;
+        Some(PathNote::Refused { from, code, size, passes: passed })
+    };
+    [false, true].into_iter().filter_map(note)
 }
 
 fn confidence(search: &Search, verdict: Verdict, passes: Option<u32>, fails: Option<u32>) -> f64 {
@@ -101,11 +115,14 @@ fn confidence(search: &Search, verdict: Verdict, passes: Option<u32>, fails: Opt
 
 fn count(records: &Records) -> ProbeCounts {
     let mut counts = ProbeCounts::default();
-    for record in &records.0 {
+    for record in records.sent_here() {
         match record.fate {
             Fate::Answered { answer: Answer::NotSent { .. }, .. } => continue,
             Fate::Lost if record.held => continue,
             Fate::Answered { answer: Answer::TooBig { .. }, .. } => counts.too_big += 1,
+            // Neither the target nor a hop that was asked for.
+            Fate::Answered { answer: Answer::Refused { .. }, .. } => {}
+            Fate::Answered { .. } if record.looped().is_some() => {}
             Fate::Answered { .. } => counts.answered += 1,
             Fate::InFlight | Fate::Lost => counts.lost += 1,
         }
@@ -141,18 +158,29 @@ fn hops(search: &Search) -> Vec<crate::facts::Hop> {
     }
 }
 
-fn narrowing(search: &Search, verdict: Verdict) -> Option<Narrowing> {
+fn narrowing(
+    search: &Search,
+    verdict: Verdict,
+    passes: Option<u32>,
+    fails: Option<u32>,
+) -> Option<Narrowing> {
     if !matches!(verdict, Verdict::Narrowed | Verdict::BlackHole) {
         return None;
     }
     let records = &search.records;
+    // The verdict rests on the PTB that names what passes, or else on that for the smallest size that fails. What others
+    // named is another narrowing before this one, or a lie.
+    let refused = records.too_bigs().filter(|(size, _, _)| Some(*size) > passes);
     let told = match verdict {
-        Verdict::Narrowed => records.too_bigs().min_by_key(|(size, mtu, _)| (*mtu, *size)),
+        Verdict::Narrowed => refused.min_by_key(|(size, mtu, _)| (Some(*mtu) != passes, *size)),
         _ => None,
     };
+    // Or it was refused with a word that names no size.
+    let refused = records.0.iter().find(|r| Some(r.size) == fails && r.refused().is_some());
+    let refused = refused.and_then(|r| r.refused()).filter(|_| verdict == Verdict::BlackHole);
     let mut narrowing = Narrowing {
         ttl: None,
-        reporter: told.map(|(_, _, from)| from),
+        reporter: told.map(|(_, _, from)| from).or(refused.map(|(from, _)| from)),
         reported_mtu_bytes: told.map(|(_, mtu, _)| mtu),
         last_good_hop: None,
     };

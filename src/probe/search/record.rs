@@ -50,6 +50,14 @@ impl Record {
         }
     }
 
+    /// Who says that it ran out of hops, though it was sent with a whole TTL.
+    pub(super) fn looped(&self) -> Option<IpAddr> {
+        match self.fate {
+            Fate::Answered { answer: Answer::Expired { from }, .. } if self.ttl.is_none() => Some(from),
+            _ => None,
+        }
+    }
+
     pub(super) fn lost(&self) -> bool {
         self.fate == Fate::Lost
     }
@@ -67,6 +75,11 @@ impl Record {
 pub(super) struct Records(pub(super) Vec<Record>);
 
 impl Records {
+    /// Without those that were known before the search.
+    pub(super) fn sent_here(&self) -> impl Iterator<Item = &Record> {
+        self.0.iter().filter(|r| r.flight > 0)
+    }
+
     /// Probes of the search for the size; those with a TTL only locate.
     fn full(&self) -> impl DoubleEndedIterator<Item = (usize, &Record)> {
         self.0.iter().enumerate().filter(|(_, r)| r.counts)
@@ -111,9 +124,11 @@ impl Records {
     }
 
     /// Losses of `size` that mean something: a control sent after it in the same flight was answered,
-    /// so the path, the target and its rate limit were there for it.
+    /// so the path, the target and its rate limit were there for it. Somebody's word that is no PTB counts as one.
     pub(super) fn failures(&self, size: u32, passes: u32) -> u32 {
-        let count = self.full().filter(|(at, r)| r.size == size && r.lost() && self.vouched(*at, r, passes));
+        let told = |r: &Record| r.refused().is_some() || r.looped().is_some();
+        let failed = |at, r: &Record| told(r) || r.lost() && self.vouched(at, r, passes);
+        let count = self.full().filter(|(at, r)| r.size == size && failed(*at, r));
         u32::try_from(count.count()).unwrap_or(u32::MAX)
     }
 
@@ -168,9 +183,9 @@ impl Records {
                 r.size > passes
                     && match r.fate {
                         Fate::Lost => self.vouched(*at, r, passes),
-                        Fate::Answered { answer: Answer::TooBig { .. } | Answer::Refused { .. }, .. } => true,
                         Fate::Answered { answer: Answer::NotSent { too_big }, .. } => too_big,
-                        _ => false,
+                        Fate::Answered { answer, .. } => !matches!(answer, Answer::Reply { .. }),
+                        Fate::InFlight => false,
                     }
             })
             .map(|(_, r)| r.size)

@@ -12,6 +12,8 @@ const CHANCE: f64 = 2e-4;
 const CHANCE_WITHOUT_LOSS: f64 = 3e-4;
 /// Silence is believed after this many losses of one size at the least.
 pub(super) const LEAST_FAILURES: u32 = 3;
+/// Who has said something has another word for it by then.
+const ANOTHER_WORD: Duration = Duration::from_millis(1030);
 /// Flights to a target that answers nothing at all.
 pub(super) const SILENT_FLIGHTS: u16 = 3;
 
@@ -105,7 +107,9 @@ impl Search {
         let failures = self.records.failures(hi, lo);
         let wanted = self.failures_wanted(lo);
         if failures >= wanted {
-            return Next::Conclude(Verdict::BlackHole);
+            let Some(at) = self.another_word(hi) else { return Next::Conclude(Verdict::BlackHole) };
+            self.next_send = self.next_send.max(at);
+            return Next::Flight(vec![hi, lo]);
         }
         if self.rationed() {
             let copies = usize::try_from(wanted - failures).unwrap_or(1).clamp(2, 10);
@@ -180,6 +184,16 @@ impl Search {
         enough_failures(self.records.control_losses(lo))
     }
 
+    /// When whoever refused larger packets than `size` with a word has another, where he said nothing of this one: routers
+    /// say so once a second (RFC 1812 §4.3.2.8; Linux: `icmp_ratelimit`).
+    fn another_word(&self, size: u32) -> Option<Duration> {
+        let refused = |r: &&Record| r.size >= size && r.refused().is_some();
+        let last = self.records.0.iter().rfind(refused)?.sent_at + ANOTHER_WORD;
+        let asked =
+            self.records.0.iter().any(|r| r.size == size && (r.refused().is_some() || r.sent_at >= last));
+        (!asked && last + self.plan.timeout / 4 < self.plan.deadline).then_some(last)
+    }
+
     /// Nothing came from the target. Routers may have spoken all the same.
     fn silent_target(&mut self) -> Next {
         if let Some(m) = self.claim(0) {
@@ -197,9 +211,8 @@ impl Search {
             return Next::Conclude(Verdict::Inconclusive);
         }
         let control = self.plan.control;
-        if self.records.0.iter().any(|r| r.size == control && r.refused().is_some())
-            || self.flight >= SILENT_FLIGHTS
-        {
+        let told = |r: &Record| r.size == control && r.refused().is_some() || r.looped().is_some();
+        if self.records.0.iter().any(told) || self.flight >= SILENT_FLIGHTS {
             return Next::Conclude(Verdict::Unreachable);
         }
         Next::Flight(vec![control, self.plan.max, control])
