@@ -10,7 +10,7 @@ use crate::observe::kubelet::{Given, value};
 use base64ct::{Base64, Encoding};
 use std::fs::File;
 use x509_cert::Certificate;
-use x509_cert::der::DecodePem;
+use x509_cert::der::Decode;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
@@ -97,9 +97,12 @@ fn embedded(text: &str) -> Option<Seen<(i64, i64)>> {
 pub fn parse_certificate(text: &str) -> Seen<(i64, i64)> {
     let start = text.find(BEGIN).ok_or("it holds no certificate")?;
     let rest = text.get(start..).unwrap_or_default();
-    let end = rest.find(END).ok_or("its certificate has no end")? + END.len();
-    let pem = rest.get(..end).unwrap_or_default();
-    let certificate = Certificate::from_pem(pem).map_err(|error| format!("no certificate: {error}"))?;
+    let end = rest.find(END).ok_or("its certificate has no end")?;
+    let lines = rest.get(BEGIN.len()..end).unwrap_or_default();
+    let base64: String = lines.split_ascii_whitespace().collect();
+    // Not by x509-cert's own reader of PEM: that of der 0.7 waits for ever for what is cut off.
+    let der = Base64::decode_vec(&base64).map_err(|error| format!("no certificate: {error}"))?;
+    let certificate = Certificate::from_der(&der).map_err(|error| format!("no certificate: {error}"))?;
     let seconds =
         |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
     let validity = certificate.tbs_certificate.validity;
@@ -210,6 +213,14 @@ mod tests {
         assert!(parse_certificate("").is_err());
         assert!(parse_certificate(BEGIN).unwrap_err().contains("no end"));
         assert!(parse_certificate(&format!("{BEGIN}\nAAAA\n{END}\n")).is_err());
+        // Cut off within the length of the outermost sequence, and anywhere.
+        for cut in ["MA==", "MIIB"] {
+            assert!(parse_certificate(&format!("{BEGIN}\n{cut}\n{END}\n")).is_err(), "{cut}");
+        }
+        let end = PEM.find(END).unwrap();
+        for cut in BEGIN.len() + 1..end {
+            let _ = parse_certificate(&format!("{}\n{END}\n", PEM.get(..cut).unwrap()));
+        }
         assert_eq!(embedded("users: []"), None);
         assert!(embedded("  client-certificate-data: ####").unwrap().is_err());
     }
