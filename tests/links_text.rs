@@ -218,3 +218,42 @@ fn a_pod_that_leads_nowhere_known_is_shown_as_a_table() {
         "{text}"
     );
 }
+
+#[test]
+fn each_way_of_a_pod_with_two_interfaces_begins_at_its_own_end() {
+    let with_two = |pods: &[&str]| {
+        let pods: Vec<(&str, u32)> = pods.iter().map(|name| (*name, 1450)).collect();
+        let mut all = node(1500, &pods);
+        all[0].links.push(link(5, "br1", Some("bridge"), 1450));
+        for number in 0..u32::try_from(pods.len()).unwrap() {
+            let (pod, end) = (usize::try_from(number).unwrap() + 1, format!("net{number:08x}"));
+            let peer = |inode, index, name: &str| {
+                Some(LinkRef {
+                    netns_inode: Some(inode),
+                    index,
+                    name: Some(name.into()),
+                    mtu_bytes: Some(1450),
+                })
+            };
+            let inode = all[pod].netns_inode;
+            all[pod]
+                .links
+                .push(Link { peer: peer(HOST, 50 + number, &end), ..link(3, "net1", Some("veth"), 1450) });
+            all[0].links.push(Link {
+                peer: peer(inode, 3, "net1"),
+                master: Some("br1".into()),
+                ..link(50 + number, &end, Some("veth"), 1450)
+            });
+        }
+        shown(all, 80, false)
+    };
+    let ways = |text: &str| -> Vec<String> {
+        let ways =
+            text.lines().filter(|l| l.starts_with("  eth0 1450 ──") || l.starts_with("  net1 1450 ──"));
+        ways.map(|l| l.split(" ── ").nth(1).unwrap().to_owned()).collect()
+    };
+    let one = with_two(&["default/a"]);
+    assert_eq!(ways(&one), ["veth00000000 1450", "net00000000 1450"], "{one}");
+    let two = with_two(&["default/a", "default/b"]);
+    assert_eq!(ways(&two), ["veth… 1450", "net… 1450"], "{two}");
+}

@@ -404,3 +404,34 @@ fn a_runtime_says_who_it_is_and_its_cgroup_driver_where_it_knows_the_question() 
         assert_eq!(resolve_all(&options, |_| ()).unwrap().runtime_pid, None);
     }
 }
+
+#[test]
+fn namespaces_are_found_by_sandboxes_and_containers_are_listed_only_where_they_decide() {
+    let node = Node::recorded("containerd-1.6");
+    let timeout = std::time::Duration::from_secs(10);
+    let options = Options { host_root: node.root().to_owned(), endpoint: None, timeout };
+    // What is found, and how often containers were listed for it.
+    let found = |answers: Answers| {
+        let server = serve::<false>(&node, CONTAINERD, answers);
+        let pods = list(&options).unwrap().pods;
+        server.answers.calls.lock().unwrap().clear();
+        let all = resolve_all(&options, |_| ()).unwrap();
+        let names: Vec<String> = all.sources.into_iter().map(|(name, _)| name).collect();
+        let mut live: Vec<String> = pods.iter().filter(|pod| is_live(pod)).map(Pod::full_name).collect();
+        live.sort();
+        assert_eq!(names, live, "the same as the list has");
+        let calls = server.answers.calls.lock().unwrap().clone();
+        std::fs::remove_file(node.root().join(CONTAINERD.trim_start_matches('/'))).unwrap();
+        (names, calls.iter().filter(|call| *call == "ListContainers").count())
+    };
+    let (all, times) = found(Answers::recorded(&node));
+    assert_eq!(times, 1, "one pod has ended");
+    let none = found(Answers { sandboxes: Vec::new(), ..Answers::recorded(&node) });
+    assert_eq!(none, (Vec::new(), 0), "nothing is left that containers would decide");
+    // A sandbox may have ended while a container of it runs on.
+    let mut answers = Answers::recorded(&node);
+    answers.sandboxes.iter_mut().for_each(|sandbox| sandbox.state = 1);
+    let (names, times) = found(answers);
+    assert!(!names.is_empty() && names.iter().all(|name| all.contains(name)), "{names:?}");
+    assert_eq!(times, 1);
+}

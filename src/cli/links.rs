@@ -135,9 +135,10 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
         targets.add(subject, netns, reading);
     }
     findings.dedup();
+    let readings = std::mem::take(&mut targets.readings);
     let open: Vec<(&str, &NetNs)> = targets.open.iter().map(|(name, netns)| (name.as_str(), netns)).collect();
     let mut namespaces = Vec::new();
-    for (subject, answer) in join_readings(&open, targets.readings) {
+    for (subject, answer) in join_readings(&open, readings) {
         match answer {
             Ok(namespace) => namespaces.push(namespace),
             Err(error) if error.is_permission() || subject == "host" => return Err(error.into()),
@@ -159,5 +160,8 @@ pub(super) fn run(args: &LinksArgs, context: &mut Context) -> Result<Exit, Failu
     context.report("nsprobe.links/v1", &report, |out| {
         render_links(&report, inode, LinksView { paint: out.paint, width: out.width, verbose })
     })?;
-    Ok(Exit::of(&report.findings))
+    let exit = Exit::of(&report.findings);
+    // The process ends, and with it hundreds of open namespaces and all that was said of them, at once.
+    std::mem::forget((targets, report));
+    Ok(exit)
 }

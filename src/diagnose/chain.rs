@@ -90,6 +90,14 @@ pub fn find<'a>(namespace: &'a Namespace, name: &str) -> Option<&'a Link> {
     namespace.links.iter().find(|l| l.name == name)
 }
 
+/// The interface of that index.
+pub fn by_index(namespace: &Namespace, index: u32) -> Option<&Link> {
+    let links = &namespace.links;
+    // What was read is in the order of indexes.
+    let guess = links.binary_search_by_key(&index, |l| l.index).ok().and_then(|place| links.get(place));
+    guess.or_else(|| links.iter().find(|l| l.index == index))
+}
+
 /// Whether it puts packets into packets.
 pub fn is_tunnel(link: &Link) -> bool {
     link.tunnel.is_some()
@@ -99,7 +107,7 @@ pub fn is_tunnel(link: &Link) -> bool {
 pub fn outward<'a>(pod: &'a Namespace, host: &'a Namespace) -> impl Iterator<Item = (&'a Link, &'a Link)> {
     pod.links.iter().filter(|l| l.up).filter_map(|link| {
         let peer = link.peer.as_ref().filter(|p| p.netns_inode == Some(host.netns_inode))?;
-        Some((link, host.links.iter().find(|l| l.index == peer.index)?))
+        Some((link, by_index(host, peer.index)?))
     })
 }
 
@@ -299,7 +307,7 @@ fn lower(host: &Namespace, mut hops: Vec<Hop>, last: &Link, taken: u32) -> Vec<H
     let mut upper = last;
     while matches!(upper.kind.as_deref(), Some("vlan" | "macvlan" | "ipvlan"))
         && let Some(peer) = upper.peer.as_ref().filter(|p| p.netns_inode == Some(host.netns_inode))
-        && let Some(link) = host.links.iter().find(|l| l.index == peer.index)
+        && let Some(link) = by_index(host, peer.index)
         && !hops.iter().any(|h| h.name == link.name)
     {
         let at_most = hops.last().is_some_and(|h| h.at_most);

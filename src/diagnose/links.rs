@@ -275,6 +275,8 @@ fn check_bridges(namespace: &Namespace, findings: &mut Vec<Finding>) {
 /// Where pods send more than a tunnel or the uplink takes. Pods with the same mistake make one finding.
 fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Finding>) {
     let mut groups: BTreeMap<(u32, u32, Join), Vec<Place<'_>>> = BTreeMap::new();
+    // Found once for all pods of a bridge: for each tunnel it takes a look at all routes.
+    let mut of_bridge: BTreeMap<Option<u32>, Vec<(&Link, Join)>> = BTreeMap::new();
     for pod in pods {
         for (inside, outside) in outward(pod, node) {
             if !matches!(inside.kind.as_deref(), Some("veth" | "netkit")) {
@@ -287,7 +289,9 @@ fn check_ways_out(node: &Namespace, pods: &[&Namespace], findings: &mut Vec<Find
             let theirs = |(tunnel, join): &(&Link, Join)| {
                 *join == Join::Bridge || addresses.is_empty() || leads_to_pods(tunnel, node, &addresses)
             };
-            let mut ways: Vec<(&Link, Join)> = tunnels(node, bridge).filter(theirs).collect();
+            let all =
+                of_bridge.entry(bridge.map(|b| b.index)).or_insert_with(|| tunnels(node, bridge).collect());
+            let mut ways: Vec<(&Link, Join)> = all.iter().copied().filter(theirs).collect();
             if ways.is_empty() {
                 ways.extend(way_to_pods(node, &addresses).map(|link| (link, Join::Route)));
                 ways.extend(

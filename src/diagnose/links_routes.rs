@@ -30,8 +30,12 @@ pub fn tcp_headers(ipv6: bool) -> u32 {
 pub(super) fn check_routes(namespace: &Namespace, findings: &mut Vec<Finding>) {
     for route in &namespace.routes {
         check_advmss(namespace, route, findings);
+        // Hardly any has one, and a full node has as many routes as interfaces.
+        let Some(mtu) = route.mtu_bytes else { continue };
         let Some(link) = route.interface.as_deref().and_then(|name| find(namespace, name)) else { continue };
-        let Some(mtu) = route.mtu_bytes.filter(|&mtu| mtu > link.mtu_bytes) else { continue };
+        if mtu <= link.mtu_bytes {
+            continue;
+        }
         let to = &route.destination;
         findings.push(ROUTE_MTU_EXCEEDS_LINK.finding(
             namespace.subject.as_str(),
@@ -46,8 +50,8 @@ pub(super) fn check_routes(namespace: &Namespace, findings: &mut Vec<Finding>) {
 }
 
 fn check_advmss(namespace: &Namespace, route: &Route, findings: &mut Vec<Finding>) {
-    let Some(link) = route.interface.as_deref().and_then(|name| find(namespace, name)) else { return };
     let Some(advmss) = route.advmss_bytes else { return };
+    let Some(link) = route.interface.as_deref().and_then(|name| find(namespace, name)) else { return };
     let headers = tcp_headers(route.ipv6);
     let packet = advmss.saturating_add(headers);
     if packet <= link.mtu_bytes {

@@ -2,7 +2,7 @@
 //! pods, read from netlink alone. Most of them tell a fault that is *not* the MTU.
 
 use super::Rule;
-use super::chain::{bridge_of, find, global_addresses, is_global, master_of, uplink};
+use super::chain::{bridge_of, by_index, find, global_addresses, is_global, master_of, uplink};
 use super::shell::word;
 use crate::facts::{Evidence, Finding, Link, Namespace, Route, Severity};
 use std::collections::BTreeMap;
@@ -109,10 +109,7 @@ pub fn check_reach(namespaces: &[Namespace], host: u64) -> Vec<Finding> {
 fn ends<'a>(pod: &'a Namespace, node: &'a Namespace) -> impl Iterator<Item = (&'a Link, &'a Link)> {
     pod.links.iter().filter(|l| l.kind.as_deref() == Some("veth")).filter_map(|inside| {
         let peer = inside.peer.as_ref().filter(|p| p.netns_inode == Some(node.netns_inode))?;
-        // A dump is in the order of indexes, nearly always.
-        let guess =
-            node.links.binary_search_by_key(&peer.index, |l| l.index).ok().and_then(|at| node.links.get(at));
-        Some((inside, guess.or_else(|| node.links.iter().find(|l| l.index == peer.index))?))
+        Some((inside, by_index(node, peer.index)?))
     })
 }
 

@@ -1,12 +1,14 @@
 //! Work that is shared out among threads that may enter namespaces, because they die afterwards.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// How many threads of this machine get on at once: the kernel's own locks let few do so.
 pub fn most_threads() -> usize {
     const MOST: usize = 4;
-    std::thread::available_parallelism().map_or(1, usize::from).min(MOST)
+    /// Asked once: it takes a dozen files of the control groups.
+    static ANSWER: OnceLock<usize> = OnceLock::new();
+    *ANSWER.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(MOST))
 }
 
 /// Runs `work` over `items` in parts on a few threads; the answers are in the order of the items. `work` is told at

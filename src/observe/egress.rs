@@ -142,8 +142,7 @@ fn forwarding(netlink: &mut Netlink, index: u32) -> Vec<IpAddr> {
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = index;
     let request = RouteNetlinkMessage::GetNeighbour(message);
-    let dump = netlink
-        .dump("a forwarding database", &request, |m| Some(parse_forwarding(m, index).into_iter().collect()));
+    let dump = netlink.dump("a forwarding database", &request, |m| Some(parse_forwarding(m, index)));
     dump.map(|d| d.items).unwrap_or_default()
 }
 

@@ -1,12 +1,11 @@
 //! One RTM_NEWLINK message → what is needed of an interface. One bad attribute costs that attribute.
 
 use super::tunnel::RawTunnel;
-use super::wire::{attributes, field};
+use super::wire::{address, attributes, field, text, word};
 use crate::facts::{Counters, InterfaceSettings, Offloads};
-use netlink_packet_core::{Parseable, ParseableParametrized};
+use netlink_packet_core::ParseableParametrized;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoBridge, InfoData, LinkAttribute, LinkInfo, State};
+use netlink_packet_route::link::{InfoBridge, InfoData, LinkAttribute, LinkInfo};
 use std::net::IpAddr;
 
 /// struct ifinfomsg.
@@ -76,46 +75,25 @@ pub(super) fn parse_link(payload: &[u8], counters: bool) -> Option<RawLink> {
     };
     let mut mtu = None;
     for attribute in attributes(payload, HEADER) {
-        let wanted = match attribute.kind() {
+        let value = attribute.value();
+        match attribute.kind() {
+            ifla::IFNAME => link.name = text(value).unwrap_or_default().to_owned(),
+            ifla::MTU => mtu = word(value),
+            ifla::LINK => link.link = word(value).filter(|&index| index != 0),
+            ifla::MASTER => link.master = word(value),
+            ifla::OPERSTATE => link.state = state_name(value.first().copied()),
+            ifla::LINK_NETNSID => link.link_netnsid = field(value, 0).map(i32::from_ne_bytes),
+            ifla::STATS64 if counters => link.counters = read_counters(value),
+            ifla::AF_SPEC if counters => read_settings(value, &mut link.settings),
             // Most are veths, with a long description of the port that they are, which nobody needs.
-            ifla::LINKINFO if kind_alone(attribute.value()).as_deref() == Some("veth") => {
-                link.kind = Some("veth".into());
-                false
-            }
-            ifla::AF_SPEC => {
-                if counters {
-                    read_settings(attribute.value(), &mut link.settings);
+            ifla::LINKINFO if kind_alone(value) == Some("veth") => link.kind = Some("veth".to_owned()),
+            ifla::LINKINFO => {
+                match LinkAttribute::parse_with_param(&attribute.buffer(), AddressFamily::Unspec) {
+                    Ok(LinkAttribute::LinkInfo(info)) => read_info(&mut link, &info, counters),
+                    // The nested attributes could not all be read: the kind alone is worth having.
+                    _ => link.kind = kind_alone(value).map(ToOwned::to_owned),
                 }
-                false
             }
-            ifla::STATS64 => counters,
-            ifla::IFNAME | ifla::MTU | ifla::LINK | ifla::MASTER => true,
-            ifla::OPERSTATE | ifla::LINKINFO | ifla::LINK_NETNSID => true,
-            _ => false,
-        };
-        if !wanted {
-            continue;
-        }
-        match LinkAttribute::parse_with_param(&attribute, AddressFamily::Unspec) {
-            Ok(LinkAttribute::IfName(name)) => link.name = name,
-            Ok(LinkAttribute::Mtu(value)) => mtu = Some(value),
-            Ok(LinkAttribute::Link(index)) => link.link = (index != 0).then_some(index),
-            Ok(LinkAttribute::Controller(index)) => link.master = Some(index),
-            Ok(LinkAttribute::OperState(state)) => link.state = state_name(state),
-            Ok(LinkAttribute::LinkNetNsId(id)) => link.link_netnsid = Some(id),
-            Ok(LinkAttribute::LinkInfo(info)) => read_info(&mut link, &info, counters),
-            Ok(LinkAttribute::Stats64(stats)) => {
-                link.counters = Some(Counters {
-                    rx_packets: stats.rx_packets,
-                    tx_packets: stats.tx_packets,
-                    rx_dropped: stats.rx_dropped,
-                    tx_dropped: stats.tx_dropped,
-                    rx_errors: stats.rx_errors,
-                    tx_errors: stats.tx_errors,
-                });
-            }
-            // The nested attributes could not all be read: the kind alone is worth having.
-            Err(_) if attribute.kind() == ifla::LINKINFO => link.kind = kind_alone(attribute.value()),
             _ => {}
         }
     }
@@ -171,21 +149,33 @@ fn read_info(link: &mut RawLink, info: &[LinkInfo], settings: bool) {
     }
 }
 
-fn kind_alone(info: &[u8]) -> Option<String> {
+fn kind_alone(info: &[u8]) -> Option<&str> {
     let kind = attributes(info, 0).find(|a| a.kind() == ifla::INFO_KIND)?;
-    let text = kind.value().split(|&b| b == 0).next()?;
-    std::str::from_utf8(text).ok().filter(|t| !t.is_empty()).map(ToOwned::to_owned)
+    text(kind.value()).filter(|text| !text.is_empty())
 }
 
-/// The names that `ip link` prints, in lower case (RFC 2863 operational states).
-fn state_name(state: State) -> &'static str {
+/// struct rtnl_link_stats64 (linux/if_link.h): numbers of 64 bits in this order.
+fn read_counters(stats: &[u8]) -> Option<Counters> {
+    let number = |place: usize| field(stats, 8 * place).map(u64::from_ne_bytes);
+    Some(Counters {
+        rx_packets: number(0)?,
+        tx_packets: number(1)?,
+        rx_errors: number(4)?,
+        tx_errors: number(5)?,
+        rx_dropped: number(6)?,
+        tx_dropped: number(7)?,
+    })
+}
+
+/// The names that `ip link` prints, in lower case: IF_OPER_* of linux/if.h (RFC 2863 operational states).
+fn state_name(state: Option<u8>) -> &'static str {
     match state {
-        State::Up => "up",
-        State::Down => "down",
-        State::LowerLayerDown => "lowerlayerdown",
-        State::NotPresent => "notpresent",
-        State::Dormant => "dormant",
-        State::Testing => "testing",
+        Some(1) => "notpresent",
+        Some(2) => "down",
+        Some(3) => "lowerlayerdown",
+        Some(4) => "testing",
+        Some(5) => "dormant",
+        Some(6) => "up",
         _ => "unknown",
     }
 }
@@ -196,14 +186,16 @@ pub(super) fn parse_address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
     const HEADER: usize = 8;
     let [_, prefix] = field(payload, 0)?;
     let index = u32::from_ne_bytes(field(payload, 4)?);
-    let (mut local, mut address) = (None, None);
+    // On a point-to-point interface IFA_ADDRESS is the other side's.
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    let (mut local, mut own) = (None, None);
     for attribute in attributes(payload, HEADER) {
-        match AddressAttribute::parse(&attribute) {
-            // On a point-to-point interface IFA_ADDRESS is the other side's.
-            Ok(AddressAttribute::Local(ip)) => local = Some(ip),
-            Ok(AddressAttribute::Address(ip)) => address = Some(ip),
+        match attribute.kind() {
+            LOCAL => local = address(attribute.value()),
+            ADDRESS => own = address(attribute.value()),
             _ => {}
         }
     }
-    Some((index, local.or(address)?, prefix))
+    Some((index, local.or(own)?, prefix))
 }

@@ -8,7 +8,7 @@ use super::peers::assemble;
 use super::route::{MAIN, RawRoute, parse_route};
 use super::socket::{Dump, Netlink};
 use crate::facts::{KernelState, Namespace, PolicyRules};
-use crate::netns::{NetNs, NetNsError, on_threads_that_die};
+use crate::netns::{NetNs, NetNsError, most_threads, on_threads_that_die, share_out};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
@@ -123,7 +123,14 @@ pub fn join_readings(
         }
         Err(error) => raw = nobody_could(targets, &error).into_iter().map(|reading| reading.0).collect(),
     }
-    let joined = assemble(targets.iter().map(|(subject, _)| *subject).zip(&raw));
+    let named: Vec<_> = targets.iter().map(|(subject, _)| *subject).zip(&raw).collect();
+    let joined = match assemble(&named) {
+        Ok(joined) => joined,
+        Err(error) => {
+            raw = nobody_could(targets, &error).into_iter().map(|reading| reading.0).collect();
+            raw.iter().map(|_| None).collect()
+        }
+    };
     let subjects = targets.iter().map(|(subject, _)| (*subject).to_owned());
     let mut all: Vec<_> = subjects
         .zip(raw.into_iter().zip(joined))
@@ -173,11 +180,10 @@ fn dump_all(netlink: &mut Netlink, inode: u64, options: ReadOptions) -> Result<R
 /// Every link of the thread's namespace.
 pub(super) fn dump_links(netlink: &mut Netlink, counters: bool) -> Result<Dump<RawLink>, ObserveError> {
     let mut message = LinkMessage::default();
-    if !counters {
-        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    }
+    // Those of the address families, which are long; an interface's own come anyway.
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let request = RouteNetlinkMessage::GetLink(message);
-    netlink.dump("its interfaces", &request, |message| parse_link(message, counters).map(|link| vec![link]))
+    netlink.dump("its interfaces", &request, |message| parse_link(message, counters).map(Some))
 }
 
 /// Whether a message is of that family: without IPv6 the kernel answers for all families instead.
@@ -193,7 +199,7 @@ fn dump_addresses(
     let mut message = AddressMessage::default();
     message.header.family = family;
     netlink.dump("its addresses", &RouteNetlinkMessage::GetAddress(message), |message| {
-        if is_of(message, family)? { parse_address(message).map(|a| vec![a]) } else { Some(Vec::new()) }
+        if is_of(message, family)? { parse_address(message).map(Some) } else { Some(None) }
     })
 }
 
@@ -249,14 +255,7 @@ fn resolve_ids(
         && let (Ok(hub), Some((_, netns))) = (hub, targets.get(place))
     {
         let (likely, _) = unknown_ends(hub, &Ids::new(), &ends);
-        let ids: Ids = on_threads_that_die(&likely, |_, part| {
-            let netlink = netns.enter_for_ever().ok().and_then(|()| Netlink::route().ok());
-            let ask =
-                |mut netlink| ask_ids(&mut netlink, part.iter().filter_map(|&place| targets.get(place)));
-            netlink.map(ask).unwrap_or_default()
-        })?
-        .into_iter()
-        .collect();
+        let ids = ask_in_shares(netns, &likely, targets)?;
         for link in hub.links.iter().filter(|l| l.is_mutual()) {
             let (Some(id), Some(index)) = (link.link_netnsid, link.link) else { continue };
             let Some(inode) = ids.get(&id) else { continue };
@@ -299,6 +298,19 @@ fn resolve_ids(
         }
     }
     Ok(known)
+}
+
+/// By which ids a namespace knows those at these places, asked on a few threads with one socket each.
+fn ask_in_shares(netns: &NetNs, places: &[usize], targets: &[(&str, &NetNs)]) -> std::io::Result<Ids> {
+    /// As many questions as go into one write: for fewer a thread costs more than it saves.
+    const FEWEST: usize = 64;
+    let mut shares = places.chunks(places.len().div_ceil(most_threads()).max(FEWEST));
+    let ask = |share: &[usize]| {
+        let netlink = netns.enter_for_ever().ok().and_then(|()| Netlink::route().ok());
+        let others = share.iter().filter_map(|&place| targets.get(place));
+        netlink.map(|mut netlink| ask_ids(&mut netlink, others)).unwrap_or_default()
+    };
+    Ok(share_out(shares.len(), || shares.next(), ask)?.into_iter().flatten().collect())
 }
 
 /// A namespace's ids of others → their inodes.

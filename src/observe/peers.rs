@@ -4,19 +4,25 @@ use super::ObserveError;
 use super::link::RawLink;
 use super::namespace::RawNamespace;
 use crate::facts::{Egress, Link, LinkRef, Namespace, Route, Tunnel};
+use crate::netns::on_threads_that_die;
 use std::collections::HashMap;
+use std::io;
 
 type Read = Result<RawNamespace, ObserveError>;
 
 /// Each namespace that was read as facts, with the other ends of its links where these were read too.
-pub(super) fn assemble<'a>(raw: impl Iterator<Item = (&'a str, &'a Read)> + Clone) -> Vec<Option<Namespace>> {
-    let mut links: HashMap<(u64, u32), &RawLink> = HashMap::new();
-    for namespace in raw.clone().filter_map(|(_, r)| r.as_ref().ok()) {
-        for link in &namespace.links {
-            links.insert((namespace.inode, link.index), link);
-        }
+///
+/// # Errors
+/// As [`on_threads_that_die`].
+pub(super) fn assemble(raw: &[(&str, &Read)]) -> io::Result<Vec<Option<Namespace>>> {
+    let read = || raw.iter().filter_map(|(_, r)| r.as_ref().ok());
+    let mut links: HashMap<(u64, u32), &RawLink> =
+        HashMap::with_capacity(read().map(|n| n.links.len()).sum());
+    for namespace in read() {
+        links.extend(namespace.links.iter().map(|link| ((namespace.inode, link.index), link)));
     }
-    raw.map(|(subject, r)| r.as_ref().ok().map(|namespace| facts(subject, namespace, &links))).collect()
+    let one = |(subject, read): &(&str, &Read)| Some(facts(subject, read.as_ref().ok()?, &links));
+    on_threads_that_die(raw, |_, part| part.iter().map(one).collect())
 }
 
 fn facts(subject: &str, raw: &RawNamespace, all: &HashMap<(u64, u32), &RawLink>) -> Namespace {

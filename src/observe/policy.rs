@@ -18,7 +18,7 @@ const HEADER: usize = 12;
 /// As [`Netlink::dump`], but for a refusal.
 pub(super) fn read_policy(netlink: &mut Netlink) -> Result<PolicyRules, ObserveError> {
     let request = RouteNetlinkMessage::GetRule(RuleMessage::default());
-    match netlink.dump("its rules", &request, |m| parse_policy(m).map(|rule| vec![rule])) {
+    match netlink.dump("its rules", &request, |m| parse_policy(m).map(Some)) {
         // What cannot be read may be any.
         Ok(dump) if dump.unreadable > 0 => Ok(PolicyRules::ByInterface),
         Ok(dump) if !dump.items.iter().any(|rule| rule.elsewhere) => Ok(PolicyRules::None),

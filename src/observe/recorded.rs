@@ -208,7 +208,8 @@ pub(super) fn joined() -> Vec<Namespace> {
         ("p1", raw(4_026_532_436, POD1, &[(0, node)])),
         ("p2", raw(4_026_532_501, POD2, &[(0, node)])),
     ];
-    assemble(raw.iter().map(|(s, r)| (*s, r))).into_iter().flatten().collect()
+    let raw: Vec<_> = raw.iter().map(|(subject, read)| (*subject, read)).collect();
+    assemble(&raw).unwrap().into_iter().flatten().collect()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! RTM_NEWROUTE messages of the main table → routes as `ip route` lists them.
 
-use super::wire::{attributes, field};
+use super::wire::{address, attributes, field, word};
 use netlink_packet_core::ParseableParametrized;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
@@ -14,6 +14,18 @@ const HEADER: usize = 12;
 pub(super) const MAIN: u32 = 254;
 /// RTM_F_CLONED: a cached exception, no route.
 const CLONED: u32 = 0x200;
+/// Attributes that are read (linux/rtnetlink.h).
+mod rta {
+    pub(super) const DST: u16 = 1;
+    pub(super) const OIF: u16 = 4;
+    pub(super) const GATEWAY: u16 = 5;
+    pub(super) const METRICS: u16 = 8;
+    pub(super) const MULTIPATH: u16 = 9;
+    pub(super) const TABLE: u16 = 15;
+    pub(super) const VIA: u16 = 18;
+    pub(super) const METRIC_MTU: u16 = 2;
+    pub(super) const METRIC_ADVMSS: u16 = 8;
+}
 /// RTA_ENCAP: lightweight tunnels are not read, and their kind stands after them.
 const RTA_ENCAP: u16 = 22;
 
@@ -38,24 +50,32 @@ pub(super) fn parse_route(payload: &[u8]) -> Option<Vec<RawRoute>> {
     let (mut target, mut via, mut interface) = (None, None, None);
     let (mut mtu, mut advmss) = (None, None);
     let mut hops: Vec<RouteNextHop> = Vec::new();
-    for attribute in attributes(payload, HEADER).filter(|a| a.kind() != RTA_ENCAP) {
-        match RouteAttribute::parse_with_param(&attribute, (family, kind, RouteLwEnCapType::None)) {
-            Ok(RouteAttribute::Table(number)) => table = number,
-            Ok(RouteAttribute::Destination(address)) => target = ip(&address),
-            Ok(RouteAttribute::Oif(index)) => interface = Some(index),
-            Ok(RouteAttribute::MultiPath(list)) => hops = list,
-            Ok(RouteAttribute::Metrics(metrics)) => {
-                for metric in metrics {
-                    match metric {
-                        // Zero is the kernel's way to say that it is not set.
-                        RouteMetric::Mtu(value) if value > 0 => mtu = Some(value),
-                        RouteMetric::Advmss(value) if value > 0 => advmss = Some(value),
-                        _ => {}
-                    }
+    for attribute in attributes(payload, HEADER) {
+        let value = attribute.value();
+        match attribute.kind() {
+            rta::TABLE => table = word(value).unwrap_or(table),
+            rta::DST => target = address(value),
+            rta::OIF => interface = word(value),
+            rta::GATEWAY => via = address(value).or(via),
+            rta::METRICS => {
+                // Zero is the kernel's way to say that it is not set.
+                let set = |number| {
+                    let metric = attributes(value, 0).find(|a| a.kind() == number)?;
+                    word(metric.value()).filter(|&value| value > 0)
+                };
+                (mtu, advmss) = (set(rta::METRIC_MTU), set(rta::METRIC_ADVMSS));
+            }
+            rta::MULTIPATH | rta::VIA => {
+                match RouteAttribute::parse_with_param(
+                    &attribute.buffer(),
+                    (family, kind, RouteLwEnCapType::None),
+                ) {
+                    Ok(RouteAttribute::MultiPath(list)) => hops = list,
+                    Ok(other) => via = gateway(&other).or(via),
+                    Err(_) => {}
                 }
             }
-            Ok(other) => via = gateway(&other).or(via),
-            Err(_) => {}
+            _ => {}
         }
     }
     if table != MAIN || flags & CLONED != 0 {
@@ -138,7 +158,7 @@ pub(super) fn parse_way(payload: &[u8]) -> Option<RawWay> {
     let (family, kind) = (AddressFamily::from(family), RouteType::Unicast);
     let (mut interface, mut mtu, mut clock) = (None, None, false);
     for attribute in attributes(payload, HEADER).filter(|a| a.kind() != RTA_ENCAP) {
-        match RouteAttribute::parse_with_param(&attribute, (family, kind, RouteLwEnCapType::None)) {
+        match RouteAttribute::parse_with_param(&attribute.buffer(), (family, kind, RouteLwEnCapType::None)) {
             Ok(RouteAttribute::Oif(index)) => interface = Some(index),
             Ok(RouteAttribute::CacheInfo(info)) => clock = info.expires > 0,
             Ok(RouteAttribute::Metrics(metrics)) => {

@@ -1,19 +1,19 @@
 //! A netlink socket of one namespace: dumps that are complete, and single questions.
 
 use super::ObserveError;
-use super::wire::{DONE, ERROR, INTERRUPTED, Message, Messages};
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
-};
+use super::wire::{DONE, ERROR, HEADER, INTERRUPTED, Message, Messages};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkSerializable};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::TimeVal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+/// What a dump begins with: all that a pod has to tell. The kernel allocates each datagram as large as the reader's
+/// room, and small ones are much cheaper to it (net/netlink/af_netlink.c `netlink_dump`).
+const SMALL_BUFFER: usize = 7 << 10;
 /// The kernel fills dump datagrams up to 32 KiB, and more only for an interface with many virtual functions.
 const BUFFER: usize = 64 << 10;
 /// Beyond this a single datagram is no dump of interfaces any more.
@@ -62,8 +62,6 @@ impl Kernel {
         let socket = Socket::new(protocol)?;
         // Before Linux 4.20 there is no strict checking: filters are then applied by the reader alone.
         let _ = socket.set_netlink_get_strict_chk(true);
-        let seconds = TimeVal::new(i64::try_from(PATIENCE.as_secs()).unwrap_or(1), 0);
-        setsockopt(&socket, sockopt::ReceiveTimeout, &seconds)?;
         Ok(Self { socket, protocol })
     }
 }
@@ -74,7 +72,17 @@ impl Wire for Kernel {
     }
 
     fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        self.socket.recv(buffer, libc::MSG_TRUNC)
+        let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
+        match self.socket.recv(buffer, flags) {
+            // Most answers are there before the question's send(2) returns.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let patience =
+                    Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(1), tv_nsec: 0 };
+                poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&patience))?;
+                self.socket.recv(buffer, flags)
+            }
+            received => received,
+        }
     }
 
     fn renew(&mut self) -> io::Result<()> {
@@ -113,7 +121,7 @@ impl Netlink {
         let wire = Kernel::open(protocol).map_err(cannot_open)?;
         let mut buffer = SPARE.take();
         buffer.clear();
-        buffer.reserve(BUFFER);
+        buffer.reserve(SMALL_BUFFER);
         Ok(Self { wire, buffer, sequence: 0 })
     }
 
@@ -134,7 +142,9 @@ impl Netlink {
 
 impl<W> Drop for Netlink<W> {
     fn drop(&mut self) {
-        SPARE.set(std::mem::take(&mut self.buffer));
+        if self.buffer.capacity() < BUFFER {
+            SPARE.set(std::mem::take(&mut self.buffer));
+        }
     }
 }
 
@@ -144,23 +154,31 @@ impl<W: Wire> Netlink<W> {
     /// # Errors
     /// [`ObserveError::Refused`] with the kernel's errno; [`ObserveError::Restless`] when it changed under the
     /// reader each time; [`ObserveError::Io`].
-    pub(super) fn dump<T>(
+    pub(super) fn dump<I: IntoIterator>(
         &mut self,
         what: &'static str,
-        request: &(impl NetlinkSerializable + Clone),
-        mut parse: impl FnMut(&[u8]) -> Option<Vec<T>>,
-    ) -> Result<Dump<T>, ObserveError> {
+        request: &impl NetlinkSerializable,
+        mut parse: impl FnMut(&[u8]) -> Option<I>,
+    ) -> Result<Dump<I::Item>, ObserveError> {
         for attempt in 0..TRIES {
             let mut dump = Dump { items: Vec::new(), unreadable: 0 };
             let pass = self.pass(what, request, |message| match parse(message.payload) {
                 Some(items) => dump.items.extend(items),
                 None => dump.unreadable += 1,
-            })?;
+            });
             match pass {
-                None => return Ok(dump),
-                Some(Again::Interrupted) => std::thread::sleep(Duration::from_millis(u64::from(attempt))),
-                Some(Again::Larger(size)) if size <= LARGEST_BUFFER => self.buffer.reserve(size),
-                Some(Again::Larger(_)) => {
+                // One item does not fit into a datagram. The kernel learns of more room when an answer is received.
+                Err(ObserveError::Refused { source, .. })
+                    if source.raw_os_error() == Some(libc::EMSGSIZE) && attempt < 2 =>
+                {
+                    self.make_room();
+                    continue;
+                }
+                Err(error) => return Err(error),
+                Ok(None) => return Ok(dump),
+                Ok(Some(Again::Interrupted)) => std::thread::sleep(Duration::from_millis(u64::from(attempt))),
+                Ok(Some(Again::Larger(size))) if size <= LARGEST_BUFFER => self.buffer.reserve(size),
+                Ok(Some(Again::Larger(_))) => {
                     return Err(ObserveError::Io { what, source: io::ErrorKind::InvalidData.into() });
                 }
             }
@@ -177,7 +195,7 @@ impl<W: Wire> Netlink<W> {
     pub(super) fn ask<T>(
         &mut self,
         what: &'static str,
-        request: &(impl NetlinkSerializable + Clone),
+        request: &impl NetlinkSerializable,
         parse: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, ObserveError> {
         self.send(what, request, NLM_F_REQUEST)?;
@@ -201,7 +219,7 @@ impl<W: Wire> Netlink<W> {
     pub(super) fn ask_all<T>(
         &mut self,
         what: &'static str,
-        requests: &[impl NetlinkSerializable + Clone],
+        requests: &[impl NetlinkSerializable],
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<Option<T>>, ObserveError> {
         /// Their answers, of less than 1 KiB with the kernel's own bookkeeping, fit into the smallest receive buffer.
@@ -236,12 +254,17 @@ impl<W: Wire> Netlink<W> {
     fn pass(
         &mut self,
         what: &'static str,
-        request: &(impl NetlinkSerializable + Clone),
+        request: &impl NetlinkSerializable,
         mut each: impl FnMut(&Message<'_>),
     ) -> Result<Option<Again>, ObserveError> {
         self.send(what, request, NLM_F_REQUEST | NLM_F_DUMP)?;
         let mut interrupted = false;
+        let mut datagrams = 0u32;
         loop {
+            datagrams += 1;
+            if datagrams > 2 {
+                self.make_room();
+            }
             let size = match self.receive(what) {
                 Ok(size) => size,
                 Err(ObserveError::Io { source, .. }) if source.raw_os_error() == Some(libc::ENOBUFS) => {
@@ -263,10 +286,16 @@ impl<W: Wire> Netlink<W> {
         }
     }
 
+    /// Makes the buffer as large as those of long dumps need it.
+    fn make_room(&mut self) {
+        self.buffer.clear();
+        self.buffer.reserve(BUFFER);
+    }
+
     fn send(
         &mut self,
         what: &'static str,
-        request: &(impl NetlinkSerializable + Clone),
+        request: &impl NetlinkSerializable,
         flags: u16,
     ) -> Result<(), ObserveError> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -291,15 +320,19 @@ impl<W: Wire> Netlink<W> {
 }
 
 /// A request as the kernel takes it; its length is a multiple of 4, so that another may follow.
-fn serialized(request: &(impl NetlinkSerializable + Clone), sequence: u32, flags: u16) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
-    header.sequence_number = sequence;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request.clone()));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
+fn serialized(request: &impl NetlinkSerializable, sequence: u32, flags: u16) -> Vec<u8> {
+    let length = HEADER + request.buffer_len();
+    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
+    // struct nlmsghdr; the kernel fills in the sender.
+    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+    bytes.extend(request.message_type().to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.resize(length, 0);
+    if let Some(payload) = bytes.get_mut(HEADER..) {
+        request.serialize(payload);
+    }
+    bytes.resize(length.next_multiple_of(4), 0);
     bytes
 }
 

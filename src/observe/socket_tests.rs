@@ -159,6 +159,36 @@ fn a_datagram_larger_than_the_buffer_is_read_again_with_room_for_it() {
 }
 
 #[test]
+fn a_long_dump_makes_a_small_buffer_a_large_one_and_a_short_one_does_not() {
+    let starts = starts(NODE);
+    let one_by_one = starts.windows(2).map(|w| &NODE[w[0]..w[1]]).chain([&NODE[starts[64]..]]);
+    let one_by_one: Vec<Step> = one_by_one.map(|message| Step::Datagram(message.to_vec())).collect();
+    for (dump, links, large) in [(one_by_one, 64, true), (smaller(), 4, false)] {
+        let mut netlink = Script::netlink([dump]);
+        netlink.buffer = Vec::with_capacity(SMALL_BUFFER);
+        assert_eq!(names(&mut netlink).unwrap().len(), links);
+        assert_eq!((netlink.wire.sent, netlink.wire.renewed), (1, 0));
+        assert_eq!(netlink.buffer.capacity() >= BUFFER, large, "{links}");
+    }
+}
+
+#[test]
+fn an_item_that_fits_into_no_small_datagram_is_asked_for_again_with_more_room() {
+    let refused = || {
+        let mut done = vec![20, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        done.extend((-libc::EMSGSIZE).to_ne_bytes());
+        vec![Step::Datagram(done)]
+    };
+    // The second is refused too: the kernel makes it before it has seen more room.
+    let mut netlink = Script::netlink([refused(), refused(), whole()]);
+    netlink.buffer = Vec::with_capacity(SMALL_BUFFER);
+    assert_eq!(names(&mut netlink).unwrap().len(), 64);
+    assert_eq!(netlink.wire.renewed, 0, "a new socket would know of no room again");
+    let error = names(&mut Script::netlink((0..9).map(|_| refused()))).unwrap_err();
+    assert!(matches!(error, ObserveError::Refused { .. }), "{error}");
+}
+
+#[test]
 fn a_datagram_that_no_dump_sends_is_no_reason_to_take_all_memory() {
     let huge = || vec![Step::Datagram(vec![0; LARGEST_BUFFER + 1])];
     let mut netlink = Script::netlink([huge(), huge()]);

@@ -5,11 +5,11 @@
 //!
 //! Source: netlink(7), linux/netlink.h.
 
-use netlink_packet_core::{NlaBuffer, NlasIterator};
+use netlink_packet_core::{NLA_TYPE_MASK, NlaBuffer};
 use std::net::IpAddr;
 
 /// struct nlmsghdr.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 
 /// NLMSG_ERROR: an errno, 0 for an acknowledgement.
 pub(super) const ERROR: u16 = 2;
@@ -61,6 +61,16 @@ pub(super) fn field<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
     data.get(at..)?.first_chunk().copied()
 }
 
+/// A number of 32 bits in the machine's own order.
+pub(super) fn word(bytes: &[u8]) -> Option<u32> {
+    field(bytes, 0).map(u32::from_ne_bytes)
+}
+
+/// Text up to its first zero byte.
+pub(super) fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes.split(|&byte| byte == 0).next()?).ok()
+}
+
 /// An IPv4 or IPv6 address, which its length tells.
 pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
@@ -70,9 +80,38 @@ pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// One attribute: struct nlattr and what follows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attribute<'a>(&'a [u8]);
+
+impl<'a> Attribute<'a> {
+    /// struct nlattr.
+    const HEADER: usize = 4;
+
+    /// Its number, without the marks for nesting and byte order.
+    pub(super) fn kind(self) -> u16 {
+        field(self.0, 2).map_or(0, u16::from_ne_bytes) & NLA_TYPE_MASK
+    }
+
+    pub(super) fn value(self) -> &'a [u8] {
+        self.0.get(Self::HEADER..).unwrap_or_default()
+    }
+
+    /// As `netlink-packet-route` takes it.
+    pub(super) fn buffer(self) -> NlaBuffer<&'a [u8]> {
+        NlaBuffer::new(self.0)
+    }
+}
+
 /// The attributes behind a fixed header of `header` bytes; ends at the first that does not fit.
-pub(super) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
-    NlasIterator::new(payload.get(header..).unwrap_or_default()).map_while(Result::ok)
+pub(super) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = Attribute<'_>> {
+    let mut rest = payload.get(header..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(field(rest, 0)?));
+        let attribute = rest.get(..length).filter(|whole| whole.len() >= Attribute::HEADER)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Attribute(attribute))
+    })
 }
 
 #[cfg(test)]

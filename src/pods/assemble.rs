@@ -25,8 +25,8 @@ fn bare(sandbox_id: String) -> Pod {
     }
 }
 
-/// Names and states as the runtime lists them.
-pub(super) fn from_lists(sandboxes: Vec<m::PodSandbox>, mut containers: Vec<m::Container>) -> Vec<Pod> {
+/// The containers of each sandbox, in the order that they were made in.
+fn by_sandbox(mut containers: Vec<m::Container>) -> HashMap<String, Vec<Container>> {
     containers.sort_by_key(|container| container.created_at);
     let mut by_sandbox: HashMap<String, Vec<Container>> = HashMap::new();
     for container in containers {
@@ -47,6 +47,20 @@ pub(super) fn from_lists(sandboxes: Vec<m::PodSandbox>, mut containers: Vec<m::C
             reason: None,
         });
     }
+    by_sandbox
+}
+
+/// Gives pods their containers, which were listed later than they.
+pub(super) fn add_containers(pods: &mut [Pod], containers: Vec<m::Container>) {
+    let mut by_sandbox = by_sandbox(containers);
+    for pod in pods {
+        pod.containers = by_sandbox.remove(&pod.sandbox_id).unwrap_or_default();
+    }
+}
+
+/// Names and states as the runtime lists them.
+pub(super) fn from_lists(sandboxes: Vec<m::PodSandbox>, containers: Vec<m::Container>) -> Vec<Pod> {
+    let mut by_sandbox = by_sandbox(containers);
     let pod = |sandbox: m::PodSandbox| {
         let metadata = sandbox.metadata.unwrap_or_default();
         Pod {

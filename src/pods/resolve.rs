@@ -10,7 +10,9 @@ use crate::facts::{Degraded, Pod, PodState};
 use crate::netns::{NetNs, NetNsError, Process, on_threads_that_die, reopen};
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 use thiserror::Error;
 
 /// A SOURCE that was found: its namespace is open and stays so.
@@ -95,7 +97,7 @@ pub fn resolve_all<T: Send>(
     work: impl Fn(&NetNs) -> T + Sync,
 ) -> Result<AllSources<T>, ResolveError> {
     let fs = options.open()?;
-    let mut survey = Survey::start(&fs, options)?;
+    let mut survey = Survey::start_with_sandboxes(&fs, options)?;
     let pods = survey.pods()?;
     let mut created: BTreeMap<String, Option<String>> = BTreeMap::new();
     for pod in &pods {
@@ -107,7 +109,15 @@ pub fn resolve_all<T: Send>(
         (netns, result)
     };
     let open = |_, pods: &[Pod]| pods.iter().map(|pod| survey.open_sandbox(pod).map(with_work)).collect();
-    let opened = on_threads_that_die(&pods, open).map_err(NetNsError::Thread)?;
+    // Of a pod that is not ready, containers may run on; they are listed while the others are read.
+    let ended = pods.iter().any(|pod| pod.state != PodState::Ready);
+    let (opened, mut containers) = std::thread::scope(|scope| {
+        let asked = ended.then(|| scope.spawn(|| survey.containers()));
+        let opened = on_threads_that_die(&pods, open);
+        let join = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|p| resume_unwind(p));
+        (opened, asked.map(join))
+    });
+    let opened = opened.map_err(NetNsError::Thread)?;
     let mut sources = Vec::new();
     let mut rest = Vec::new();
     for (pod, netns) in pods.into_iter().zip(opened) {
@@ -117,6 +127,10 @@ pub fn resolve_all<T: Send>(
         }
     }
     // Those that take more than one look.
+    if !rest.is_empty() {
+        let containers = containers.take().unwrap_or_else(|| survey.containers());
+        survey.add_containers(&mut rest, containers);
+    }
     survey.fill(&mut rest.iter_mut().collect::<Vec<_>>());
     rest.retain(is_live);
     let open = |_, pods: &[Pod]| {

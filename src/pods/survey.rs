@@ -1,7 +1,7 @@
 //! The pods of this node: from the runtime, and from disk and /proc for what it does not say or says slowly.
 
-use super::cri::messages::ContainerStatusResponse;
-use super::cri::{self, CallError, Fault, Lists, Runtime};
+use super::cri::messages::{self as m, ContainerStatusResponse};
+use super::cri::{self, CallError, Fault, Lists, Runtime, Wanted};
 use super::disk::{Disk, Record};
 use super::endpoint;
 use super::hostfs::HostFs;
@@ -64,12 +64,21 @@ impl<'a> Survey<'a> {
 
     /// Connects to the runtime, when it answers.
     pub(super) fn start(fs: &'a HostFs, options: &Options) -> Result<Self, ListError> {
+        Self::start_with(fs, options, Wanted::All)
+    }
+
+    /// The same, for sandboxes alone: [`Survey::containers`] asks for the rest.
+    pub(super) fn start_with_sandboxes(fs: &'a HostFs, options: &Options) -> Result<Self, ListError> {
+        Self::start_with(fs, options, Wanted::Sandboxes)
+    }
+
+    fn start_with(fs: &'a HostFs, options: &Options, wanted: Wanted) -> Result<Self, ListError> {
         let mut survey = Self::offline(fs);
         let environment = std::env::var("CONTAINER_RUNTIME_ENDPOINT").ok();
         let (option, environment) = (options.endpoint.as_deref(), environment.as_deref());
         let mut guess = None;
         let endpoints = endpoint::find(fs, &survey.proc, option, environment, |known| {
-            let answer = cri::connect(fs, known, GUESS.min(options.timeout)).ok();
+            let answer = cri::connect(fs, known, wanted, GUESS.min(options.timeout)).ok();
             guess = answer.map(|(runtime, lists)| (known.clone(), runtime, lists));
             guess.is_some()
         });
@@ -78,7 +87,7 @@ impl<'a> Survey<'a> {
                 runtime.extend(options.timeout);
                 Ok((runtime, lists))
             }
-            _ => cri::connect(fs, &endpoints, options.timeout),
+            _ => cri::connect(fs, &endpoints, wanted, options.timeout),
         };
         match answer {
             Ok((runtime, lists)) => {
@@ -120,6 +129,24 @@ impl<'a> Survey<'a> {
         assemble::add_from_scan(&mut pods, self.scan(), self.disk.logs());
         self.records = records.into_iter().map(|record| (record.id.clone(), record)).collect();
         Ok(pods)
+    }
+
+    /// Every container that the runtime has; `None` without one.
+    pub(super) fn containers(&self) -> Option<Result<Vec<m::Container>, CallError>> {
+        self.runtime.as_ref().map(Runtime::containers)
+    }
+
+    /// Gives pods that were listed without their containers what the runtime said of those.
+    pub(super) fn add_containers(
+        &mut self,
+        pods: &mut [Pod],
+        containers: Option<Result<Vec<m::Container>, CallError>>,
+    ) {
+        match containers {
+            Some(Ok(containers)) => assemble::add_containers(pods, containers),
+            Some(Err(error)) => self.lose_runtime(&error),
+            None => {}
+        }
     }
 
     /// The live pods with the addresses that the runtime tells of: no file is read, no process looked for.

@@ -110,8 +110,14 @@ struct Group<'a> {
     inner: Inner,
 }
 
-/// Names of pods, and of each pod's ends in the host.
-type Members<'a> = (Vec<&'a str>, Vec<String>);
+/// One pod of a group.
+struct Member<'a> {
+    pod: &'a str,
+    /// Names of its ends in the host.
+    ends: String,
+    /// Those on its ways, one after the other: each of several interfaces has an end of its own.
+    on_ways: Vec<String>,
+}
 
 /// What is shown of the inside of a pod below its ways out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,27 +161,27 @@ fn default_routes(pod: &Namespace) -> Vec<String> {
 }
 
 fn group<'a>(pods: &[&'a Namespace], node: &Namespace) -> Vec<Group<'a>> {
-    let mut groups: BTreeMap<(Vec<Chain>, Inner), Members<'a>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Vec<Chain>, Inner), Vec<Member<'a>>> = BTreeMap::new();
     for pod in pods {
-        let ways = chains(pod, node);
+        let mut ways = chains(pod, node);
         if ways.is_empty() {
             continue;
         }
         let ends: Vec<&str> = outward(pod, node).map(|(_, end)| end.name.as_str()).collect();
-        let mut key = ways.clone();
         // The host's end of a veth has another name in every pod: it must not tell two pods apart.
-        let wires = key.iter_mut().flat_map(|chain| &mut chain.hops).filter(|h| is_own_end(h));
-        wires.for_each(|hop| hop.name.clear());
-        let (names, all_ends) = groups.entry((key, Inner::of(pod))).or_default();
-        names.push(pod.subject.as_str());
-        all_ends.push(ends.join(" "));
+        let on_ways = own_ends(&mut ways).map(|hop| std::mem::take(&mut hop.name)).collect();
+        let member = Member { pod: pod.subject.as_str(), ends: ends.join(" "), on_ways };
+        groups.entry((ways, Inner::of(pod))).or_default().push(member);
     }
     let mut groups: Vec<Group<'a>> = groups
         .into_iter()
-        .map(|((mut ways, inner), (pods, ends))| {
-            let shared = shared_name(&ends);
-            let wires = ways.iter_mut().flat_map(|chain| &mut chain.hops).filter(|h| is_own_end(h));
-            wires.for_each(|hop| hop.name.clone_from(&shared));
+        .map(|((mut ways, inner), members)| {
+            for (place, hop) in own_ends(&mut ways).enumerate() {
+                let names: Vec<&str> =
+                    members.iter().filter_map(|m| m.on_ways.get(place).map(String::as_str)).collect();
+                hop.name = shared_name(&names);
+            }
+            let (pods, ends) = members.into_iter().map(|member| (member.pod, member.ends)).unzip();
             Group { pods, ends, ways, inner }
         })
         .collect();
@@ -184,15 +190,18 @@ fn group<'a>(pods: &[&'a Namespace], node: &Namespace) -> Vec<Group<'a>> {
     groups
 }
 
-fn is_own_end(hop: &Hop) -> bool {
-    hop.join == Join::Wire && matches!(hop.kind.as_deref(), Some("veth" | "netkit"))
+/// The hops that are the host's ends of a pod's interfaces.
+fn own_ends(ways: &mut [Chain]) -> impl Iterator<Item = &mut Hop> {
+    let is_own =
+        |hop: &&mut Hop| hop.join == Join::Wire && matches!(hop.kind.as_deref(), Some("veth" | "netkit"));
+    ways.iter_mut().flat_map(|chain| &mut chain.hops).filter(is_own)
 }
 
 /// What several names have in common: `veth…`, `cali…`; a single one as it is.
-fn shared_name(names: &[String]) -> String {
-    let Some(first) = names.first() else { return String::new() };
-    if names.iter().all(|n| n == first) {
-        return first.clone();
+fn shared_name(names: &[&str]) -> String {
+    let Some(&first) = names.first() else { return String::new() };
+    if names.iter().all(|&n| n == first) {
+        return first.to_owned();
     }
     let mut end = first.chars().take_while(|c| c.is_ascii_alphabetic()).count();
     while end > 0 && !names.iter().all(|n| n.starts_with(first.get(..end).unwrap_or_default())) {

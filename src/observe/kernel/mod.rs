@@ -41,6 +41,8 @@ pub(super) fn state(
 ) -> KernelState {
     let all = links.iter().copied().flatten();
     let names: Names = all.clone().map(|link| (link.index, link.name.clone())).collect();
+    let vxlans: Vec<u32> =
+        all.clone().filter(|link| link.kind.as_deref() == Some("vxlan")).map(|link| link.index).collect();
     let of_links = all.filter(|link| link.name != "lo");
     let settings = files::settings(of_links.map(|link| (link.name.clone(), link.settings)).collect());
     let counted = |links: &[RawLink]| {
@@ -52,13 +54,14 @@ pub(super) fn state(
         settings,
         counters: KernelCounters {
             protocols: files::protocols(),
-            links: links.map(counted),
+            links: links.clone().map(counted),
             softnet_dropped: files::softnet_dropped(),
         },
         conntrack: files::conntrack(),
         tables: KernelTables {
             neighbours: with(netlink, |netlink| tables::neighbours(netlink, &names)),
-            forwarding: with(netlink, |netlink| tables::forwarding(netlink, &names)),
+            forwarding: links
+                .and_then(|_| with(netlink, |netlink| tables::forwarding(netlink, &vxlans, &names))),
             remembered: with(netlink, tables::remembered),
             arp_usage: files::arp_usage(),
         },

@@ -78,12 +78,22 @@ pub(super) fn parse_neighbour(payload: &[u8], names: &Names) -> Option<Vec<Neigh
     Some(found.then_some(entry).into_iter().collect())
 }
 
-pub(super) fn forwarding(netlink: &mut Netlink, names: &Names) -> Result<Vec<ForwardingEntry>, ObserveError> {
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Bridge;
-    let request = RouteNetlinkMessage::GetNeighbour(message);
-    let dump = netlink.dump("its forwarding entries", &request, |m| parse_forwarding(m, names))?;
-    Ok(dump.items)
+/// Forwarding entries of each VXLAN of these indexes. All at once would be those of every port of every bridge too, and
+/// for each port the kernel looks through all that its bridge has.
+pub(super) fn forwarding(
+    netlink: &mut Netlink,
+    vxlans: &[u32],
+    names: &Names,
+) -> Result<Vec<ForwardingEntry>, ObserveError> {
+    let mut all = Vec::new();
+    for &index in vxlans {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        let request = RouteNetlinkMessage::GetNeighbour(message);
+        all.extend(netlink.dump("its forwarding entries", &request, |m| parse_forwarding(m, names))?.items);
+    }
+    Ok(all)
 }
 
 /// One entry of `bridge fdb` that a VXLAN has; an empty list for those of bridges and physical interfaces.

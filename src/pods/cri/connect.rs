@@ -1,6 +1,6 @@
 //! Finding the runtime that answers: connect, ask for what it has, tell dead from hung.
 
-use super::{CallError, Fault, Lists, Runtime, degraded, list_all};
+use super::{CallError, Fault, Lists, Runtime, Wanted, degraded, list};
 use crate::facts::{Degraded, DegradedReason};
 use crate::netns::handle_path;
 use crate::pods::endpoint::Endpoints;
@@ -51,11 +51,13 @@ struct Answer {
     lists: Lists,
 }
 
-/// Connects to the endpoint, or to the first known socket that answers, before `timeout` has passed; and what it has:
+/// Connects to the endpoint, or to the first known socket that answers, before `timeout` has passed; and what is wanted of
+/// what it has:
 /// whatever else would be asked first, a version, costs a round trip more and tells less.
 pub(in crate::pods) fn connect(
     fs: &HostFs,
     endpoints: &Endpoints,
+    wanted: Wanted,
     timeout: Duration,
 ) -> Result<(Runtime, Lists), Fault> {
     let deadline = Instant::now() + timeout;
@@ -80,7 +82,7 @@ pub(in crate::pods) fn connect(
         .build()
         .map_err(|e| no_runtime(format!("cannot start the CRI client: {e}"), None))?;
     let handles: Vec<_> = paths.iter().map(|path| open_socket(fs, path)).collect();
-    let found = tokio.block_on(first_answer(handles, deadline));
+    let found = tokio.block_on(first_answer(handles, wanted, deadline));
     let timeout_ms = timeout.as_millis();
     match found {
         Ok((index, answer)) => {
@@ -148,6 +150,7 @@ fn refusal(error: &io::Error) -> Refusal {
 /// All are asked at once: one that hangs must not keep the others from answering.
 async fn first_answer(
     handles: Vec<Result<OwnedFd, Refusal>>,
+    wanted: Wanted,
     deadline: Instant,
 ) -> Result<(usize, Answer), (usize, Refusal)> {
     let mut open: Vec<bool> = handles.iter().map(Result::is_ok).collect();
@@ -162,7 +165,7 @@ async fn first_answer(
     for (index, handle) in handles.into_iter().enumerate() {
         match handle {
             Ok(handle) => {
-                asked.spawn(async move { (index, ask(&handle, deadline).await) });
+                asked.spawn(async move { (index, ask(&handle, wanted, deadline).await) });
             }
             Err(refusal) => blame(&mut worst, index, refusal),
         }
@@ -188,7 +191,7 @@ async fn first_answer(
     best.ok_or_else(|| worst.unwrap_or((0, Refusal::Call(CallError::Deadline))))
 }
 
-async fn ask(handle: &OwnedFd, deadline: Instant) -> Result<Answer, Refusal> {
+async fn ask(handle: &OwnedFd, wanted: Wanted, deadline: Instant) -> Result<Answer, Refusal> {
     let work = async {
         let stream = connect_socket(handle).await?;
         // SO_PEERCRED (unix(7)): 0 where this process cannot see the other.
@@ -197,7 +200,7 @@ async fn ask(handle: &OwnedFd, deadline: Instant) -> Result<Answer, Refusal> {
         let channel = open_channel(stream).await.map_err(Refusal::Call)?;
         let mut last = CallError::Deadline;
         for package in ["runtime.v1", "runtime.v1alpha2"] {
-            match list_all(&channel, package).await {
+            match list(&channel, package, wanted).await {
                 Ok(lists) => return Ok(Answer { channel, package, pid, lists }),
                 Err(status) => {
                     let unknown = status.code() == Code::Unimplemented;

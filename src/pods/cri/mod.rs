@@ -87,6 +87,15 @@ pub(super) struct VerboseInfo {
     pub(super) netns: Option<String>,
 }
 
+/// What a runtime is asked to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Sandboxes and containers.
+    All,
+    /// Sandboxes: half the work of the runtime, and all that a healthy pod needs to be found.
+    Sandboxes,
+}
+
 /// Every sandbox and every container.
 pub(super) type Lists = (Vec<m::PodSandbox>, Vec<m::Container>);
 
@@ -99,7 +108,12 @@ impl Runtime {
 
     /// Every sandbox and every container, dead ones too.
     pub(super) fn lists(&self) -> Result<Lists, CallError> {
-        self.before_deadline(list_all(&self.channel, self.package))
+        self.before_deadline(list(&self.channel, self.package, Wanted::All))
+    }
+
+    /// Every container, dead ones too.
+    pub(super) fn containers(&self) -> Result<Vec<m::Container>, CallError> {
+        self.before_deadline(list_containers(&self.channel, self.package))
     }
 
     /// Its name and version, and the cgroup driver that it tells the kubelet; `None` when it does not answer.
@@ -231,13 +245,23 @@ fn degraded(error: &CallError, endpoint: &str, timeout_ms: u128) -> Degraded {
     }
 }
 
-async fn list_all(channel: &Channel, package: &str) -> Result<Lists, Status> {
+async fn list(channel: &Channel, package: &str, wanted: Wanted) -> Result<Lists, Status> {
     let sandboxes = call(channel.clone(), package, "ListPodSandbox", m::ListRequest {});
-    let containers = call(channel.clone(), package, "ListContainers", m::ListRequest {});
+    let containers = async {
+        match wanted {
+            Wanted::All => list_containers(channel, package).await,
+            Wanted::Sandboxes => Ok(Vec::new()),
+        }
+    };
     let (sandboxes, containers) = futures_util::future::join(sandboxes, containers).await;
     let sandboxes: m::ListPodSandboxResponse = sandboxes?;
-    let containers: m::ListContainersResponse = containers?;
-    Ok((sandboxes.items, containers.containers))
+    Ok((sandboxes.items, containers?))
+}
+
+async fn list_containers(channel: &Channel, package: &str) -> Result<Vec<m::Container>, Status> {
+    let answer: m::ListContainersResponse =
+        call(channel.clone(), package, "ListContainers", m::ListRequest {}).await?;
+    Ok(answer.containers)
 }
 
 fn call<Q, A>(
