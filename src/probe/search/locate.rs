@@ -101,9 +101,13 @@ impl Locate {
         self.large == self.small
     }
 
-    /// Whether a router has said packet too big to a probe with a TTL.
+    /// Whether a router has said packet too big to a probe with a TTL, or who said so before was met on the way.
     pub(super) fn told(&self, records: &Records) -> bool {
-        records.0.iter().skip(self.first_record).any(|r| r.too_big().is_some())
+        let said_so = |who| records.too_bigs().any(|(size, _, from)| size >= self.large && from == who);
+        records.0.iter().skip(self.first_record).any(|r| match r.fate {
+            Fate::Answered { answer: Answer::Expired { from }, .. } => said_so(from),
+            _ => r.too_big().is_some(),
+        })
     }
 
     /// How likely it is that chance took what a hop would have said, from the losses of sizes that pass.

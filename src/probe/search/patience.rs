@@ -13,15 +13,16 @@ impl Search {
             let timeout = self.silent_patience();
             return (timeout, timeout);
         };
+        let timeout = self.plan.timeout;
+        if self.told() {
+            // Who else is there is worth no wait.
+            let soon = (rtt + rtt / 50 + Duration::from_micros(250)).min(timeout);
+            return (soon, soon);
+        }
         let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);
         let later = rtt + margin * self.reorder;
-        // Who else is there is worth no wait.
-        let last = if self.told() {
-            rtt + rtt / 50 + Duration::from_micros(250)
-        } else {
-            rtt * 2 + Duration::from_millis(10) * self.reorder
-        };
-        (later.min(self.plan.timeout), last.min(self.plan.timeout))
+        let last = rtt * 2 + Duration::from_millis(10) * self.reorder;
+        (later.min(timeout), last.min(timeout))
     }
 
     /// Whether a router has said itself what the hops are asked for.
