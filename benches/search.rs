@@ -18,7 +18,7 @@ fn play(mtu: u32, told: bool) -> u32 {
         match search.poll(now) {
             Step::Done => return search.result().probes.sent,
             Step::Wait(until) => now = until,
-            Step::Send(probe) | Step::Scout(probe) => {
+            Step::Send(probe) | Step::Scout(probe, _) => {
                 now += Duration::from_micros(1);
                 if let Some(answer) = answer(probe, mtu, told) {
                     search.on_event(Event { id: probe.id, answer }, now + Duration::from_micros(100));

@@ -126,23 +126,33 @@ fn no_port_is_asked_that_nobody_named() {
     let path = path(4, "silent", false);
     count_ports(&path);
     let target = path.target_namespace().name();
-    let drop = |what: &str| {
-        let chain = "add table ip t; add chain ip t i { type filter hook input priority 0; }";
-        support::run(
-            "ip",
-            &["netns", "exec", target, "nft", &format!("{chain}; add rule ip t i {what} drop")],
-        );
-    };
-    // Who drops strange protocols may still say that nobody has port 0.
-    drop("ip protocol 253");
-    let (_, document) = mtu(&path, &[]);
-    assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
-    drop("udp dport 0");
+    let rules = "add table ip t; add chain ip t i { type filter hook input priority 0; }; \
+                 add rule ip t i ip protocol 253 drop";
+    support::run("ip", &["netns", "exec", target, "nft", rules]);
     let (_, document) = mtu(&path, &["--timeout", "200ms"]);
     assert_eq!(seen(&document), ("unreachable", None, "icmp"), "{document:#}");
     assert_no_port_was_asked(&path);
     let output = nsprobe().args(["mtu", &path.source(), &path.target(), "--method", "tcp"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+/// Linux gives a router's refusal the address that it has translated (nf_nat): it looks like the target's own.
+#[test]
+fn a_refusal_in_the_name_of_a_translated_address_does_not_say_that_a_packet_arrived() {
+    let path = path(4, "honest", false);
+    path.source_namespace().ip("route add 10.77.0.1 via 10.99.0.2");
+    let rules = "add table ip n; add chain ip n p { type nat hook prerouting priority -100; }; \
+                 add rule ip n p ip daddr 10.77.0.1 dnat to 10.99.2.2; \
+                 add chain ip n f { type filter hook forward priority 0; }; \
+                 add rule ip n f ct state established,related accept; add rule ip n f meta l4proto udp reject; \
+                 add rule ip n f iifname left drop";
+    support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", rules]);
+    let output = nsprobe()
+        .args(["mtu", &path.source(), "10.77.0.1", "--timeout", "200ms", "-o", "json"])
+        .output()
+        .unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(seen(&document), ("unreachable", None, "icmp"), "{document:#}");
 }
 
 #[test]

@@ -451,7 +451,7 @@ fn counted(family: u8, hops: &str, words: &[&str]) -> (u64, serde_json::Value) {
     let source = path.source_namespace().name();
     let rules = "add table inet c; add chain inet c o { type filter hook output priority 0; }; \
         add rule inet c o icmp type echo-request counter; add rule inet c o icmpv6 type echo-request counter; \
-        add rule inet c o meta l4proto 253 counter";
+        add rule inet c o meta l4proto 253 counter; add rule inet c o udp dport 0 counter";
     support::run("ip", &["netns", "exec", source, "nft", rules]);
     let output =
         nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).args(words).output().unwrap();
@@ -514,4 +514,30 @@ fn a_low_rate_holds_up_neither_the_deadline_nor_the_user() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     assert!(begin.elapsed().as_millis() < 700, "{:?}", begin.elapsed());
+}
+
+/// A firewall that refuses all but a few packets, whatever their size, makes no path narrow.
+#[test]
+fn refusals_that_no_size_explains_are_no_black_hole() {
+    for family in [4, 6] {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'few'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{{ mtu = 1500 }}]\n\
+             expect = {{ verdict = 'clear', path_mtu = 1500 }}"
+        )));
+        let target = path.target_namespace().name();
+        support::run("ip", &["netns", "exec", target, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"]);
+        support::run("ip", &["netns", "exec", target, "sysctl", "-qw", "net.ipv6.icmp.ratelimit=0"]);
+        let echo = if family == 4 { "icmp type echo-request" } else { "icmpv6 type echo-request" };
+        let rules = format!(
+            "add table inet m; add chain inet m p {{ type filter hook input priority 0; }}; \
+             add rule inet m p {echo} limit rate 10/second burst 1 packets accept; \
+             add rule inet m p {echo} reject with icmpx type host-unreachable"
+        );
+        support::run("ip", &["netns", "exec", target, "nft", &rules]);
+        let document = measure(&path);
+        assert_ne!(document["verdict"], "black_hole", "{document:#}");
+        assert_ne!(document["verdict"], "narrowed", "{document:#}");
+        let ids: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
+        assert!(!ids.iter().any(|id| *id == "mtu.refused_by_size"), "{document:#}");
+    }
 }

@@ -201,7 +201,7 @@ fn what_is_said_of_an_early_scout_does_not_count_where_echo_is_answered() {
             match search.poll(now) {
                 Step::Done => break,
                 Step::Send(probe) => waiting.push((now + ms(50), Event { id: probe.id, answer: reply })),
-                Step::Scout(probe) => waiting.push((at, Event { id: probe.id, answer })),
+                Step::Scout(probe, _) => waiting.push((at, Event { id: probe.id, answer })),
                 Step::Wait(until) => {
                     now = waiting.first().map_or(until, |(at, _)| until.min(*at));
                     while waiting.first().is_some_and(|(at, _)| *at <= now) {
@@ -247,7 +247,7 @@ fn starved(plan: Plan, answers_at: Duration) -> PathResult {
     loop {
         match search.poll(now) {
             Step::Done => return search.result(),
-            Step::Send(probe) | Step::Scout(probe) => sent.push(probe.id),
+            Step::Send(probe) | Step::Scout(probe, _) => sent.push(probe.id),
             Step::Wait(until) if now < answers_at && until >= answers_at => {
                 now = answers_at;
                 let answer = Answer::reply(Some(64));
@@ -302,7 +302,9 @@ fn it_costs_as_few_round_trips_as_it_says() {
         for rtt in [0.1, 1.0, 10.0, 50.0, 150.0] {
             for (locate, trips) in [(false, sizes), (true, located)] {
                 let scenario = path(hops.clone(), 0.0, rtt);
-                let (result, sent) = scenario.play_plan(3, Plan { locate, ..scenario.plan() });
+                // Which way it is on is asked along with the hop; without it, it takes a round trip of its own.
+                let (result, sent) =
+                    scenario.play_plan(3, Plan { locate, scouts: locate, ..scenario.plan() });
                 let (verdict, mtu) = truth(&scenario.hop);
                 assert_eq!((result.verdict, result.path_mtu_bytes), (verdict, Some(mtu)), "{name}");
                 // An answer is up to a twentieth late; the hops' errors may wait for one that is lost.
@@ -334,7 +336,7 @@ fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
             match search.poll(now) {
                 Step::Done => break search.result(),
                 Step::Wait(until) => now = waiting.last().map_or(until, |(at, _)| until.min(*at)).max(now),
-                Step::Send(probe) | Step::Scout(probe) => {
+                Step::Send(probe) | Step::Scout(probe, _) => {
                     let ms = if probe.size > 1450 { 20 } else { 10 };
                     let answer = Answer::reply(Some(64));
                     waiting.push((now + Duration::from_millis(ms), Event { id: probe.id, answer }));
@@ -395,7 +397,8 @@ fn a_black_hole_of_1280_bytes_and_more_or_576_and_less_takes_three_round_trips()
         for mtu in (90..=576).chain(1280..1500) {
             let scenario =
                 path(vec![hop(1500, Ptb::Honest), hop(mtu, Ptb::Silent), hop(1500, Ptb::Honest)], 0.0, rtt);
-            let (result, sent) = scenario.play_plan(3, Plan { locate: false, ..scenario.plan() });
+            let plan = Plan { locate: false, scouts: false, ..scenario.plan() };
+            let (result, sent) = scenario.play_plan(3, plan);
             assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(mtu)));
             if result.elapsed_ms > 3.0 * rtt * 1.05 + 20.0 {
                 wrong.push(format!("{mtu}, {rtt} ms: {:.1} ms, {} probes", result.elapsed_ms, sent.len()));
@@ -433,7 +436,8 @@ fn where_answers_are_few_a_search_costs_few_of_them() {
             let hops = vec![hop(1500, Ptb::Honest), hop(mtu, Ptb::Silent), hop(1500, Ptb::Honest)];
             let mut scenario = path(hops, 0.0, rtt);
             scenario.target.limit = Some((6.0, 1.0));
-            let plan = Plan { locate: false, answers: Some(AnswerLimit::ICMP_ERRORS), ..scenario.plan() };
+            let answers = Some(AnswerLimit::ICMP_ERRORS);
+            let plan = Plan { locate: false, scouts: false, answers, ..scenario.plan() };
             let (result, sent) = scenario.play_plan(3, plan);
             assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(mtu)));
             if result.elapsed_ms > longest_ms {
@@ -454,7 +458,7 @@ fn on_the_shortest_path_a_tunnel_that_lets_the_first_packet_through_is_seen_too(
         match search.poll(now) {
             Step::Done => break,
             Step::Wait(until) => now = until,
-            Step::Send(probe) | Step::Scout(probe) => {
+            Step::Send(probe) | Step::Scout(probe, _) => {
                 now += Duration::from_micros(20);
                 let first = probe.size > 1450 && !std::mem::replace(&mut through, true);
                 let answer = match probe.ttl {
@@ -531,7 +535,7 @@ fn played(plan: Plan, answer: impl Fn(usize, Probe) -> Option<Answer>) -> PathRe
         match search.poll(now) {
             Step::Done => return search.result(),
             Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
-            Step::Send(probe) | Step::Scout(probe) => {
+            Step::Send(probe) | Step::Scout(probe, _) => {
                 let event = answer(sent, probe).map(|answer| Event { id: probe.id, answer });
                 waiting.extend(event.map(|event| (now + Duration::from_millis(1), event)));
                 sent += 1;

@@ -170,6 +170,8 @@ pub enum PathNote {
     Loop {
         /// Where.
         from: IpAddr,
+        /// The smallest packet that did, bytes.
+        size: u32,
     },
     /// Losses that no size explains: an answer limit or a lossy path.
     LossNotBySize,

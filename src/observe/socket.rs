@@ -200,7 +200,14 @@ impl<W: Wire> Netlink<W> {
     ) -> Result<T, ObserveError> {
         self.send(what, request, NLM_F_REQUEST)?;
         loop {
-            self.receive(what)?;
+            let size = self.receive(what)?;
+            if size > self.buffer.len() && size <= LARGEST_BUFFER {
+                // An interface may have hundreds of names. What was cut off is asked for again.
+                self.buffer.clear();
+                self.buffer.reserve(size);
+                self.send(what, request, NLM_F_REQUEST)?;
+                continue;
+            }
             let wanted = |m: &Message<'_>| m.sequence == self.sequence;
             if let Some(message) = Messages(&self.buffer).find(wanted) {
                 if message.kind == ERROR {

@@ -144,6 +144,18 @@ fn lost_datagrams_are_an_interruption_too() {
 }
 
 #[test]
+fn an_answer_larger_than_the_buffer_is_asked_for_again_with_room_for_it() {
+    // The first message of the dump, as an answer.
+    let first = Messages(NODE).next().unwrap().payload.len() + HEADER;
+    let answer = || vec![Step::Datagram(NODE[..first].to_vec())];
+    let mut netlink = Script::netlink([answer(), answer()]);
+    netlink.buffer = Vec::with_capacity(64);
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let name = netlink.ask("an interface", &request, |payload| parse_link(payload, false)).unwrap().name;
+    assert_eq!((name.as_str(), netlink.wire.sent), ("lo", 2));
+}
+
+#[test]
 fn a_datagram_larger_than_the_buffer_is_read_again_with_room_for_it() {
     // One message behind the end of the first 64 KiB, which a cut datagram would lose without a word.
     let mut large = Vec::new();

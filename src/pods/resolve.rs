@@ -9,7 +9,7 @@ use super::{ListError, Options};
 use crate::facts::{Degraded, Pod, PodState};
 use crate::netns::{NetNs, NetNsError, Process, on_threads_that_die, reopen};
 use rustix::fs::OFlags;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
@@ -119,17 +119,24 @@ pub fn resolve_all<T: Send>(
     });
     let opened = opened.map_err(NetNsError::Thread)?;
     let mut sources = Vec::new();
+    let mut found = HashSet::new();
     let mut rest = Vec::new();
     for (pod, netns) in pods.into_iter().zip(opened) {
         match netns {
-            Some(opened) => sources.push((pod.full_name(), Ok(opened))),
+            Some(opened) => {
+                sources.push((pod.full_name(), Ok(opened)));
+                found.insert(pod.sandbox_id);
+            }
             None => rest.push(pod),
         }
     }
     // Those that take more than one look.
     if !rest.is_empty() {
         let containers = containers.take().unwrap_or_else(|| survey.containers());
-        survey.add_containers(&mut rest, containers);
+        if !survey.add_containers(&mut rest, containers) {
+            rest = survey.pods()?;
+            rest.retain(|pod| !found.contains(&pod.sandbox_id));
+        }
     }
     survey.fill(&mut rest.iter_mut().collect::<Vec<_>>());
     rest.retain(is_live);

@@ -136,17 +136,22 @@ impl<'a> Survey<'a> {
         self.runtime.as_ref().map(Runtime::containers)
     }
 
-    /// Gives pods that were listed without their containers what the runtime said of those.
+    /// Gives pods that were listed without their containers what the runtime said of those; false when it did not say it,
+    /// so that they have to be listed again, from disk.
     pub(super) fn add_containers(
         &mut self,
         pods: &mut [Pod],
         containers: Option<Result<Vec<m::Container>, CallError>>,
-    ) {
+    ) -> bool {
         match containers {
             Some(Ok(containers)) => assemble::add_containers(pods, containers),
-            Some(Err(error)) => self.lose_runtime(&error),
+            Some(Err(error)) => {
+                self.lose_runtime(&error);
+                return false;
+            }
             None => {}
         }
+        true
     }
 
     /// The live pods with the addresses that the runtime tells of: no file is read, no process looked for.

@@ -20,9 +20,11 @@ pub fn drive(
     loop {
         match search.poll(start.elapsed()) {
             Step::Done => return Ok(result(search, transport.method())),
-            step @ (Step::Send(probe) | Step::Scout(probe)) => {
-                let scout = matches!(step, Step::Scout(_));
-                let refused = if scout { transport.scout(probe) } else { transport.send(probe) };
+            step @ (Step::Send(probe) | Step::Scout(probe, _)) => {
+                let refused = match step {
+                    Step::Scout(_, look) => transport.scout(probe, look),
+                    _ => transport.send(probe),
+                };
                 if let Some(refused) = refused {
                     search.on_event(refused, start.elapsed());
                 }

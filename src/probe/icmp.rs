@@ -1,7 +1,7 @@
 //! Echo over raw sockets, opened inside the namespace and used from anywhere.
 
 use super::error::ProbeError;
-use super::search::{Event, Probe, ScoutLooks};
+use super::search::{Event, Probe, Scout};
 use super::socket::{IcmpSocket, open_whole_ipv6, source_address};
 use super::transport::{Target, Transport, not_sent};
 use super::wire::{self, Family, Mark};
@@ -24,7 +24,6 @@ pub struct Echo {
     target: Target,
     /// Sizes sent, by sequence number.
     sizes: Vec<u32>,
-    looks: ScoutLooks,
     hops: Option<u8>,
 }
 
@@ -51,7 +50,6 @@ impl Echo {
             mark: Mark { identifier: u16::from_be_bytes([a, b]), token },
             target,
             sizes: Vec::new(),
-            looks: ScoutLooks::default(),
             hops: None,
         })
     }
@@ -74,20 +72,20 @@ impl Echo {
 
     /// Sends a packet of a protocol that nobody speaks, or to a port that nobody has: routers treat it as any other, the
     /// kernel caches no path MTU for it, and the target says so (parameter problem). IPv6 only; false over IPv4.
-    pub(super) fn send_scout(&mut self, probe: Probe) -> io::Result<bool> {
+    pub(super) fn send_scout(&mut self, probe: Probe, look: Scout) -> io::Result<bool> {
         let (Some((socket, from)), IpAddr::V6(to)) = (&self.scouts, self.target.address) else {
             return Ok(false);
         };
-        let packet = wire::scout(*from, to, self.mark, probe, self.looks.next(probe))
+        let packet = wire::scout(*from, to, self.mark, probe, look)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
         socket.send_to(&packet, &self.target.socket_address(0).into())?;
         self.remember(probe);
         Ok(true)
     }
 
-    fn transmit_scout(&mut self, probe: Probe) -> io::Result<()> {
-        let IpAddr::V4(target) = self.target.address else { return self.send_scout(probe).map(drop) };
-        let packet = wire::scout_ipv4(target, self.mark, probe, self.looks.next(probe))
+    fn transmit_scout(&mut self, probe: Probe, look: Scout) -> io::Result<()> {
+        let IpAddr::V4(target) = self.target.address else { return self.send_scout(probe, look).map(drop) };
+        let packet = wire::scout_ipv4(target, self.mark, probe, look)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
         self.socket.socket().send_to(&packet, &SocketAddr::new(target.into(), 0).into())?;
         self.remember(probe);
@@ -141,7 +139,7 @@ impl Transport for Echo {
     fn send(&mut self, probe: Probe) -> Option<Event> {
         // A large probe that locates the narrow hop is meant to draw a PTB: as a scout it is not remembered.
         if probe.ttl.is_some() && probe.size > self.family.control() {
-            match self.send_scout(probe) {
+            match self.send_scout(probe, Scout::Protocol) {
                 Ok(true) => return None,
                 Ok(false) => {}
                 Err(error) => return not_sent(probe.id, &error),
@@ -151,8 +149,8 @@ impl Transport for Echo {
         not_sent(probe.id, &self.transmit(probe).err()?)
     }
 
-    fn scout(&mut self, probe: Probe) -> Option<Event> {
-        match self.transmit_scout(probe) {
+    fn scout(&mut self, probe: Probe, look: Scout) -> Option<Event> {
+        match self.transmit_scout(probe, look) {
             Ok(()) => None,
             Err(error) => not_sent(probe.id, &error),
         }
@@ -162,10 +160,7 @@ impl Transport for Echo {
         // Bounded: a flood of strangers' ICMP must not keep us from the clock.
         for _ in 0..512 {
             match self.receive_one() {
-                Ok(Some(event)) => {
-                    self.looks.on_event(event, self.target.address);
-                    return Some(event);
-                }
+                Ok(Some(event)) => return Some(event),
                 Ok(None) => {}
                 Err(_) => return None,
             }

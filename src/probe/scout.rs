@@ -6,10 +6,9 @@
 use super::error::ProbeError;
 use super::icmp::Echo;
 use super::onlooker::Onlooker;
-use super::search::{Answer, Event, PATIENT, Plan, Probe, Scouted};
-use super::transport::{Target, Transport};
-use crate::facts::{Method, PathResult};
-use crate::netns::NetNs;
+use super::search::{Answer, Event, PATIENT, Plan, Probe, Scout, Scouted};
+use super::transport::Transport;
+use crate::facts::Method;
 use rustix::event::PollFlags;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -59,57 +58,6 @@ pub fn scout(echo: &mut Echo, plan: &Plan, onlooker: Onlooker<'_>) -> Result<Sco
             break;
         }
         sizes = vec![claim];
-    }
-    Ok(found)
-}
-
-/// Over IPv4: whether the target takes what its echo replies do not show, the largest size or that just above `path`'s. It
-/// says so in errors of a small size, of which it has few. Nothing over IPv6, where they were asked for before.
-///
-/// # Errors
-/// No raw socket, or [`ProbeError::Wait`].
-pub fn scout_back(
-    netns: &NetNs,
-    target: Target,
-    path: &PathResult,
-    plan: &Plan,
-    onlooker: Onlooker<'_>,
-) -> Result<Scouted, ProbeError> {
-    let mut found = Scouted::default();
-    let (Some(above), true) = (path.bounds.fails_bytes, target.address.is_ipv4()) else { return Ok(found) };
-    let sizes = [plan.max, above, plan.max, plan.control];
-    let packets = u32::try_from(sizes.len()).unwrap_or(u32::MAX);
-    if plan.gap() * 5 > plan.deadline || path.probes.sent + packets > plan.max_probes {
-        return Ok(found);
-    }
-    let mut echo = Echo::open(netns, target)?;
-    let start = Instant::now();
-    for (id, size) in (0..).zip(sizes) {
-        if onlooker.wait_all(&[], PollFlags::IN, plan.gap())?.1 {
-            return Ok(found);
-        }
-        let _ = echo.scout(Probe { id, size, ttl: None });
-        found.sent.push(size);
-        found.packets += 1;
-    }
-    let rtt = Duration::from_micros(path.rtt_us.unwrap_or_default());
-    let mut end = start.elapsed() + (rtt + 2 * margin(rtt)).min(plan.timeout).min(plan.deadline);
-    while found.arrived != Some(plan.max) {
-        let rest = end.saturating_sub(start.elapsed());
-        if rest.is_zero() || onlooker.wait(&echo.fds(), rest)?.1 {
-            break;
-        }
-        while let Some(event) = echo.receive() {
-            let size = sizes.get(usize::from(event.id)).copied();
-            if matches!(event.answer, Answer::Reply { .. }) {
-                found.arrived = found.arrived.max(size);
-                found.replies += 1;
-                // The control was the last to leave: what has not come soon after it does not come.
-                if size == Some(plan.control) {
-                    end = end.min(start.elapsed() + margin(rtt) / 4);
-                }
-            }
-        }
     }
     Ok(found)
 }
@@ -168,8 +116,10 @@ fn flight(
         if pause(plan, flight.start, onlooker)? {
             return Ok(true);
         }
-        if echo.send_scout(Probe { id, size: *size, ttl: None }).unwrap_or(false) {
-            flight.sent.push((id, *size));
+        let again = flight.sent.iter().any(|(_, sent, _)| sent == size);
+        let look = if again { Scout::Datagram } else { Scout::Protocol };
+        if echo.send_scout(Probe { id, size: *size, ttl: None }, look).unwrap_or(false) {
+            flight.sent.push((id, *size, look));
             flight.open += 1;
             found.sent.push(*size);
             found.packets += 1;
@@ -186,7 +136,7 @@ fn flight(
     found.packets += 1;
     let sent = flight.start.elapsed();
     // The largest is carried: then the rest is, too.
-    while flight.open > 0 && found.arrived != Some(plan.max) {
+    while flight.open > 0 && found.arrived.max(found.likely) != Some(plan.max) {
         let end = flight.rtt.map_or(patience, |rtt| patience.min(sent + rtt + margin(rtt)));
         let rest = end.saturating_sub(flight.start.elapsed());
         if rest.is_zero() {
@@ -205,7 +155,7 @@ fn flight(
 
 /// Scouts on their way.
 struct Flight {
-    sent: Vec<(u16, u32)>,
+    sent: Vec<(u16, u32, Scout)>,
     controls: [u16; 2],
     start: Instant,
     /// How long the target took to answer any of it.
@@ -223,10 +173,14 @@ impl Flight {
                 self.rtt = self.rtt.or_else(|| Some(self.start.elapsed()));
                 found.rtt = self.rtt;
             }
-            let Some((_, size)) = self.sent.iter().find(|(id, _)| *id == event.id) else { continue };
+            found.answers_echo |= replied && self.controls.contains(&event.id);
+            let Some((_, size, look)) = self.sent.iter().find(|(id, _, _)| *id == event.id) else { continue };
             self.open = self.open.saturating_sub(1);
             match event.answer {
                 Answer::TooBig { mtu, from } => found.too_bigs.push((*size, mtu, from)),
+                Answer::Reply { .. } if *look == Scout::Datagram => {
+                    found.likely = found.likely.max(Some(*size))
+                }
                 Answer::Reply { .. } => found.arrived = found.arrived.max(Some(*size)),
                 answer => found.errors.push((*size, answer)),
             }
@@ -251,7 +205,7 @@ impl Transport for Scouts {
     }
 
     fn send(&mut self, probe: Probe) -> Option<Event> {
-        self.0.scout(probe)
+        self.0.scout(probe, Scout::Protocol)
     }
 
     fn receive(&mut self) -> Option<Event> {

@@ -1,6 +1,6 @@
 //! What stands between the search and the sockets.
 
-use super::search::{Answer, Event, Probe};
+use super::search::{Answer, Event, Probe, Scout};
 use crate::facts::Method;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -47,7 +47,7 @@ pub trait Transport {
     fn send(&mut self, probe: Probe) -> Option<Event>;
 
     /// The same as a packet that nobody takes ([`super::search::Scout`]), where the transport has any.
-    fn scout(&mut self, probe: Probe) -> Option<Event> {
+    fn scout(&mut self, probe: Probe, _look: Scout) -> Option<Event> {
         self.send(probe)
     }
 

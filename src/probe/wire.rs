@@ -64,6 +64,7 @@ const PROTOCOL_UNREACHABLE: u8 = 2;
 const UDP_HEADER: usize = 8;
 /// ICMPv6 parameter problem; its code 1 is "unrecognized next header", RFC 4443 §3.4.
 const PARAMETER_PROBLEM: u8 = 4;
+const UNKNOWN_HEADER: u8 = 1;
 /// Bytes of an echo header.
 pub(super) const ECHO_HEADER: u32 = 8;
 /// Bytes of the token that every probe carries behind its echo header.
@@ -232,11 +233,15 @@ pub fn answer(
         return ours.then_some(Event { id: sequence, answer });
     }
     let (answer, quoted) = error(family, received)?;
-    // Over IPv4 a firewall may refuse in the target's name, by another code.
+    // A firewall may refuse in the target's name, by another code.
+    let (kind, unknown) = match family.version {
+        4 => (family.unreachable, PROTOCOL_UNREACHABLE),
+        _ => (PARAMETER_PROBLEM, UNKNOWN_HEADER),
+    };
     let scout = match quoted.protocol {
-        NOBODYS => Some((quoted.payload, (family.version == 4).then_some(PROTOCOL_UNREACHABLE))),
+        NOBODYS => Some((quoted.payload, (kind, unknown))),
         IpNextHeaderProtocols::Udp if be32(quoted.payload, 0)? == 0 => {
-            Some((quoted.payload.get(UDP_HEADER..)?, Some(family.no_port)))
+            Some((quoted.payload.get(UDP_HEADER..)?, (family.unreachable, family.no_port)))
         }
         _ => None,
     };
@@ -245,7 +250,7 @@ pub fn answer(
         let ours = quoted.target == target && *marks.get(..TOKEN)? == mark.token && sizes(id)? == quoted.size;
         let answer = match answer {
             // It arrived whole: the target knows neither the protocol nor the port.
-            Answer::Refused { from, code } if from == target && arrived.is_none_or(|said| said == code) => {
+            Answer::Refused { from, code } if from == target && arrived == (*message.first()?, code) => {
                 Answer::reply(received.ttl)
             }
             other => other,
@@ -268,7 +273,9 @@ pub fn error<'a>(family: Family, received: &Received<'a>) -> Option<(Answer, Quo
         Answer::TooBig { mtu: be32(message, 4)?, from }
     } else if family.version == 4 && kind == family.unreachable && code == FRAGMENTATION_NEEDED {
         Answer::TooBig { mtu: u32::from(be16(message, 6)?), from }
-    } else if kind == family.unreachable || (family.version == 6 && kind == PARAMETER_PROBLEM && code == 1) {
+    } else if kind == family.unreachable
+        || (family.version == 6 && kind == PARAMETER_PROBLEM && code == UNKNOWN_HEADER)
+    {
         Answer::Refused { from, code }
     } else if kind == family.time_exceeded && code == 0 {
         Answer::Expired { from }

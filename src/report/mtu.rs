@@ -1,7 +1,7 @@
 //! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
 
 use super::{Out, Paint, duration_ms, findings, sanitize};
-use crate::diagnose::path::{REFUSED_HERE, ROUTING_LOOP, sizes_asked};
+use crate::diagnose::path::{REFUSED_BY_SIZE, REFUSED_HERE, ROUTING_LOOP, sizes_asked};
 use crate::facts::{Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -164,7 +164,7 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
         }
         Verdict::Narrowed => {
             let who = report.narrowing.as_ref().and_then(|n| n.reporter);
-            let who = who.map(|a| format!(" ({a} says so)")).unwrap_or_default();
+            let who = who.filter(|_| report.signalled).map(|a| format!(" ({a} says so)")).unwrap_or_default();
             (paint.yellow("NARROWED"), format!("the path carries {mtu} bytes, not the route's {route}{who}"))
         }
         Verdict::BlackHole if refused_here(report) => (
@@ -176,6 +176,9 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
                 Some(who) => format!("are refused by {who}"),
                 None if report.findings.iter().any(|finding| finding.id == ROUTING_LOOP.id) => {
                     "go round in a loop".to_owned()
+                }
+                None if report.findings.iter().any(|finding| finding.id == REFUSED_BY_SIZE.id) => {
+                    "are lost, larger ones are refused".to_owned()
                 }
                 None => "vanish without a word".to_owned(),
             };

@@ -1,7 +1,7 @@
 //! A path of hops in virtual time: every scenario file plays on it in milliseconds.
 
 use nsprobe::facts::{PathResult, Verdict};
-use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Scout, ScoutLooks, Search, Step};
+use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Scout, Search, Step};
 use serde::Deserialize;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -314,20 +314,21 @@ impl Scenario {
         let mut arrivals: BinaryHeap<Arrival> = BinaryHeap::new();
         let mut sent = Vec::new();
         let mut memory = Memory::new(self);
-        let mut looks = ScoutLooks::default();
         let mut latest = [Duration::ZERO; 2];
         let rtt = Duration::from_secs_f64(self.rtt_ms.max(0.1) / 1000.0);
         loop {
             while arrivals.peek().is_some_and(|a| a.0 <= now) {
                 if let Some(Arrival(at, _, event)) = arrivals.pop() {
-                    looks.on_event(event, router(self.hop.len() + 1));
                     search.on_event(event, at);
                 }
             }
             match search.poll(now) {
                 Step::Done => return (search.result(), sent),
-                step @ (Step::Send(probe) | Step::Scout(probe)) => {
-                    let scout = matches!(step, Step::Scout(_)).then(|| looks.next(probe));
+                step @ (Step::Send(probe) | Step::Scout(probe, _)) => {
+                    let scout = match step {
+                        Step::Scout(_, look) => Some(look),
+                        _ => None,
+                    };
                     sent.push((now.as_secs_f64() * 1000.0, probe));
                     assert!(sent.len() < 2000, "it never ends: {}", self.about);
                     let over = |limit: Option<u32>| limit.is_some_and(|limit| probe.size > limit);

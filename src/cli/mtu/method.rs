@@ -5,9 +5,7 @@ use crate::facts::{Bounds, Method, PathNote, PathResult, ProbeCounts, Reverse, R
 use crate::netns::NetNs;
 use crate::observe::{Neighbour, read_neighbour};
 use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
-use crate::probe::{
-    Echo, Onlooker, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout, scout_back,
-};
+use crate::probe::{Echo, Onlooker, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout};
 use clap::ValueEnum;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -206,14 +204,11 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
         let (first, whole) = (path.probes, question.plan);
         let max_probes = whole.max_probes.saturating_sub(first.sent);
         let again = Plan { timeout: whole.timeout / 2, deadline: left(), max_probes, ..whole.clone() };
-        path = drive(&mut Search::new(again), transport.as_mut(), onlooker)?;
+        search = Search::new(again);
+        path = drive(&mut search, transport.as_mut(), onlooker)?;
         path.probes = first.and(path.probes);
     }
-    if method == Method::Icmp && target.address.is_ipv4() && not_known_which_way(&path) {
-        known =
-            scout_back(netns, target, &path, &Plan { deadline: left(), ..question.plan.clone() }, onlooker)?;
-        path.probes = path.probes.and(known.probes());
-    }
+    known.arrived = known.arrived.or(search.arrived_back());
     let path = which_way(question, path, &known, left())?;
     Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, Some(transport)))
 }
@@ -222,20 +217,6 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
 fn still_asked_for(question: Question<'_>) -> bool {
     read_neighbour(question.netns, question.next_hop, question.interface)
         .is_ok_and(|entry| entry == Neighbour::Asking)
-}
-
-/// Echo requests vanish, or the replies to them: over IPv4 the target was not asked yet for errors, which are small.
-fn not_known_which_way(path: &PathResult) -> bool {
-    path.verdict == Verdict::BlackHole
-        && !path.notes.iter().any(|note| {
-            matches!(
-                note,
-                PathNote::EchoFiltered
-                    | PathNote::HeldHere { .. }
-                    | PathNote::Refused { passes: false, .. }
-                    | PathNote::Interrupted
-            )
-        })
 }
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be

@@ -1,7 +1,7 @@
 //! What is seen beside the search itself: who dropped its packets, what the kernel remembers and is set to, the next hop,
 //! and whose address the target is.
 
-use super::looped::loops;
+use super::looped::loops_over;
 use super::refused::refused_over;
 use super::rules::*;
 use super::{Cached, PathFacts, Rise};
@@ -22,7 +22,7 @@ pub(super) fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Findin
         return Some(REFUSED_HERE.finding(&facts.subject, said, seen, REFUSED_HERE.fix));
     }
     // Whoever says that he refuses them has got them.
-    let vanish = path.verdict == Verdict::BlackHole && refused_over(path).is_none() && loops(path).is_none();
+    let vanish = path.verdict == Verdict::BlackHole && refused_over(path).is_none() && !loops_over(path);
     let drops = facts.drops.as_ref().filter(|_| vanish)?;
     let size = path.bounds.fails_bytes.unwrap_or_default();
     // Counters of a busy node move by themselves: one that took the burst rose by all of it.

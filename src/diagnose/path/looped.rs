@@ -2,15 +2,21 @@
 
 use super::PathFacts;
 use super::rules::ROUTING_LOOP;
-use crate::facts::{Evidence, Finding, Hop, PathNote, PathResult};
+use crate::facts::{Evidence, Finding, Hop, PathNote, PathResult, Verdict};
 use std::net::IpAddr;
 
 /// Where a packet with a whole TTL ran out of hops.
 pub(super) fn loops(path: &PathResult) -> Option<IpAddr> {
     path.notes.iter().find_map(|note| match note {
-        PathNote::Loop { from } => Some(*from),
+        PathNote::Loop { from, .. } => Some(*from),
         _ => None,
     })
+}
+
+/// Whether it is the very size that is one byte too large which goes round.
+pub(super) fn loops_over(path: &PathResult) -> bool {
+    let too_large = |note: &PathNote| matches!(note, PathNote::Loop { size, .. } if Some(*size) == path.bounds.fails_bytes);
+    path.verdict == Verdict::BlackHole && path.notes.iter().any(too_large)
 }
 
 pub(super) fn check_loop(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
@@ -38,9 +44,17 @@ pub(super) fn check_loop(facts: &PathFacts, path: &PathResult) -> Option<Finding
         seen.push(Evidence::text("hops that repeat", hops.join(", "), "time exceeded"));
     }
     let names: Vec<String> = round.iter().map(IpAddr::to_string).collect();
+    let size = path.notes.iter().find_map(|note| match note {
+        PathNote::Loop { size, .. } => Some(*size),
+        _ => None,
+    });
+    let which = match size.filter(|_| path.bounds.passes_bytes.is_some()) {
+        Some(size) => format!("packets of {size} bytes and more to {target}"),
+        None => format!("packets to {target}"),
+    };
     let said = match names.as_slice() {
-        [one] => format!("packets to {target} go round in a loop, and run out of hops at {one}"),
-        several => format!("packets to {target} go round in a loop between {}", several.join(" and ")),
+        [one] => format!("{which} go round in a loop, and run out of hops at {one}"),
+        several => format!("{which} go round in a loop between {}", several.join(" and ")),
     };
     Some(ROUTING_LOOP.finding(
         &facts.subject,

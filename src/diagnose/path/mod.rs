@@ -8,7 +8,7 @@ mod rules;
 mod tests;
 
 use around::{check_cache, check_drops, check_next_hop, check_service, check_settings, held_here};
-use looped::{check_loop, loops};
+use looped::{check_loop, loops, loops_over};
 use refused::{cannot, check_refusal, refusal, refused_by, refused_over};
 pub use rules::*;
 
@@ -215,15 +215,20 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
                 match (held_here(path), refused_over(path)) {
                     (Some(_), _) => "do not even leave".to_owned(),
                     (_, Some(refused)) => refused.said(),
-                    _ if loops(path).is_some() => "go round in a loop".to_owned(),
-                    _ => "vanish without a word".to_owned(),
+                    _ if loops_over(path) => "go round in a loop".to_owned(),
+                    _ => match refusal(path, false) {
+                        Some(larger) => format!("are lost, those of {} and more {}", larger.size, larger.said()),
+                        None => "vanish without a word".to_owned(),
+                    },
                 }
             ),
             seen,
             match (held_here(path), refused_over(path)) {
                 (Some(_), _) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
-                (_, Some(_)) => "Find what refuses them there (mtu.refused_by_size, below).".to_owned(),
-                _ if loops(path).is_some() => "Find the loop (mtu.routing_loop).".to_owned(),
+                _ if refusal(path, false).is_some() => {
+                    "Find what refuses them there (mtu.refused_by_size, below).".to_owned()
+                }
+                _ if loops_over(path) => "Find the loop (mtu.routing_loop).".to_owned(),
                 _ => format!(
                     "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
                 ),

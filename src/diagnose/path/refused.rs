@@ -54,11 +54,18 @@ pub(super) fn check_refusal(facts: &PathFacts, path: &PathResult) -> Vec<Finding
             let said = format!("packets of {size} bytes and more to {target} {}", refused.said());
             findings.push(REFUSED_BY_SIZE.finding(subject, said, seen, REFUSED_BY_SIZE.fix));
         }
-        (Some(refused), _) => findings.push(UNREACHABLE.finding(
+        (Some(refused), _) if path.bounds.passes_bytes.is_none() => findings.push(UNREACHABLE.finding(
             subject,
             cannot(refused, target),
             vec![refused_by(refused)],
             UNREACHABLE.fix,
+        )),
+        // Smaller ones arrived, and no size was found to be why.
+        (Some(refused @ Refusal { size, from, .. }), _) => findings.push(REFUSED_AT_TIMES.finding(
+            subject,
+            format!("{from} refused a packet of {size} bytes to {target} ({})", words(refused)),
+            vec![refused_by(refused)],
+            REFUSED_AT_TIMES.fix,
         )),
     }
     if let Some(refused @ Refusal { size, from, .. }) = refusal(path, true) {

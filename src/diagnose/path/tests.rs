@@ -250,7 +250,8 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
     refused.notes = vec![note(1450, false)];
     let found = check_path(&facts(), &refused);
     assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size", "mtu.left_node"]);
-    assert!(found[0].summary.contains("1401 bytes and more to 10.244.2.7 vanish"), "{}", found[0].summary);
+    let said = "1401 bytes and more to 10.244.2.7 are lost, those of 1450 and more are refused by 10.99.1.1";
+    assert!(found[0].summary.contains(said), "{}", found[0].summary);
     assert!(found[1].summary.starts_with("packets of 1450 bytes"), "{}", found[1].summary);
 }
 
@@ -262,7 +263,7 @@ fn a_loop_is_named_by_the_addresses_that_alternate() {
     };
     let mut looped = path(Verdict::Unreachable, None);
     looped.probes.sent = 20;
-    looped.notes.push(PathNote::Loop { from: "10.0.0.2".parse().unwrap() });
+    looped.notes.push(PathNote::Loop { from: "10.0.0.2".parse().unwrap(), size: 84 });
     let told = check_path(&facts(), &looped);
     assert_eq!(ids(&told), ["mtu.routing_loop", "mtu.unreachable"]);
     assert!(told[0].summary.ends_with("run out of hops at 10.0.0.2"), "{told:?}");

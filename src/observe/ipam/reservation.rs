@@ -144,7 +144,13 @@ fn read_part(folder: &OwnedFd, files: &[Entry], slots: &mut [Reservation]) -> Ve
         let open = |&(address, kind): &Entry| open_one(folder, address, kind);
         let opened: Vec<io::Result<OwnedFd>> = files.iter().map(open).collect();
         let mut done = Vec::with_capacity(AT_ONCE);
-        for ((file, slot), &(address, _)) in opened.into_iter().zip(slots).zip(files) {
+        let mut one_by_one = Vec::new();
+        for ((file, slot), entry) in opened.into_iter().zip(slots).zip(files) {
+            if file.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)) {
+                one_by_one.push((entry, slot));
+                continue;
+            }
+            let address = entry.0;
             let read = file.and_then(|file| {
                 let read = read_one(&file, address);
                 done.push(file);
@@ -156,6 +162,12 @@ fn read_part(folder: &OwnedFd, files: &[Entry], slots: &mut [Reservation]) -> Ve
             }
         }
         close(done);
+        for (&(address, kind), slot) in one_by_one {
+            match open_one(folder, address, kind).and_then(|file| read_one(&file, address)) {
+                Ok(read) => *slot = read,
+                Err(error) => errors.push((address, error)),
+            }
+        }
     }
     errors
 }

@@ -75,7 +75,7 @@ pub enum Step {
     /// Send this now.
     Send(Probe),
     /// Send this now as a packet that nobody takes ([`super::Scout`]); only where [`super::Plan::scouts`] says so.
-    Scout(Probe),
+    Scout(Probe, super::Scout),
     /// Nothing until an event comes or this time is reached, since the start of the search.
     Wait(Duration),
     /// The result is there.
@@ -97,6 +97,10 @@ pub struct Scouted {
     pub errors: Vec<(u32, Answer)>,
     /// Largest size that the target answered; `None`: it answers no such packets.
     pub arrived: Option<u32>,
+    /// The same of a datagram ([`super::Scout::Datagram`]).
+    pub likely: Option<u32>,
+    /// Whether the target has answered a control.
+    pub answers_echo: bool,
     /// Round trip of the control.
     pub rtt: Option<Duration>,
 }

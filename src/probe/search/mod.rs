@@ -18,7 +18,7 @@ mod sizes;
 pub use event::{Answer, Event, Probe, Scouted, Step};
 pub(super) use plan::PATIENT;
 pub use plan::{AnswerLimit, Plan};
-pub use scouts::{Scout, ScoutLooks};
+pub use scouts::Scout;
 
 use crate::facts::{PathNote, PathResult, ProbeCounts, Verdict};
 use locate::Locate;
@@ -40,15 +40,23 @@ enum Phase {
 struct Queued {
     size: u32,
     ttl: Option<u8>,
-    /// As a packet that nobody takes ([`Scout`]).
-    scout: bool,
+    /// As a packet that nobody takes.
+    scout: Option<Scout>,
     /// Only while nothing has come back.
     rare: bool,
+    /// To tell the way there from the way back.
+    back: bool,
 }
 
 impl From<u32> for Queued {
     fn from(size: u32) -> Self {
-        Self { size, ttl: None, scout: false, rare: false }
+        Self { size, ttl: None, scout: None, rare: false, back: false }
+    }
+}
+
+impl Queued {
+    fn scout(size: u32, look: Scout) -> Self {
+        Self { scout: Some(look), ..size.into() }
     }
 }
 
@@ -83,6 +91,8 @@ pub struct Search {
     before: ProbeCounts,
     /// Every probe is a scout: the target answers nothing else.
     by_scouts: bool,
+    /// Whether the target was asked which way a black hole is on.
+    asked_back: bool,
 }
 
 impl Search {
@@ -93,7 +103,7 @@ impl Search {
 
     /// The same, with a round-trip time that was measured before.
     fn paced(plan: Plan, rtt: Option<Duration>) -> Self {
-        let scout = plan.early_scout().then(|| Queued { scout: true, ..plan.control.into() });
+        let scout = plan.early_scout().then(|| Queued::scout(plan.control, Scout::Protocol));
         let rare = scout.into_iter().chain(plan.rare_sizes().into_iter().map(Queued::from));
         let rare = rare.map(|queued| Queued { rare: true, ..queued });
         let queue = plan.first_flight(rtt.is_some()).into_iter().map(Queued::from).chain(rare).collect();
@@ -119,6 +129,7 @@ impl Search {
             scouted: None,
             before: ProbeCounts::default(),
             by_scouts: false,
+            asked_back: false,
         }
     }
 
@@ -132,21 +143,14 @@ impl Search {
         let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
         for (size, answer) in too_bigs.chain(scouted.errors.iter().copied()) {
             let fate = Fate::Answered { at: Duration::ZERO, answer };
-            let known = Record {
-                size,
-                ttl: None,
-                flight: 0,
-                rationed: false,
-                scout: false,
-                early: false,
-                counts: true,
-                held: false,
-                sent_at: Duration::ZERO,
-                fate,
-            };
+            let known = Record { size, fate, ..Record::KNOWN };
             search.records.0.push(known);
         }
-        let arrived = scouted.arrived.filter(|arrived| *arrived > control);
+        if let Some(at) = scouted.rtt.filter(|_| scouted.answers_echo) {
+            let (size, fate) = (control, Fate::Answered { at, answer: Answer::reply(None) });
+            search.records.0.push(Record { size, fate, ..Record::KNOWN });
+        }
+        let arrived = scouted.arrived.max(scouted.likely).filter(|arrived| *arrived > control);
         let silent = scouted.sent.iter().copied().filter(|size| arrived.is_some_and(|a| *size > a)).min();
         // A router that names less than what arrived is wrong, unless the same size was refused afterwards.
         let learned = arrived.filter(|a| scouted.too_bigs.iter().all(|(size, _, _)| size > a));
@@ -172,6 +176,11 @@ impl Search {
             Fate::InFlight => {}
         }
         let size = record.size;
+        if record.back {
+            // It tells the two ways apart, and nothing of the search for the size.
+            record.fate = Fate::Answered { at: now, answer: event.answer };
+            return;
+        }
         if record.early && !self.by_scouts && !matches!(event.answer, Answer::Reply { .. }) {
             // That somebody refuses a protocol which nobody speaks is no news.
             return;
@@ -269,7 +278,7 @@ impl Search {
             if let Some(&queued) = self.queue.front() {
                 let patient = match queued {
                     Queued { rare: false, .. } => Duration::ZERO,
-                    Queued { scout: true, .. } => PATIENT / 2,
+                    Queued { scout: Some(_), .. } => PATIENT / 2,
                     _ => PATIENT,
                 };
                 let next = self.next_send.max(patient);
@@ -287,11 +296,12 @@ impl Search {
                 }
                 self.queue.pop_front();
                 // What did not leave was not filtered elsewhere.
-                if queued.rare && queued.scout && !self.something_left() {
+                if queued.rare && queued.scout.is_some() && !self.something_left() {
                     continue;
                 }
                 let probe = self.send(queued, now);
-                return if self.by_scouts || queued.scout { Step::Scout(probe) } else { Step::Send(probe) };
+                let look = queued.scout.or(self.by_scouts.then_some(Scout::Protocol));
+                return look.map_or(Step::Send(probe), |look| Step::Scout(probe, look));
             }
             if let Some(size) = self.untried_claim() {
                 self.queue.push_back(size.into());
@@ -300,11 +310,16 @@ impl Search {
             let scouts = self.scouts();
             if let Some((size, _)) = scouts.filter(|(_, at)| now >= *at) {
                 self.scouted = Some(size);
-                // One byte more than a router has named must be refused. In silence the only answer there may be is
-                // best had for the largest; one that is lost on the way costs none.
-                let named = self.claim(0) == Some(size);
-                let sizes = if named { &[size, size + 1, size][..] } else { &[self.plan.max, size] };
-                self.queue.extend(sizes.iter().map(|size| Queued { scout: true, ..(*size).into() }));
+                let protocol = |size| Queued::scout(size, Scout::Protocol);
+                if self.claim(0) == Some(size) {
+                    // One byte more than a router has named must be refused.
+                    let again = Queued::scout(size, Scout::Datagram);
+                    self.queue.extend([protocol(size), protocol(size + 1), again]);
+                } else {
+                    // In silence the only answer there may be is best had for the largest; one that is lost on the way
+                    // costs none.
+                    self.queue.extend([protocol(self.plan.max), protocol(size)]);
+                }
                 continue;
             }
             if let Some(limit) = self.plan.unknown_protocol.filter(|_| self.echo_is_overdue(now)) {
@@ -380,15 +395,16 @@ impl Search {
         let Queued { size, ttl, .. } = queued;
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
         let rationed = self.rationed();
-        let scout = queued.scout && !self.by_scouts;
-        self.went_on |= queued.rare && !queued.scout;
+        let scout = queued.scout.is_some() && !self.by_scouts;
+        self.went_on |= queued.rare && queued.scout.is_none();
         self.records.0.push(Record {
             size,
             ttl,
             flight: self.flight,
             rationed,
             scout,
-            early: queued.scout && queued.rare,
+            early: queued.scout.is_some() && queued.rare,
+            back: queued.back,
             counts: ttl.is_none() && !scout,
             held: false,
             sent_at: now,
@@ -431,8 +447,9 @@ impl Search {
         if let Phase::Hops(locate) = &mut self.phase {
             match locate.next_flight(&self.records) {
                 Some(flight) => {
-                    let large = |(size, ttl)| Queued { ttl, ..Queued::from(size) };
-                    self.start_flight(flight.into_iter().map(large), now);
+                    let hops = flight.into_iter().map(|(size, ttl)| Queued { ttl, ..Queued::from(size) });
+                    let back = self.back_scouts();
+                    self.start_flight(back.into_iter().chain(hops), now);
                 }
                 None => self.finish(now),
             }
@@ -463,7 +480,16 @@ impl Search {
                     Some(large) if self.plan.locate && !self.records.held_here(large) => {
                         self.phase = Phase::Hops(Locate::new(large, self.plan.control, &self.records));
                     }
-                    _ => self.finish(now),
+                    _ => {
+                        let mut back = self.back_scouts();
+                        if back.is_empty() {
+                            return self.finish(now);
+                        }
+                        // There is no search for the hop that they could travel with.
+                        self.verdict = None;
+                        back.push(self.plan.control.into());
+                        self.start_flight(back.into_iter(), now);
+                    }
                 }
             }
         }

@@ -48,8 +48,9 @@ pub(super) fn result(search: &Search) -> PathResult {
         notes.push(PathNote::HeldHere { size: hi });
     }
     notes.extend(refusals(records, passes));
-    let looped = records.0.iter().filter(|r| Some(r.size) > passes).find_map(super::record::Record::looped);
-    notes.extend(looped.map(|from| PathNote::Loop { from }));
+    let looped =
+        records.0.iter().filter(|r| Some(r.size) > passes).filter_map(|r| Some((r.size, r.looped()?)));
+    notes.extend(looped.min_by_key(|(size, _)| *size).map(|(size, from)| PathNote::Loop { from, size }));
     let heard = records.0.iter().any(super::record::Record::replied);
     if heard && (search.by_scouts || !records.answers_probes()) {
         notes.push(PathNote::EchoFiltered);

@@ -56,7 +56,7 @@ impl Search {
         // Scouts prolong no silence: they are sent until it ends.
         let others =
             self.records.answers_probes() || self.claim(0).is_none() && self.records.passes().is_none();
-        let open = move |r: &Record| r.fate == Fate::InFlight && !(r.scout && others);
+        let open = move |r: &Record| r.fate == Fate::InFlight && (r.back || !(r.scout && others));
         self.records.0.iter().enumerate().filter(move |(_, r)| open(r)).map(move |(at, r)| {
             let patience = if newest_reply.is_some_and(|newest| newest > at) { later } else { last };
             (at, r.sent_at + patience)

@@ -16,6 +16,8 @@ pub(super) struct Record {
     pub(super) scout: bool,
     /// A scout that left before there was any answer.
     pub(super) early: bool,
+    /// A scout that asks whether the way back drops what the target sends.
+    pub(super) back: bool,
     /// Whether it says something of the size: one with a TTL only locates, a scout only counts when answered.
     pub(super) counts: bool,
     /// This kernel's packet filter did not let it out: lost, and nothing of it left.
@@ -32,6 +34,21 @@ pub(super) enum Fate {
 }
 
 impl Record {
+    /// What was known before the search.
+    pub(super) const KNOWN: Self = Self {
+        size: 0,
+        ttl: None,
+        flight: 0,
+        rationed: false,
+        scout: false,
+        early: false,
+        back: false,
+        counts: true,
+        held: false,
+        sent_at: Duration::ZERO,
+        fate: Fate::Lost,
+    };
+
     pub(super) fn replied(&self) -> bool {
         matches!(self.fate, Fate::Answered { answer: Answer::Reply { .. }, .. })
     }
@@ -48,6 +65,11 @@ impl Record {
             Fate::Answered { answer: Answer::Refused { from, code }, .. } => Some((from, code)),
             _ => None,
         }
+    }
+
+    /// Whether somebody's word that is no PTB came for it: not for its size, where a control fares no better.
+    pub(super) fn turned_away(&self) -> bool {
+        self.refused().is_some() || self.looped().is_some()
     }
 
     /// Who says that it ran out of hops, though it was sent with a whole TTL.
@@ -124,10 +146,9 @@ impl Records {
     }
 
     /// Losses of `size` that mean something: a control sent after it in the same flight was answered,
-    /// so the path, the target and its rate limit were there for it. Somebody's word that is no PTB counts as one.
+    /// so the path, the target and its rate limit were there for it. Somebody's word that is no PTB is as good as a loss.
     pub(super) fn failures(&self, size: u32, passes: u32) -> u32 {
-        let told = |r: &Record| r.refused().is_some() || r.looped().is_some();
-        let failed = |at, r: &Record| told(r) || r.lost() && self.vouched(at, r, passes);
+        let failed = |at, r: &Record| (r.lost() || r.turned_away()) && self.vouched(at, r, passes);
         let count = self.full().filter(|(at, r)| r.size == size && failed(*at, r));
         u32::try_from(count.count()).unwrap_or(u32::MAX)
     }
@@ -184,7 +205,8 @@ impl Records {
                     && match r.fate {
                         Fate::Lost => self.vouched(*at, r, passes),
                         Fate::Answered { answer: Answer::NotSent { too_big }, .. } => too_big,
-                        Fate::Answered { answer, .. } => !matches!(answer, Answer::Reply { .. }),
+                        Fate::Answered { answer: Answer::Reply { .. }, .. } => false,
+                        Fate::Answered { .. } => !r.turned_away() || self.vouched(*at, r, passes),
                         Fate::InFlight => false,
                     }
             })
@@ -201,7 +223,7 @@ impl Records {
         self.full().filter(|(_, r)| r.size <= passes).fold((0, 0), |(sent, lost), (_, r)| match r.fate {
             Fate::Lost if !r.rationed => (sent + 1, lost + 1),
             Fate::Lost | Fate::InFlight => (sent, lost),
-            Fate::Answered { .. } => (sent + 1, lost),
+            Fate::Answered { .. } => (sent + 1, lost + u32::from(r.turned_away())),
         })
     }
 

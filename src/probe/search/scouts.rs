@@ -1,8 +1,8 @@
 //! When the target is asked by packets that nobody takes, and when by nothing else.
 
 use super::record::Fate;
-use super::{Answer, AnswerLimit, Event, Phase, Probe, Search};
-use std::net::IpAddr;
+use super::{AnswerLimit, Phase, Queued, Search};
+use crate::facts::Verdict;
 use std::time::Duration;
 
 /// How long a target is waited for at the least before it is asked by scouts as well.
@@ -14,44 +14,9 @@ pub enum Scout {
     /// Protocol 253 (RFC 3692): nobody speaks it.
     Protocol,
     /// UDP from port 0 to port 0. RFC 768 reserves it, no socket can have it: neither can it be delivered, nor is there
-    /// one that its errors would be told to.
+    /// one that its errors would be told to. Targets that drop strange protocols may answer it; so may a firewall before
+    /// them, in their name where addresses are translated. It confirms what something else says, and proves nothing alone.
     Datagram,
-}
-
-/// What scouts of one search look like: a target whose filter drops strange protocols may still say that nobody has a
-/// port.
-#[derive(Debug, Default)]
-pub struct ScoutLooks {
-    asked: Vec<(u16, u32, Scout)>,
-    heard: Option<Scout>,
-    /// Somebody refuses in the target's name: its word on a port may not be its own.
-    refused: bool,
-}
-
-impl ScoutLooks {
-    /// How this one is to look: as those that the target has answered; else a size that was asked before looks otherwise
-    /// than the last time.
-    pub fn next(&mut self, probe: Probe) -> Scout {
-        let last = self.asked.iter().rev().find(|(_, size, _)| *size == probe.size && probe.ttl.is_none());
-        let look = self.heard.unwrap_or(match last {
-            Some((_, _, Scout::Protocol)) if !self.refused => Scout::Datagram,
-            _ => Scout::Protocol,
-        });
-        self.asked.push((probe.id, probe.size, look));
-        look
-    }
-
-    /// What `target` has said of a probe, which may be no scout.
-    pub fn on_event(&mut self, event: Event, target: IpAddr) {
-        match event.answer {
-            Answer::Reply { .. } if self.heard.is_none() => {
-                let asked = self.asked.iter().find(|(id, _, _)| *id == event.id);
-                self.heard = asked.map(|(_, _, look)| *look);
-            }
-            Answer::Refused { from, .. } => self.refused |= from == target,
-            _ => {}
-        }
-    }
 }
 
 impl Search {
@@ -90,6 +55,32 @@ impl Search {
         (self.scouted != Some(size)).then_some((size, at))
     }
 
+    /// What finds out which way a black hole is on, once: echo replies are as large as what they answer. Scouts of the
+    /// largest size and of the smallest that vanishes; the target says in errors of a small size that they arrived. It has
+    /// few. Over IPv6 it was asked before the search; what is refused by a word, or here, is on the way there.
+    pub(super) fn back_scouts(&mut self) -> Vec<Queued> {
+        let asks = self.plan.scouts
+            && !self.asked_back
+            && !self.by_scouts
+            && self.verdict == Some(Verdict::BlackHole)
+            && self.records.answers_probes();
+        let passes = self.records.passes().filter(|_| asks);
+        let vanishes = passes.and_then(|passes| self.records.fails(passes)).filter(|size| {
+            let mut asked = self.records.0.iter().filter(|r| r.size == *size);
+            asked.all(|r| r.fate == Fate::Lost && !r.held)
+        });
+        let Some(large) = vanishes else { return Vec::new() };
+        self.asked_back = true;
+        let sizes = [self.plan.max, large];
+        sizes.map(|size| Queued { back: true, ..Queued::scout(size, Scout::Protocol) }).to_vec()
+    }
+
+    /// The largest size of which the target has said, in an error of a small size, that it arrived; where the two ways were
+    /// to be told apart.
+    pub fn arrived_back(&self) -> Option<u32> {
+        self.records.0.iter().filter(|r| r.back && r.replied()).map(|r| r.size).max()
+    }
+
     /// Whether a packet is on its way or was lost there: not all were refused here.
     pub(super) fn something_left(&self) -> bool {
         self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost) && !r.held)
@@ -119,37 +110,5 @@ impl Search {
         self.rtt = self.records.fastest_reply();
         self.plan.answers = Some(limit);
         self.plan.first_flight(true)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv4Addr;
-
-    const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    fn looks(answer: Option<(u16, Answer)>) -> [Scout; 4] {
-        let mut looks = ScoutLooks::default();
-        let mut ask = |id, size| looks.next(Probe { id, size, ttl: None });
-        let first = [ask(0, 100), ask(1, 1500), ask(2, 100)];
-        if let Some((id, answer)) = answer {
-            looks.on_event(Event { id, answer }, TARGET);
-        }
-        let [a, b, c] = first;
-        [a, b, c, looks.next(Probe { id: 3, size: 1500, ttl: None })]
-    }
-
-    #[test]
-    fn what_was_asked_in_vain_is_asked_otherwise() {
-        use Scout::{Datagram, Protocol};
-        assert_eq!(looks(None), [Protocol, Protocol, Datagram, Datagram]);
-        assert_eq!(looks(Some((0, Answer::reply(None)))), [Protocol, Protocol, Datagram, Protocol]);
-        assert_eq!(looks(Some((2, Answer::reply(None)))), [Protocol, Protocol, Datagram, Datagram]);
-        // The answer to what is no scout says nothing.
-        assert_eq!(looks(Some((9, Answer::reply(None)))), [Protocol, Protocol, Datagram, Datagram]);
-        // Who refuses a protocol as iptables does would refuse the datagram with the very word that is looked for.
-        let refused = Answer::Refused { from: TARGET, code: 3 };
-        assert_eq!(looks(Some((0, refused))), [Protocol, Protocol, Datagram, Protocol]);
     }
 }
