@@ -392,3 +392,21 @@ fn the_recorded_answers_are_what_the_server_gives() {
     let node = recorded("healthy");
     assert_eq!(Answers::recorded(&node).sandboxes.len(), 4);
 }
+
+#[test]
+fn few_descriptors_are_enough() {
+    let node = Node::empty();
+    for n in 10..110 {
+        node.put(&format!("{NETWORKS}/few/10.9.0.{n}"), &format!("{n:064x}\r\neth0"));
+    }
+    let command = format!(
+        "ulimit -n 20; exec {} --host-root {} ipam -o json",
+        env!("CARGO_BIN_EXE_nsprobe"),
+        node.root().display()
+    );
+    let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reservations = document["networks"][0]["reservations"].as_array().unwrap();
+    let read = reservations.iter().filter(|r| r["container_id"].is_string()).count();
+    assert_eq!(read, 100, "{}: {document:#}", support::stderr(&output));
+}

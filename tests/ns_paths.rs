@@ -9,15 +9,9 @@
 )]
 
 mod support;
-use support::namespace_path::{NamespacePath, not_for_namespaces};
+use support::namespace_path::{NamespacePath, measure, not_for_namespaces, scenario};
 use support::virtual_path::{Scenario, scenarios};
 use support::{nsprobe, stderr, stdout};
-
-fn measure(path: &NamespacePath) -> serde_json::Value {
-    let output = nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).output().unwrap();
-    assert_ne!(stdout(&output), "", "{}", stderr(&output));
-    support::schema::valid(&output.stdout)
-}
 
 /// What is wrong with one scenario on real namespaces; `None`: it cannot be built.
 fn play(name: &str, scenario: &Scenario) -> Option<Vec<String>> {
@@ -101,10 +95,6 @@ fn a_lie_is_told_once_and_so_is_the_mss_that_a_route_advertises() {
         let seen = findings[0]["evidence"].as_array().unwrap();
         assert!(seen.iter().any(|e| e["value"] == 1234), "{document:#}");
     }
-}
-
-fn scenario(text: &str) -> Scenario {
-    toml::from_str(text).unwrap()
 }
 
 #[test]
@@ -367,177 +357,4 @@ fn a_filter_on_output_is_not_taken_for_silence() {
     assert_eq!((&document["verdict"], &document["probes"]["sent"]), (&"unreachable".into(), &0.into()));
     let said = document["findings"][0]["summary"].as_str().unwrap();
     assert!(said.contains("the kernel refuses to send"), "{document:#}");
-}
-
-/// The first packet is refused by a router, whatever its size, and all that come after it are answered.
-#[test]
-fn a_single_refusal_beside_a_clear_path_raises_no_alarm() {
-    for (family, ip) in [(4, "ip"), (6, "ip6")] {
-        let path = NamespacePath::build(&scenario(&format!(
-            "about = 'clear'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{{ mtu = 1500 }}]\n\
-             expect = {{ verdict = 'clear', path_mtu = 1500 }}"
-        )));
-        let rules = format!(
-            "add table inet t; add chain inet t f {{ type filter hook forward priority 0; }}; \
-             add rule inet t f {ip} daddr {} limit rate 1/hour burst 1 packets reject with icmpx admin-prohibited",
-            path.target()
-        );
-        support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", &rules]);
-        let output = nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).output().unwrap();
-        let document = support::schema::valid(&output.stdout);
-        assert_eq!((output.status.code(), &document["verdict"]), (Some(0), &"clear".into()), "{document:#}");
-        let said: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
-        // Over IPv6 it is a scout that was refused.
-        assert_eq!(said, vec!["mtu.refused_at_times"; usize::from(family == 4)], "{document:#}");
-    }
-}
-
-/// Linux has six such words, and then one a second: the size is exact all the same, and nothing is said to vanish.
-#[test]
-fn who_refuses_large_packets_is_named_with_the_size_and_in_words() {
-    for (family, mtu) in [(4, 1400), (4, 1413), (6, 1399)] {
-        let path = NamespacePath::build(&scenario(&format!(
-            "about = 'refused'\nfamily = {family}\ninterface_mtu = 1500\n\
-             hop = [{{ mtu = 1500 }}, {{ mtu = {mtu}, ptb = {{ refuses = 13 }} }}, {{ mtu = 1500 }}]\n\
-             expect = {{ verdict = 'black_hole', path_mtu = {mtu} }}"
-        )));
-        let output = nsprobe().args(["mtu", &path.source(), &path.target()]).output().unwrap();
-        let text = stdout(&output).split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(output.status.code(), Some(1), "{text}");
-        let router = if family == 6 { "fd99:1::2" } else { "10.99.1.2" };
-        assert!(text.contains(&format!("packets over {mtu} bytes are refused by {router}")), "{text}");
-        let said = format!(
-            "packets of {} bytes and more to {} are refused by {router} (administratively prohibited)",
-            mtu + 1,
-            path.target()
-        );
-        assert!(text.contains(&said) && text.contains("[mtu.refused_by_size"), "{text}");
-        assert!(!text.contains("vanish"), "{text}");
-    }
-}
-
-#[test]
-fn a_routing_loop_is_named_with_the_routers_in_it() {
-    for (family, second, third) in [(4, "10.99.1.2", "10.99.2.2"), (6, "fd99:2::1", "fd99:2::2")] {
-        let path = NamespacePath::build(&scenario(&format!(
-            "about = 'a loop'\nfamily = {family}\ninterface_mtu = 1500\n\
-             hop = [{{ mtu = 1500 }}, {{ mtu = 1500 }}, {{ mtu = 1500, sends_back = true }}, {{ mtu = 1500 }}]\n\
-             expect = {{ verdict = 'unreachable' }}"
-        )));
-        let document = measure(&path);
-        let (first, said) =
-            (&document["findings"][0], |text: &str| document["findings"][0].to_string().contains(text));
-        assert_eq!(
-            (&document["verdict"], &first["id"]),
-            (&"unreachable".into(), &"mtu.routing_loop".into()),
-            "{document:#}"
-        );
-        assert!(said(second) && said(third) && said("hops that repeat"), "{document:#}");
-        let probes = &document["probes"];
-        // The hops that were asked.
-        assert!(probes["answered"].as_u64().unwrap() <= 12, "{document:#}");
-        let output = nsprobe().args(["mtu", &path.source(), &path.target(), "--no-locate"]).output().unwrap();
-        let text = stdout(&output);
-        assert!(text.contains("the packets go round in a loop") && text.contains("0 answered"), "{text}");
-    }
-}
-
-/// Probes of a search as the kernel of the source counts them, and what the document says.
-fn counted(family: u8, hops: &str, words: &[&str]) -> (u64, serde_json::Value) {
-    let path = NamespacePath::build(&scenario(&format!(
-        "about = 'counted'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{hops}]\n\
-         expect = {{ verdict = 'clear', path_mtu = 1500 }}"
-    )));
-    let source = path.source_namespace().name();
-    let rules = "add table inet c; add chain inet c o { type filter hook output priority 0; }; \
-        add rule inet c o icmp type echo-request counter; add rule inet c o icmpv6 type echo-request counter; \
-        add rule inet c o meta l4proto 253 counter; add rule inet c o udp dport 0 counter";
-    support::run("ip", &["netns", "exec", source, "nft", rules]);
-    let output =
-        nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).args(words).output().unwrap();
-    let document = support::schema::valid(&output.stdout);
-    let list = std::process::Command::new("ip")
-        .args(["netns", "exec", source, "nft", "list", "table", "inet", "c"])
-        .output()
-        .unwrap();
-    let list = stdout(&list);
-    let numbers =
-        list.split("packets ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok());
-    (numbers.sum(), document)
-}
-
-#[test]
-fn what_is_sent_beside_the_search_is_counted_and_bounded_with_it() {
-    // The burst that drop counters are watched for is no search.
-    for (family, hops, burst) in [
-        (6, "{ mtu = 1500 }", 0),
-        (6, "{ mtu = 1500 }, { mtu = 1413 }", 0),
-        (6, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }", 7),
-        (4, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }", 7),
-    ] {
-        let (packets, document) = counted(family, hops, &[]);
-        let probes = &document["probes"];
-        let number = |name: &str| probes[name].as_u64().unwrap();
-        assert_eq!(number("sent") + burst, packets, "{family} {hops}: {document:#}");
-        assert!(
-            number("answered") + number("too_big") + number("lost") <= number("sent"),
-            "{family} {hops}: {document:#}"
-        );
-        for most in [5, 12, 30] {
-            let (packets, document) = counted(family, hops, &["--max-probes", &most.to_string()]);
-            let burst = if document["verdict"] == "black_hole" { burst } else { 0 };
-            assert!(packets <= most + burst, "{family} {hops}: {packets} of {most}: {document:#}");
-        }
-    }
-}
-
-#[test]
-fn a_low_rate_holds_up_neither_the_deadline_nor_the_user() {
-    let path = NamespacePath::build(&scenario(
-        "about = 'clear'\nfamily = 6\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
-         expect = { verdict = 'clear', path_mtu = 1500 }",
-    ));
-    let begin = std::time::Instant::now();
-    let words = ["--rate", "1", "-o", "json"];
-    let mut command = nsprobe();
-    let output =
-        command.args(["mtu", &path.source(), &path.target(), "--deadline", "1500ms"]).args(words).output();
-    support::schema::valid(&output.unwrap().stdout);
-    assert!(begin.elapsed().as_millis() < 2000, "{:?}", begin.elapsed());
-    let mut command = nsprobe();
-    command.args(["mtu", &path.source(), &path.target()]).args(words).stdout(std::process::Stdio::piped());
-    let begin = std::time::Instant::now();
-    let child = command.spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::SIGINT)
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    assert!(begin.elapsed().as_millis() < 700, "{:?}", begin.elapsed());
-}
-
-/// A firewall that refuses all but a few packets, whatever their size, makes no path narrow.
-#[test]
-fn refusals_that_no_size_explains_are_no_black_hole() {
-    for family in [4, 6] {
-        let path = NamespacePath::build(&scenario(&format!(
-            "about = 'few'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{{ mtu = 1500 }}]\n\
-             expect = {{ verdict = 'clear', path_mtu = 1500 }}"
-        )));
-        let target = path.target_namespace().name();
-        support::run("ip", &["netns", "exec", target, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"]);
-        support::run("ip", &["netns", "exec", target, "sysctl", "-qw", "net.ipv6.icmp.ratelimit=0"]);
-        let echo = if family == 4 { "icmp type echo-request" } else { "icmpv6 type echo-request" };
-        let rules = format!(
-            "add table inet m; add chain inet m p {{ type filter hook input priority 0; }}; \
-             add rule inet m p {echo} limit rate 10/second burst 1 packets accept; \
-             add rule inet m p {echo} reject with icmpx type host-unreachable"
-        );
-        support::run("ip", &["netns", "exec", target, "nft", &rules]);
-        let document = measure(&path);
-        assert_ne!(document["verdict"], "black_hole", "{document:#}");
-        assert_ne!(document["verdict"], "narrowed", "{document:#}");
-        let ids: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["id"]).collect();
-        assert!(!ids.iter().any(|id| *id == "mtu.refused_by_size"), "{document:#}");
-    }
 }

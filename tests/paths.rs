@@ -4,8 +4,8 @@
 
 mod support;
 
-use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict};
-use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Search, Step};
+use nsprobe::facts::{PathResult, Verdict};
+use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Search, Step};
 use proptest::prelude::*;
 use std::time::Duration;
 use support::virtual_path::{Expect, HopSpec, Ptb, Scenario, TargetSpec, scenarios, verdict_name};
@@ -72,11 +72,6 @@ fn hop(mtu: u32, ptb: Ptb) -> HopSpec {
         ptb_from: None,
         sends_back: false,
     }
-}
-
-/// The scenario of that file in tests/paths.
-fn named(name: &str) -> Scenario {
-    scenarios().into_iter().find(|(file, _)| file == name).unwrap().1
 }
 
 fn path(hop: Vec<HopSpec>, loss: f64, rtt_ms: f64) -> Scenario {
@@ -487,114 +482,6 @@ fn a_black_hole_behind_an_mtu_of_65520_is_found_wherever_it_is() {
                 "{interface_mtu}: {result:?}"
             );
             assert!(sent.len() <= 110, "{interface_mtu}, {mtu}: {} probes", sent.len());
-        }
-    }
-}
-
-/// What vanishes without a word may have done so on either way.
-#[test]
-fn of_a_black_hole_the_way_back_is_not_known() {
-    let reverse = |name: &str| named(name).play(1).0.reverse.verdict;
-    assert_eq!(reverse("black-hole-jumbo"), ReverseVerdict::Unknown);
-    assert_eq!(reverse("clear-lan"), ReverseVerdict::Clear);
-    assert_eq!(reverse("narrowed-pppoe"), ReverseVerdict::Clear);
-    // A reply of 92 bytes says nothing of a way back for 1500.
-    assert_eq!(reverse("clear-short-replies"), ReverseVerdict::Unknown);
-}
-
-/// What this node's kernel refuses is as certain as it gets: there is nothing to wait for, and no hop to look for.
-#[test]
-fn what_does_not_leave_this_node_costs_few_packets_and_is_named() {
-    for name in ["black-hole-dropped-here", "narrowed-refused-here"] {
-        let (result, _) = named(name).play(1);
-        assert!(result.notes.contains(&PathNote::HeldHere { size: 1401 }), "{result:?}");
-        assert!(result.hops.is_empty() && result.narrowing.is_none(), "{result:?}");
-        assert!(result.probes.sent <= 15, "those are not counted: {result:?}");
-    }
-}
-
-/// One finding for each router and value is enough.
-#[test]
-fn an_impossible_value_is_noted_once_for_each_router_that_names_it() {
-    for name in ["narrowed-ptb-zero", "narrowed-ptb-larger-than-sent", "narrowed-ptb-below-the-minimum"] {
-        let (result, _) = named(name).play(1);
-        let invalid = |note: &&PathNote| matches!(note, PathNote::PtbInvalid { .. });
-        assert_eq!(result.notes.iter().filter(invalid).count(), 1, "{name}: {result:?}");
-    }
-}
-
-/// Plays a path of one millisecond on which `answer` tells what comes back for a probe, the how-manieth it is.
-fn played(plan: Plan, answer: impl Fn(usize, Probe) -> Option<Answer>) -> PathResult {
-    let mut search = Search::new(plan);
-    let (mut now, mut sent) = (Duration::ZERO, 0);
-    let mut waiting: Vec<(Duration, Event)> = Vec::new();
-    loop {
-        while waiting.first().is_some_and(|(at, _)| *at <= now) {
-            search.on_event(waiting.remove(0).1, now);
-        }
-        match search.poll(now) {
-            Step::Done => return search.result(),
-            Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
-            Step::Send(probe) | Step::Scout(probe, _) => {
-                let event = answer(sent, probe).map(|answer| Event { id: probe.id, answer });
-                waiting.extend(event.map(|event| (now + Duration::from_millis(1), event)));
-                sent += 1;
-            }
-        }
-    }
-}
-
-/// Whichever packet of the first flight it is that somebody refuses.
-#[test]
-fn a_refusal_of_what_passes_as_well_is_no_refusal_by_size() {
-    let from = support::virtual_path::router(1);
-    for stray in 0..11 {
-        let result = played(Plan::new(84, 1500, 68), |at, _| {
-            Some(if at == stray { Answer::Refused { from, code: 13 } } else { Answer::reply(Some(63)) })
-        });
-        assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{stray}");
-        let size = match result.notes[..] {
-            [PathNote::Refused { size, passes: true, .. }] => size,
-            _ => panic!("{stray}: {result:?}"),
-        };
-        assert!((84..=1500).contains(&size), "{stray}: {result:?}");
-    }
-}
-
-/// The size is the one that was refused, by its last word if need be, and who says so is no silence.
-#[test]
-fn a_refusal_by_size_is_told_with_the_size_that_it_begins_at() {
-    for (name, hop, size) in
-        [("refused-by-size", 2, 1401), ("refused-by-size-limited", 1, 1414), ("refused-above-a-ptb", 2, 1401)]
-    {
-        for seed in 1..=20 {
-            let (result, _) = named(name).play(seed);
-            let from = support::virtual_path::router(hop);
-            let note = PathNote::Refused { from, code: 13, size, passes: false };
-            assert!(result.notes.contains(&note), "{name}: {result:?}");
-            assert_eq!(result.narrowing.unwrap().reporter, Some(from), "{name}");
-        }
-    }
-}
-
-/// The hops that repeat are seen, and what the routers in the loop say is no answer of the target.
-#[test]
-fn a_loop_is_seen_by_its_hops_and_its_errors_are_no_answers_of_the_target() {
-    for name in ["unreachable-loop", "unreachable-loop-six"] {
-        for locate in [true, false] {
-            let scenario = named(name);
-            let (result, sent) = scenario.play_plan(1, Plan { locate, ..scenario.plan() });
-            let seen: Vec<_> = result.hops.iter().filter_map(|hop| hop.address).collect();
-            let located = u32::try_from(seen.len()).unwrap();
-            assert_eq!(result.probes.answered, located, "{name}: {result:?}");
-            assert!(sent.len() <= 40, "{name}: {} probes", sent.len());
-            if locate {
-                let [third, second] = [3, 2].map(support::virtual_path::router);
-                assert!(
-                    seen.iter().filter(|hop| **hop == third || **hop == second).count() > 2,
-                    "{result:?}"
-                );
-            }
         }
     }
 }

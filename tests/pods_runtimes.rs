@@ -435,3 +435,22 @@ fn namespaces_are_found_by_sandboxes_and_containers_are_listed_only_where_they_d
     assert!(!names.is_empty() && names.iter().all(|name| all.contains(name)), "{names:?}");
     assert_eq!(times, 1);
 }
+
+/// What the runtime does not say of containers is read from disk, as if it had said nothing at all.
+#[test]
+fn pods_whose_sandbox_has_ended_are_not_lost_with_the_list_of_containers() {
+    let node = Node::recorded("containerd-1.6");
+    let timeout = std::time::Duration::from_secs(10);
+    let options = Options { host_root: node.root().to_owned(), endpoint: None, timeout };
+    let names = |answers: Option<Answers>| {
+        let _server = answers.map(|answers| serve::<false>(&node, CONTAINERD, answers));
+        let all = resolve_all(&options, |_| ()).unwrap();
+        let _ = std::fs::remove_file(node.root().join(CONTAINERD.trim_start_matches('/')));
+        (all.sources.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), all.degraded.is_some())
+    };
+    let (from_disk, _) = names(None);
+    assert!(!from_disk.is_empty());
+    let mut answers = Answers { refuses_containers: true, ..Answers::recorded(&node) };
+    answers.sandboxes.iter_mut().for_each(|sandbox| sandbox.state = 1);
+    assert_eq!(names(Some(answers)), (from_disk, true));
+}

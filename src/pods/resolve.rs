@@ -1,5 +1,6 @@
 //! SOURCE → a namespace that is open and checked.
 
+use super::cri::Wanted;
 use super::disk::Record;
 use super::hostfs::HostFs;
 use super::matching::{self, Match, close_names, is_live, short};
@@ -97,7 +98,7 @@ pub fn resolve_all<T: Send>(
     work: impl Fn(&NetNs) -> T + Sync,
 ) -> Result<AllSources<T>, ResolveError> {
     let fs = options.open()?;
-    let mut survey = Survey::start_with_sandboxes(&fs, options)?;
+    let mut survey = Survey::start_for(&fs, options, Wanted::Sandboxes)?;
     let pods = survey.pods()?;
     let mut created: BTreeMap<String, Option<String>> = BTreeMap::new();
     for pod in &pods {

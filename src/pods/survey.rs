@@ -64,15 +64,11 @@ impl<'a> Survey<'a> {
 
     /// Connects to the runtime, when it answers.
     pub(super) fn start(fs: &'a HostFs, options: &Options) -> Result<Self, ListError> {
-        Self::start_with(fs, options, Wanted::All)
+        Self::start_for(fs, options, Wanted::All)
     }
 
-    /// The same, for sandboxes alone: [`Survey::containers`] asks for the rest.
-    pub(super) fn start_with_sandboxes(fs: &'a HostFs, options: &Options) -> Result<Self, ListError> {
-        Self::start_with(fs, options, Wanted::Sandboxes)
-    }
-
-    fn start_with(fs: &'a HostFs, options: &Options, wanted: Wanted) -> Result<Self, ListError> {
+    /// The same for what is wanted; [`Survey::containers`] asks for the rest.
+    pub(super) fn start_for(fs: &'a HostFs, options: &Options, wanted: Wanted) -> Result<Self, ListError> {
         let mut survey = Self::offline(fs);
         let environment = std::env::var("CONTAINER_RUNTIME_ENDPOINT").ok();
         let (option, environment) = (options.endpoint.as_deref(), environment.as_deref());

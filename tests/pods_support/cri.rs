@@ -28,6 +28,8 @@ pub struct Answers {
     pub hangs_at_status: bool,
     /// The sandbox whose status is an error.
     pub refused_status: Option<String>,
+    /// Containers are not listed: an error.
+    pub refuses_containers: bool,
     /// The cgroup driver that the kubelet is told; without one the call is not implemented.
     pub cgroup_driver: Option<i32>,
     pub calls: Mutex<Vec<String>>,
@@ -272,6 +274,9 @@ impl<const ALPHA: bool> tower::Service<http::Request<Body>> for Fake<ALPHA> {
                 "ListContainers" => {
                     let answer = move |_: Nothing| {
                         note(&answers, "ListContainers", false);
+                        if answers.refuses_containers {
+                            return Err(Status::unknown("the database is locked"));
+                        }
                         Ok(Containers { containers: answers.containers.clone() })
                     };
                     unary(request, false, answer).await

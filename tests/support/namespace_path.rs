@@ -1,7 +1,7 @@
 //! A scenario's path out of real namespaces: source – routers – target, joined by veth pairs.
 
 use super::virtual_path::{Ptb, Scenario};
-use super::{Netns, run};
+use super::{Netns, nsprobe, run, schema, stderr, stdout};
 use std::net::IpAddr;
 
 /// The namespaces of one path, from the source to the target; gone when dropped.
@@ -284,4 +284,16 @@ impl NamespacePath {
             }
         }
     }
+}
+
+/// What `nsprobe mtu` says of a path.
+pub fn measure(path: &NamespacePath) -> serde_json::Value {
+    let output = nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).output().unwrap();
+    assert_ne!(stdout(&output), "", "{}", stderr(&output));
+    schema::valid(&output.stdout)
+}
+
+/// A scenario that stands in no file.
+pub fn scenario(text: &str) -> Scenario {
+    toml::from_str(text).unwrap()
 }

@@ -124,6 +124,11 @@ pub struct Expect {
     pub max_ms: Option<f64>,
 }
 
+/// The scenario of that file in `tests/paths/`.
+pub fn named(name: &str) -> Scenario {
+    scenarios().into_iter().find(|(file, _)| file == name).unwrap().1
+}
+
 /// Every file of `tests/paths/`, by name.
 pub fn scenarios() -> Vec<(String, Scenario)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/paths");

@@ -5,22 +5,27 @@ use super::rules::ROUTING_LOOP;
 use crate::facts::{Evidence, Finding, Hop, PathNote, PathResult, Verdict};
 use std::net::IpAddr;
 
-/// Where a packet with a whole TTL ran out of hops.
-pub(super) fn loops(path: &PathResult) -> Option<IpAddr> {
+/// Where a packet with a whole TTL ran out of hops, and the size of the smallest that did.
+fn looped(path: &PathResult) -> Option<(IpAddr, u32)> {
     path.notes.iter().find_map(|note| match note {
-        PathNote::Loop { from, .. } => Some(*from),
+        PathNote::Loop { from, size } => Some((*from, *size)),
         _ => None,
     })
 }
 
+/// Whether packets of some size go round.
+pub(super) fn loops(path: &PathResult) -> bool {
+    looped(path).is_some()
+}
+
 /// Whether it is the very size that is one byte too large which goes round.
 pub(super) fn loops_over(path: &PathResult) -> bool {
-    let too_large = |note: &PathNote| matches!(note, PathNote::Loop { size, .. } if Some(*size) == path.bounds.fails_bytes);
-    path.verdict == Verdict::BlackHole && path.notes.iter().any(too_large)
+    let size = looped(path).map(|(_, size)| size);
+    path.verdict == Verdict::BlackHole && size.is_some() && size == path.bounds.fails_bytes
 }
 
 pub(super) fn check_loop(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
-    let end = loops(path)?;
+    let (end, size) = looped(path)?;
     let target = &facts.target;
     let again = |hop: &&Hop| {
         hop.address.is_some() && path.hops.iter().any(|h| h.ttl != hop.ttl && h.address == hop.address)
@@ -44,12 +49,8 @@ pub(super) fn check_loop(facts: &PathFacts, path: &PathResult) -> Option<Finding
         seen.push(Evidence::text("hops that repeat", hops.join(", "), "time exceeded"));
     }
     let names: Vec<String> = round.iter().map(IpAddr::to_string).collect();
-    let size = path.notes.iter().find_map(|note| match note {
-        PathNote::Loop { size, .. } => Some(*size),
-        _ => None,
-    });
-    let which = match size.filter(|_| path.bounds.passes_bytes.is_some()) {
-        Some(size) => format!("packets of {size} bytes and more to {target}"),
+    let which = match path.bounds.passes_bytes {
+        Some(_) => format!("packets of {size} bytes and more to {target}"),
         None => format!("packets to {target}"),
     };
     let said = match names.as_slice() {

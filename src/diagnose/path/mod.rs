@@ -255,7 +255,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
             let (said, seen) = match refusal(path, false) {
                 Some(refused) => (cannot(refused, target), vec![refused_by(refused), sent]),
-                None if loops(path).is_some() => {
+                None if loops(path) => {
                     (format!("packets to {target} run out of hops on the way"), vec![sent])
                 }
                 None => {

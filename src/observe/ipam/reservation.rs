@@ -140,33 +140,28 @@ fn read_part(folder: &OwnedFd, files: &[Entry], slots: &mut [Reservation]) -> Ve
     // Where it is refused all is as right.
     let _ = unshare(CloneFlags::CLONE_FILES);
     let mut errors = Vec::new();
+    let mut take = |slot: &mut Reservation, address, read| match read {
+        Ok(read) => *slot = read,
+        Err(error) => errors.push((address, error)),
+    };
     for (files, slots) in files.chunks(AT_ONCE).zip(slots.chunks_mut(AT_ONCE)) {
         let open = |&(address, kind): &Entry| open_one(folder, address, kind);
         let opened: Vec<io::Result<OwnedFd>> = files.iter().map(open).collect();
-        let mut done = Vec::with_capacity(AT_ONCE);
-        let mut one_by_one = Vec::new();
-        for ((file, slot), entry) in opened.into_iter().zip(slots).zip(files) {
-            if file.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE)) {
-                one_by_one.push((entry, slot));
-                continue;
-            }
-            let address = entry.0;
-            let read = file.and_then(|file| {
-                let read = read_one(&file, address);
-                done.push(file);
-                read
-            });
-            match read {
-                Ok(read) => *slot = read,
-                Err(error) => errors.push((address, error)),
+        let (mut done, mut left) = (Vec::with_capacity(AT_ONCE), Vec::new());
+        for ((opened, slot), entry) in opened.into_iter().zip(slots).zip(files) {
+            match opened {
+                Ok(file) => {
+                    take(slot, entry.0, read_one(&file, entry.0));
+                    done.push(file);
+                }
+                // One at a time is what there is room for.
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) => left.push((entry, slot)),
+                Err(error) => take(slot, entry.0, Err(error)),
             }
         }
         close(done);
-        for (&(address, kind), slot) in one_by_one {
-            match open_one(folder, address, kind).and_then(|file| read_one(&file, address)) {
-                Ok(read) => *slot = read,
-                Err(error) => errors.push((address, error)),
-            }
+        for (entry, slot) in left {
+            take(slot, entry.0, open(entry).and_then(|file| read_one(&file, entry.0)));
         }
     }
     errors

@@ -24,6 +24,7 @@ use crate::facts::{PathNote, PathResult, ProbeCounts, Verdict};
 use locate::Locate;
 use pace::Backlog;
 use record::{Fate, Record, Records};
+use scouts::Asked;
 use sizes::Next;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -131,38 +132,6 @@ impl Search {
             by_scouts: false,
             asked_back: false,
         }
-    }
-
-    /// A search that begins with what scouts have shown: no size that would draw a PTB is sent, and of the ladder
-    /// only what is left to learn.
-    pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
-        let mut search = Self::paced(plan, scouted.rtt);
-        search.before = scouted.probes();
-        search.bytes = scouted.sent.iter().map(|size| u64::from(*size)).sum();
-        let (max, control) = (search.plan.max, search.plan.control);
-        let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
-        for (size, answer) in too_bigs.chain(scouted.errors.iter().copied()) {
-            let fate = Fate::Answered { at: Duration::ZERO, answer };
-            let known = Record { size, fate, ..Record::KNOWN };
-            search.records.0.push(known);
-        }
-        if let Some(at) = scouted.rtt.filter(|_| scouted.answers_echo) {
-            let (size, fate) = (control, Fate::Answered { at, answer: Answer::reply(None) });
-            search.records.0.push(Record { size, fate, ..Record::KNOWN });
-        }
-        let arrived = scouted.arrived.max(scouted.likely).filter(|arrived| *arrived > control);
-        let silent = scouted.sent.iter().copied().filter(|size| arrived.is_some_and(|a| *size > a)).min();
-        // A router that names less than what arrived is wrong, unless the same size was refused afterwards.
-        let learned = arrived.filter(|a| scouted.too_bigs.iter().all(|(size, _, _)| size > a));
-        let claim = search.claim(0).filter(|claim| learned.is_none_or(|arrived| *claim >= arrived));
-        let first = match (claim, arrived, silent) {
-            (Some(claim), _, _) => vec![control, claim, control],
-            (None, Some(arrived), _) if arrived == max => vec![control, max, max, control],
-            (None, Some(arrived), Some(silent)) => search.refine(arrived, silent),
-            _ => return search,
-        };
-        search.queue = first.into_iter().map(Queued::from).collect();
-        search
     }
 
     /// Takes an answer. One for a probe that was never sent, or was answered before, changes nothing.
@@ -308,10 +277,10 @@ impl Search {
                 continue;
             }
             let scouts = self.scouts();
-            if let Some((size, _)) = scouts.filter(|(_, at)| now >= *at) {
+            if let Some(Asked { size, named, .. }) = scouts.filter(|asked| now >= asked.at) {
                 self.scouted = Some(size);
                 let protocol = |size| Queued::scout(size, Scout::Protocol);
-                if self.claim(0) == Some(size) {
+                if named {
                     // One byte more than a router has named must be refused.
                     let again = Queued::scout(size, Scout::Datagram);
                     self.queue.extend([protocol(size), protocol(size + 1), again]);
@@ -328,7 +297,7 @@ impl Search {
                 continue;
             }
             if let Some(until) = self.unsettled(now).filter(|_| !settled) {
-                let until = scouts.map_or(until, |(_, at)| until.min(at));
+                let until = scouts.map_or(until, |asked| until.min(asked.at));
                 return Step::Wait(until.min(self.plan.deadline));
             }
             if let Some(until) = self.hold.take().filter(|until| now < *until) {

@@ -1,7 +1,7 @@
 //! When the target is asked by packets that nobody takes, and when by nothing else.
 
-use super::record::Fate;
-use super::{AnswerLimit, Phase, Queued, Search};
+use super::record::{Fate, Record};
+use super::{Answer, AnswerLimit, Phase, Plan, Queued, Scouted, Search};
 use crate::facts::Verdict;
 use std::time::Duration;
 
@@ -19,16 +19,57 @@ pub enum Scout {
     Datagram,
 }
 
+/// What scouts are to ask, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) size: u32,
+    /// A router has named it.
+    pub(super) named: bool,
+    pub(super) at: Duration,
+}
+
 impl Search {
+    /// A search that begins with what scouts have shown: no size that would draw a PTB is sent, and of the ladder
+    /// only what is left to learn.
+    pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
+        let mut search = Self::paced(plan, scouted.rtt);
+        search.before = scouted.probes();
+        search.bytes = scouted.sent.iter().map(|size| u64::from(*size)).sum();
+        let (max, control) = (search.plan.max, search.plan.control);
+        let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
+        for (size, answer) in too_bigs.chain(scouted.errors.iter().copied()) {
+            let fate = Fate::Answered { at: Duration::ZERO, answer };
+            let known = Record { size, fate, ..Record::KNOWN };
+            search.records.0.push(known);
+        }
+        if let Some(at) = scouted.rtt.filter(|_| scouted.answers_echo) {
+            let (size, fate) = (control, Fate::Answered { at, answer: Answer::reply(None) });
+            search.records.0.push(Record { size, fate, ..Record::KNOWN });
+        }
+        let arrived = scouted.arrived.max(scouted.likely).filter(|arrived| *arrived > control);
+        let silent = scouted.sent.iter().copied().filter(|size| arrived.is_some_and(|a| *size > a)).min();
+        // A router that names less than what arrived is wrong, unless the same size was refused afterwards.
+        let learned = arrived.filter(|a| scouted.too_bigs.iter().all(|(size, _, _)| size > a));
+        let claim = search.claim(0).filter(|claim| learned.is_none_or(|arrived| *claim >= arrived));
+        let first = match (claim, arrived, silent) {
+            (Some(claim), _, _) => vec![control, claim, control],
+            (None, Some(arrived), _) if arrived == max => vec![control, max, max, control],
+            (None, Some(arrived), Some(silent)) => search.refine(arrived, silent),
+            _ => return search,
+        };
+        search.queue = first.into_iter().map(Queued::from).collect();
+        search
+    }
+
     /// The size to ask by scouts, and when: one that a router named and the target does not answer soon, as routers and
     /// its other answers go (a target that is only farther away answers all the same; one whose answers are few may have
     /// none left); the smallest where nobody says anything.
-    pub(super) fn scouts(&self) -> Option<(u32, Duration)> {
+    pub(super) fn scouts(&self) -> Option<Asked> {
         if !matches!(self.phase, Phase::Sizes) {
             return None;
         }
         let passes = self.records.passes();
-        let (size, at) = match (self.claim(passes.unwrap_or(0)), self.records.slowest_router()) {
+        let asked = match (self.claim(passes.unwrap_or(0)), self.records.slowest_router()) {
             (Some(claim), Some(router))
                 if self.plan.scouts
                     && !self.by_scouts
@@ -37,7 +78,7 @@ impl Search {
             {
                 let asked = self.records.0.iter().find(|r| r.size == claim)?.sent_at;
                 let answers = self.records.slowest_reply().unwrap_or_default() * 2;
-                (claim, asked + (router * 4).max(answers).max(LEAST_PATIENCE))
+                Asked { size: claim, named: true, at: asked + (router * 4).max(answers).max(LEAST_PATIENCE) }
             }
             (None, None)
                 if passes.is_none()
@@ -48,11 +89,11 @@ impl Search {
                 // Again and again: who was asked a moment ago has no answer left until a second has gone by.
                 let last = self.records.0.iter().filter(|r| r.scout).map(|r| r.sent_at).max();
                 let at = last.map_or(Duration::ZERO, |last| last + self.plan.timeout / 4);
-                return Some((self.plan.control, at));
+                return Some(Asked { size: self.plan.control, named: false, at });
             }
             _ => return None,
         };
-        (self.scouted != Some(size)).then_some((size, at))
+        (self.scouted != Some(asked.size)).then_some(asked)
     }
 
     /// What finds out which way a black hole is on, once: echo replies are as large as what they answer. Scouts of the
