@@ -189,6 +189,9 @@ fn bad_targets_and_sizes_are_told_apart() {
     let (code, text) = say(&[&path.target(), "--max", "9000"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("1500"), "{text}");
+    let (code, text) = say(&[&path.target(), "--min", "1400", "--max", "1000"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("--min 1400 leaves no size to try: it is over --max, 1000 bytes"), "{text}");
     let (code, _) = say(&[&path.target(), "--max", "1400", "-q"]);
     assert_eq!(code, Some(0));
 }

@@ -208,7 +208,14 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             let Bounds { passes_bytes, fails_bytes } = report.bounds;
             let known = match (passes_bytes, fails_bytes) {
                 (Some(p), Some(f)) => format!("{p} bytes pass, {f} bytes do not"),
+                // A tunnel may let the first packet through that is too large for it.
+                (Some(p), None) if passes_bytes == report.source.route_mtu_bytes => {
+                    format!(
+                        "{p} bytes passed, the route's full MTU, but too few packets were sent to be sure"
+                    )
+                }
                 (Some(p), None) => format!("{p} bytes pass, more is not known"),
+                _ if report.probes.sent == 0 => "nothing was sent".to_owned(),
                 _ => "too few answers".to_owned(),
             };
             (paint.yellow("INCONCLUSIVE"), known)
@@ -309,7 +316,8 @@ fn numbers(report: &MtuReport) -> String {
             0 => String::new(),
             errors => format!(", {errors} other errors"),
         };
-        format!("{way}, {sent} probes: {answered} answered, {too_big} too big, {lost} lost{errors}")
+        let probes = if sent == 1 { "probe" } else { "probes" };
+        format!("{way}, {sent} {probes}: {answered} answered, {too_big} too big, {lost} lost{errors}")
     }];
     parts.extend(report.tried.iter().map(|tried| format!("not by {}", sanitize(tried))));
     if let Some(rtt) = report.rtt_us {

@@ -105,9 +105,15 @@ pub(in crate::cli) fn plan(
     }
     let smallest = family.ip_header + 8 + 8;
     let control = terms.min.map_or(family.control(), |min| min.max(smallest)).min(max);
-    if terms.min.is_some_and(|min| min > max) || max < smallest {
+    if let Some(min) = terms.min.filter(|min| *min > max) {
+        let whose = if terms.max.is_some() { "--max" } else { "what the route lets out" };
         return Err(Failure::usage(format!(
-            "--min and --max leave no size to try: a probe has at least {smallest} bytes, {max} is the largest"
+            "--min {min} leaves no size to try: it is over {whose}, {max} bytes"
+        )));
+    }
+    if max < smallest {
+        return Err(Failure::usage(format!(
+            "--max {max} leaves no size to try: a probe has at least {smallest} bytes"
         )));
     }
     let plan = Plan {
