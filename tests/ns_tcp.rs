@@ -10,7 +10,7 @@
 
 mod support;
 
-use nsprobe::facts::{PathResult, Verdict};
+use nsprobe::facts::{PathNote, PathResult, Verdict};
 use nsprobe::netns::NetNs;
 use nsprobe::probe::search::{Plan, Search};
 use nsprobe::probe::wire::Family;
@@ -310,6 +310,32 @@ fn a_peer_that_ends_the_connection_can_still_be_asked() {
         // How soon it leaves is its own affair.
         assert!(matches!(way, TcpWay::Ended | TcpWay::NoRanges), "{way:?}");
         assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(1450)), "{result:#?}");
+    }
+}
+
+/// A firewall that resets large packets says so in the target's name: that is no answer of a port that listens.
+#[test]
+fn a_reset_that_only_large_packets_draw_does_not_say_that_they_arrived() {
+    for family in [4, 6] {
+        let path = NamespacePath::build(
+            &toml::from_str(&format!(
+                "about = 'resets'\nfamily = {family}\ninterface_mtu = 1500\n\
+                 hop = [{{ mtu = 1500 }}, {{ mtu = 1500 }}]\nexpect = {{ verdict = 'clear', path_mtu = 1500 }}"
+            ))
+            .unwrap(),
+        );
+        filter(
+            path.first_hop(),
+            "add chain inet f f { type filter hook forward priority 0; }; \
+             add rule inet f f tcp dport 80 meta length > 1400 reject with tcp reset",
+        );
+        let application = Application::start(path.target_namespace(), Manner::Listens);
+        let result = expect(&path, TcpWay::Ended, Verdict::BlackHole, 1400);
+        let from = path.target().parse().unwrap();
+        let note = PathNote::Refused { from, code: None, size: 1401, passes: false };
+        assert!(result.notes.contains(&note), "{result:#?}");
+        assert!(result.narrowing.is_none_or(|n| n.reporter.is_none()), "who resets is not known");
+        assert_eq!(application.visits().first().unwrap().bytes, 0);
     }
 }
 

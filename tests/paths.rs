@@ -184,8 +184,8 @@ fn what_is_said_of_an_early_scout_does_not_count_where_echo_is_answered() {
     let reply = Answer::reply(Some(62));
     let firewall = support::virtual_path::router(1);
     for (answer, at) in [
-        (Answer::Refused { from: firewall, code: 13 }, ms(5)),
-        (Answer::Refused { from: firewall, code: 13 }, ms(55)),
+        (Answer::Refused { from: firewall, code: Some(13) }, ms(5)),
+        (Answer::Refused { from: firewall, code: Some(13) }, ms(55)),
         (reply, ms(49)),
         (reply, ms(55)),
     ] {

@@ -20,7 +20,10 @@ fn an_impossible_value_is_noted_once_for_each_router_that_names_it() {
 }
 
 /// Plays a path of one millisecond on which `answer` tells what comes back for a probe, the how-manieth it is.
-fn played(mut search: Search, answer: impl Fn(usize, Probe) -> Option<Answer>) -> PathResult {
+fn played<A: IntoIterator<Item = Answer>>(
+    mut search: Search,
+    answer: impl Fn(usize, Probe) -> A,
+) -> PathResult {
     let (mut now, mut sent) = (Duration::ZERO, 0);
     let mut waiting: Vec<(Duration, Event)> = Vec::new();
     loop {
@@ -31,8 +34,8 @@ fn played(mut search: Search, answer: impl Fn(usize, Probe) -> Option<Answer>) -
             Step::Done => return search.result(),
             Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
             Step::Send(probe) | Step::Scout(probe, _) => {
-                let event = answer(sent, probe).map(|answer| Event { id: probe.id, answer });
-                waiting.extend(event.map(|event| (now + Duration::from_millis(1), event)));
+                let events = answer(sent, probe).into_iter().map(|answer| Event { id: probe.id, answer });
+                waiting.extend(events.map(|event| (now + Duration::from_millis(1), event)));
                 sent += 1;
             }
         }
@@ -45,7 +48,7 @@ fn a_refusal_of_what_passes_as_well_is_no_refusal_by_size() {
     let from = router(1);
     for stray in 0..11 {
         let result = played(Search::new(Plan::new(84, 1500, 68)), |at, _| {
-            Some(if at == stray { Answer::Refused { from, code: 13 } } else { Answer::reply(Some(63)) })
+            Some(if at == stray { Answer::Refused { from, code: Some(13) } } else { Answer::reply(Some(63)) })
         });
         assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{stray}");
         let size = match result.notes[..] {
@@ -53,6 +56,29 @@ fn a_refusal_of_what_passes_as_well_is_no_refusal_by_size() {
             _ => panic!("{stray}: {result:?}"),
         };
         assert!((84..=1500).contains(&size), "{stray}: {result:?}");
+    }
+}
+
+/// Where packets are doubled on the way, and somebody refuses one of the two, the other has arrived.
+#[test]
+fn what_arrived_has_arrived_whoever_refused_a_copy_of_it() {
+    let from = router(1);
+    for word in [
+        Answer::Refused { from, code: Some(13) },
+        Answer::TooBig { mtu: 1400, from },
+        Answer::Expired { from },
+    ] {
+        let result = played(Search::new(Plan::new(84, 1500, 68)), |_, probe| {
+            let word = (probe.size > 1400).then_some(word);
+            word.into_iter().chain([Answer::reply(Some(63))])
+        });
+        assert_eq!(
+            (result.verdict, result.path_mtu_bytes),
+            (Verdict::Clear, Some(1500)),
+            "{word:?}: {result:?}"
+        );
+        let understated = PathNote::PtbUnderstates { mtu: 1400, passes: 1500, from };
+        assert_eq!(result.notes.contains(&understated), matches!(word, Answer::TooBig { .. }), "{result:?}");
     }
 }
 
@@ -65,7 +91,7 @@ fn a_refusal_by_size_is_told_with_the_size_that_it_begins_at() {
         for seed in 1..=20 {
             let (result, _) = named(name).play(seed);
             let from = router(hop);
-            let note = PathNote::Refused { from, code: 13, size, passes: false };
+            let note = PathNote::Refused { from, code: Some(13), size, passes: false };
             assert!(result.notes.contains(&note), "{name}: {result:?}");
             assert_eq!(result.narrowing.unwrap().reporter, Some(from), "{name}");
         }
@@ -102,7 +128,7 @@ fn what_was_answered_before_the_search_is_not_forgotten() {
         Scouted { sent: vec![1500], packets: 3, rtt: Some(Duration::from_millis(1)), ..Scouted::default() };
     let verdict = |answers_echo, replies| {
         let scouted = Scouted { answers_echo, replies, ..scouted.clone() };
-        played(Search::knowing(plan.clone(), &scouted), |_, _| None).verdict
+        played(Search::knowing(plan.clone(), &scouted), |_, _| []).verdict
     };
     assert_eq!(verdict(false, 0), Verdict::Unreachable);
     assert_eq!(verdict(true, 1), Verdict::Inconclusive);

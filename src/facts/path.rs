@@ -159,8 +159,8 @@ pub enum PathNote {
     Refused {
         /// Who.
         from: IpAddr,
-        /// ICMP or ICMPv6 code.
-        code: u8,
+        /// ICMP or ICMPv6 code; `None`: a TCP reset, which names no sender of its own.
+        code: Option<u8>,
         /// The smallest packet that was refused so, bytes.
         size: u32,
         /// Packets of that size arrive as well.

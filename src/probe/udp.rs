@@ -169,7 +169,9 @@ impl UdpProbe {
             let mark = (quoted.size, header.get_checksum());
             let id = sent.iter().position(|probe| *probe == mark).filter(|_| ours)?;
             let answer = match answer {
-                Answer::Refused { from, code } if from == target && PORT_UNREACHABLE.contains(&code) => {
+                Answer::Refused { from, code: Some(code) }
+                    if from == target && PORT_UNREACHABLE.contains(&code) =>
+                {
                     Answer::reply(received.ttl)
                 }
                 other => other,

@@ -250,7 +250,9 @@ pub fn answer(
         let ours = quoted.target == target && *marks.get(..TOKEN)? == mark.token && sizes(id)? == quoted.size;
         let answer = match answer {
             // It arrived whole: the target knows neither the protocol nor the port.
-            Answer::Refused { from, code } if from == target && arrived == (*message.first()?, code) => {
+            Answer::Refused { from, code: Some(code) }
+                if from == target && arrived == (*message.first()?, code) =>
+            {
                 Answer::reply(received.ttl)
             }
             other => other,
@@ -276,7 +278,7 @@ pub fn error<'a>(family: Family, received: &Received<'a>) -> Option<(Answer, Quo
     } else if kind == family.unreachable
         || (family.version == 6 && kind == PARAMETER_PROBLEM && code == UNKNOWN_HEADER)
     {
-        Answer::Refused { from, code }
+        Answer::Refused { from, code: Some(code) }
     } else if kind == family.time_exceeded && code == 0 {
         Answer::Expired { from }
     } else {

@@ -64,11 +64,11 @@ fn a_scout_over_ipv4_arrived_when_the_target_does_not_know_the_protocol() {
     let datagram = scout(Scout::Datagram);
     assert_eq!((datagram.len(), datagram[9], &datagram[20..24]), (1500, 17, &[0; 4][..]));
     assert!(matches!(says_of(&datagram, 3, target), Answer::Reply { .. }));
-    assert_eq!(says_of(&datagram, 3, ROUTER), Answer::Refused { from: ROUTER, code: 3 });
-    assert_eq!(says_of(&datagram, 13, target), Answer::Refused { from: target, code: 13 });
+    assert_eq!(says_of(&datagram, 3, ROUTER), Answer::Refused { from: ROUTER, code: Some(3) });
+    assert_eq!(says_of(&datagram, 13, target), Answer::Refused { from: target, code: Some(13) });
     // A bridge that refuses in the target's name; a router that does not relay the protocol.
-    assert_eq!(says(3, target), Answer::Refused { from: target, code: 3 });
-    assert_eq!(says(2, ROUTER), Answer::Refused { from: ROUTER, code: 2 });
+    assert_eq!(says(3, target), Answer::Refused { from: target, code: Some(3) });
+    assert_eq!(says(2, ROUTER), Answer::Refused { from: ROUTER, code: Some(2) });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
 
 use super::{Out, Paint, duration_ms, findings, sanitize};
-use crate::diagnose::path::{REFUSED_BY_SIZE, REFUSED_HERE, ROUTING_LOOP, sizes_asked};
+use crate::diagnose::path::{REFUSED_HERE, ROUTING_LOOP, sizes_asked};
 use crate::facts::{Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -85,6 +85,9 @@ pub struct MtuReport {
     /// How people name the source.
     #[serde(skip)]
     pub label: String,
+    /// What becomes of packets that do not pass.
+    #[serde(skip)]
+    pub fate_of_larger: String,
     /// `--min`, where nothing smaller was asked for because of it.
     #[serde(skip)]
     pub asked_from: Option<u32>,
@@ -167,23 +170,10 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             let who = who.filter(|_| report.signalled).map(|a| format!(" ({a} says so)")).unwrap_or_default();
             (paint.yellow("NARROWED"), format!("the path carries {mtu} bytes, not the route's {route}{who}"))
         }
-        Verdict::BlackHole if refused_here(report) => (
+        Verdict::BlackHole => (
             paint.red("BLACK HOLE"),
-            format!("packets over {mtu} bytes never leave, the kernel here refuses them (route MTU {route})"),
+            format!("packets over {mtu} bytes {} (route MTU {route})", report.fate_of_larger),
         ),
-        Verdict::BlackHole => {
-            let what = match report.narrowing.as_ref().and_then(|n| n.reporter) {
-                Some(who) => format!("are refused by {who}"),
-                None if report.findings.iter().any(|finding| finding.id == ROUTING_LOOP.id) => {
-                    "go round in a loop".to_owned()
-                }
-                None if report.findings.iter().any(|finding| finding.id == REFUSED_BY_SIZE.id) => {
-                    "are lost, larger ones are refused".to_owned()
-                }
-                None => "vanish without a word".to_owned(),
-            };
-            (paint.red("BLACK HOLE"), format!("packets over {mtu} bytes {what} (route MTU {route})"))
-        }
         Verdict::Unreachable if is_port_silent(report) => {
             let port = report.target.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
             (

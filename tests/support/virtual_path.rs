@@ -276,7 +276,7 @@ impl Scenario {
                 let answer = match hop.ptb {
                     Ptb::Honest => Answer::TooBig { mtu: hop.mtu, from },
                     Ptb::Names(mtu) => Answer::TooBig { mtu, from },
-                    Ptb::Refuses(code) => Answer::Refused { from, code },
+                    Ptb::Refuses(code) => Answer::Refused { from, code: Some(code) },
                     Ptb::Silent => return None,
                 };
                 return Some((answer, share));

@@ -6,16 +6,17 @@ use crate::facts::{Evidence, Finding, Hop, PathNote, PathResult, Verdict};
 use std::net::IpAddr;
 
 /// Where a packet with a whole TTL ran out of hops, and the size of the smallest that did.
-fn looped(path: &PathResult) -> Option<(IpAddr, u32)> {
+pub(super) fn looped(path: &PathResult) -> Option<(IpAddr, u32)> {
     path.notes.iter().find_map(|note| match note {
         PathNote::Loop { from, size } => Some((*from, *size)),
         _ => None,
     })
 }
 
-/// Whether packets of some size go round.
-pub(super) fn loops(path: &PathResult) -> bool {
-    looped(path).is_some()
+/// Who says that the hops of a packet were used up.
+pub(super) fn loop_ends_at(end: IpAddr) -> Evidence {
+    let what = "time exceeded for packets with a whole TTL, from";
+    Evidence::text(what, end.to_string(), "ICMP for probes with DF")
 }
 
 /// Whether it is the very size that is one byte too large which goes round.
@@ -38,11 +39,7 @@ pub(super) fn check_loop(facts: &PathFacts, path: &PathResult) -> Option<Finding
             round.push(address);
         }
     }
-    let mut seen = vec![Evidence::text(
-        "time exceeded for packets with a whole TTL, from",
-        end.to_string(),
-        "ICMP for probes with DF",
-    )];
+    let mut seen = vec![loop_ends_at(end)];
     if !repeated.is_empty() {
         let hops: Vec<String> =
             repeated.iter().map(|(ttl, address)| format!("hop {ttl} {address}")).collect();

@@ -1,6 +1,7 @@
 //! Rules on a measured path.
 
 mod around;
+mod flows;
 mod looped;
 mod refused;
 mod rules;
@@ -8,11 +9,12 @@ mod rules;
 mod tests;
 
 use around::{check_cache, check_drops, check_next_hop, check_service, check_settings, held_here};
-use looped::{check_loop, loops, loops_over};
+pub use flows::check_flows;
+use looped::{check_loop, looped, loops_over};
 use refused::{cannot, check_refusal, refusal, refused_by, refused_over};
 pub use rules::*;
 
-use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Severity, Verdict};
+use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Verdict};
 use std::net::IpAddr;
 
 /// A drop counter that rose while large packets were sent.
@@ -209,19 +211,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         Verdict::BlackHole => BLACK_HOLE.finding(
             subject,
-            format!(
-                "packets of {} bytes and more to {target} {}; {mtu} bytes pass",
-                mtu + 1,
-                match (held_here(path), refused_over(path)) {
-                    (Some(_), _) => "do not even leave".to_owned(),
-                    (_, Some(refused)) => refused.said(),
-                    _ if loops_over(path) => "go round in a loop".to_owned(),
-                    _ => match refusal(path, false) {
-                        Some(larger) => format!("are lost, those of {} and more {}", larger.size, larger.said()),
-                        None => "vanish without a word".to_owned(),
-                    },
-                }
-            ),
+            format!("packets of {} bytes and more to {target} {}; {mtu} bytes pass", mtu + 1, fate_of_larger(path)),
             seen,
             match (held_here(path), refused_over(path)) {
                 (Some(_), _) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
@@ -255,7 +245,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
             let (said, seen) = match refusal(path, false) {
                 Some(refused) => (cannot(refused, target), vec![refused_by(refused), sent]),
-                None if loops(path) => {
+                None if looped(path).is_some() => {
                     (format!("packets to {target} run out of hops on the way"), vec![sent])
                 }
                 None => {
@@ -282,6 +272,19 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     })
 }
 
+/// What becomes of packets that are larger than what a black hole lets through.
+pub fn fate_of_larger(path: &PathResult) -> String {
+    let lost = |size: u32, what: &str| format!("are lost, those of {size} and more {what}");
+    match (held_here(path), refused_over(path), refusal(path, false), looped(path)) {
+        (Some(_), ..) => "never leave, the kernel here refuses them".to_owned(),
+        (_, Some(refused), ..) => refused.said(),
+        _ if loops_over(path) => "go round in a loop".to_owned(),
+        (_, _, Some(larger), _) => lost(larger.size, &larger.said()),
+        (.., Some((_, size))) => lost(size, "go round in a loop"),
+        _ => "vanish without a word".to_owned(),
+    }
+}
+
 /// Of which sizes nothing came back.
 pub fn sizes_asked(from: Option<u32>) -> String {
     from.map_or_else(|| ", at any size".to_owned(), |from| format!(", of {from} bytes or more"))
@@ -306,48 +309,6 @@ fn reasons(path: &PathResult) -> String {
         })
         .collect();
     if texts.is_empty() { "too few answers".into() } else { texts.join("; ") }
-}
-
-/// Findings on searches of the same path with other flows.
-pub fn check_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Option<Finding> {
-    let mut sizes: Vec<u32> = others.iter().chain([path]).filter_map(|p| p.path_mtu_bytes).collect();
-    let flows = sizes.len();
-    sizes.sort_unstable();
-    let (smallest, largest) = (*sizes.first()?, *sizes.last()?);
-    if smallest == largest {
-        return check_silent_flows(facts, path, others);
-    }
-    let narrow = sizes.iter().filter(|size| **size == smallest).count();
-    Some(FLOWS_DIFFER.finding(
-        &facts.subject,
-        format!(
-            "{narrow} of {flows} flows to {} carry only {smallest} bytes, others up to {largest}",
-            facts.target
-        ),
-        vec![
-            Evidence::new("smallest path MTU of a flow", smallest, "bytes", asked(path)),
-            Evidence::new("largest path MTU of a flow", largest, "bytes", asked(path)),
-        ],
-        FLOWS_DIFFER.fix,
-    ))
-}
-
-/// Some flows are answered and others are not: no proof, where answers are limited and all flows ask at once.
-fn check_silent_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Option<Finding> {
-    let all = || others.iter().chain([path]);
-    let silent = all().filter(|p| p.verdict == Verdict::Unreachable).count();
-    let flows = all().count();
-    if silent == 0 {
-        return None;
-    }
-    let mut finding = FLOWS_DIFFER.finding(
-        &facts.subject,
-        format!("{silent} of {flows} flows to {} got no answer of any size, others did", facts.target),
-        vec![Evidence::new("flows without an answer", silent, "flows", asked(path))],
-        "ask again: where the same share stays silent, a member of an ECMP group drops everything, or a firewall does so by flow; where it changes, answers are limited (--flows 1 gets all of them)",
-    );
-    finding.severity = Severity::Info;
-    Some(finding)
 }
 
 fn check_reverse(facts: &PathFacts, path: &PathResult) -> Option<Finding> {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 pub(super) struct Refusal {
     pub(super) size: u32,
     from: IpAddr,
-    code: u8,
+    code: Option<u8>,
 }
 
 /// That of the sizes that arrive as well, or that of those that do not.
@@ -88,12 +88,20 @@ pub(super) fn cannot(refused: Refusal, target: &str) -> String {
 }
 
 pub(super) fn refused_by(refused: Refusal) -> Evidence {
+    let Some(code) = refused.code else {
+        return Evidence::text(
+            "answer to such packets",
+            "reset",
+            format!("TCP in the name of {}", refused.from),
+        );
+    };
     let what = format!("destination unreachable ({}), code", words(refused));
-    Evidence::text(what, refused.code, format!("ICMP from {}", refused.from))
+    Evidence::text(what, code, format!("ICMP from {}", refused.from))
 }
 
 /// The code of a destination unreachable: RFC 792, RFC 1122 §3.2.2.1 and RFC 1812 §5.2.7.1; RFC 4443 §3.1.
 pub(super) fn words(Refusal { from, code, .. }: Refusal) -> &'static str {
+    let Some(code) = code else { return "TCP reset" };
     match (from.is_ipv4(), code) {
         (true, 0) | (false, 0) => "no route to it",
         (true, 1) => "host unreachable",

@@ -1,5 +1,5 @@
 use super::*;
-use crate::facts::{Bounds, Method, ProbeCounts, Reverse};
+use crate::facts::{Bounds, Method, ProbeCounts, Reverse, Severity};
 
 fn facts() -> PathFacts {
     PathFacts {
@@ -126,7 +126,7 @@ fn a_refusal_and_the_silence_of_the_target_are_one_finding() {
     let from = "fd00:10:244:1::2".parse().unwrap();
     let mut refused = path(Verdict::Unreachable, None);
     refused.probes.sent = 17;
-    refused.notes.push(PathNote::Refused { from, code: 3, size: 100, passes: false });
+    refused.notes.push(PathNote::Refused { from, code: Some(3), size: 100, passes: false });
     let findings = check_path(&facts(), &refused);
     assert_eq!(ids(&findings), ["mtu.unreachable"]);
     assert!(findings[0].summary.starts_with("fd00:10:244:1::2 says"), "{findings:?}");
@@ -141,20 +141,42 @@ fn a_refusal_and_the_silence_of_the_target_are_one_finding() {
 fn flows_that_differ_are_told_and_equal_ones_are_not() {
     let wide = path(Verdict::Clear, Some(1500));
     let narrow = path(Verdict::Narrowed, Some(1450));
-    let found = check_flows(&facts(), &wide, &[narrow.clone(), wide.clone(), wide.clone()]).unwrap();
+    let found = check_flows(&facts(), &wide, &[narrow.clone(), wide.clone(), wide.clone()]).swap_remove(0);
     assert!(found.summary.starts_with("1 of 4 flows"), "{}", found.summary);
-    assert!(check_flows(&facts(), &wide, std::slice::from_ref(&wide)).is_none());
+    assert!(check_flows(&facts(), &wide, std::slice::from_ref(&wide)).is_empty());
     // Where several ask at once some may be left without an answer: told, and no warning.
     for (first, second) in
         [(&narrow, Verdict::Unreachable), (&path(Verdict::Unreachable, None), Verdict::Clear)]
     {
         let second = path(second, (second == Verdict::Clear).then_some(1500));
-        let found = check_flows(&facts(), first, &[second]).unwrap();
+        let found = check_flows(&facts(), first, &[second]).swap_remove(0);
         assert!(found.summary.starts_with("1 of 2 flows"), "{}", found.summary);
         assert_eq!((found.id, found.severity), ("mtu.flows_differ", Severity::Info));
     }
     let none = path(Verdict::Unreachable, None);
-    assert!(check_flows(&facts(), &none, std::slice::from_ref(&none)).is_none());
+    assert!(check_flows(&facts(), &none, std::slice::from_ref(&none)).is_empty());
+    // What was refused or goes round is told as that, beside the sizes of the others.
+    let from = "10.0.0.2".parse().unwrap();
+    let dead = |note| {
+        let mut dead = path(Verdict::Unreachable, None);
+        dead.notes.push(note);
+        dead
+    };
+    let refused = dead(PathNote::Refused { from, code: Some(0), size: 84, passes: false });
+    let looped = dead(PathNote::Loop { from, size: 84 });
+    let found = check_flows(&facts(), &narrow, &[refused.clone(), refused, looped, none, wide]);
+    let said: Vec<&str> = found.iter().map(|f| f.summary.as_str()).collect();
+    let target = "flows to 10.244.2.7";
+    assert_eq!(
+        said,
+        [
+            &format!("1 of 2 {target} carry only 1450 bytes, others up to 1500"),
+            &format!("2 of 6 {target} are refused by 10.0.0.2 (no route to it), others arrive"),
+            &format!("1 of 6 {target} go round in a loop, others arrive"),
+            &format!("1 of 6 {target} got no answer of any size, others did"),
+        ]
+    );
+    assert_eq!(found[1].severity, Severity::Warning);
 }
 
 #[test]
@@ -194,7 +216,7 @@ fn what_the_kernel_of_the_source_refuses_is_named_and_no_counter_is_blamed() {
     held.notes = vec![PathNote::SendRefused, PathNote::HeldHere { size: 1401 }];
     let found = check_path(&facts(), &held);
     assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_here"]);
-    assert!(found[0].summary.contains("do not even leave"), "{}", found[0].summary);
+    assert!(found[0].summary.contains("never leave, the kernel here"), "{}", found[0].summary);
     assert!(found[0].fix.contains("mtu.refused_here"), "no MTU has to be set: {}", found[0].fix);
     assert!(found[1].fix.contains("packet filter on output"), "{}", found[1].fix);
 }
@@ -222,14 +244,14 @@ fn a_port_that_does_not_answer_is_named() {
 fn a_refusal_of_what_arrives_as_well_raises_no_alarm() {
     let from = "10.99.1.1".parse().unwrap();
     let mut clear = path(Verdict::Clear, Some(1500));
-    clear.notes.push(PathNote::Refused { from, code: 13, size: 1450, passes: true });
+    clear.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: true });
     let told = check_path(&facts(), &clear);
     assert_eq!(ids(&told), ["mtu.refused_at_times"]);
     assert_eq!(told[0].severity, Severity::Info);
     assert!(told[0].summary.contains("1450 bytes") && told[0].summary.contains("prohibited"), "{told:?}");
     // Where a router names the size, it has said more than who refuses what is larger.
     let mut narrowed = path(Verdict::Narrowed, Some(1400));
-    narrowed.notes.push(PathNote::Refused { from, code: 13, size: 1450, passes: false });
+    narrowed.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: false });
     assert_eq!(ids(&check_path(&facts(), &narrowed)), ["mtu.narrowed"]);
 }
 
@@ -237,7 +259,7 @@ fn a_refusal_of_what_arrives_as_well_raises_no_alarm() {
 fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_vanish() {
     let mut refused = path(Verdict::BlackHole, Some(1400));
     let note =
-        |size, passes| PathNote::Refused { from: "10.99.1.1".parse().unwrap(), code: 13, size, passes };
+        |size, passes| PathNote::Refused { from: "10.99.1.1".parse().unwrap(), code: Some(13), size, passes };
     refused.notes.push(note(1401, false));
     let found = check_path(&facts(), &refused);
     assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size"]);
@@ -253,6 +275,13 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
     let said = "1401 bytes and more to 10.244.2.7 are lost, those of 1450 and more are refused by 10.99.1.1";
     assert!(found[0].summary.contains(said), "{}", found[0].summary);
     assert!(found[1].summary.starts_with("packets of 1450 bytes"), "{}", found[1].summary);
+    // Nor of what goes round only when it is larger.
+    let mut black = path(Verdict::BlackHole, Some(1400));
+    black.notes.push(PathNote::Loop { from: "10.99.1.1".parse().unwrap(), size: 1450 });
+    assert_eq!(fate_of_larger(&black), "are lost, those of 1450 and more go round in a loop");
+    black.notes =
+        vec![PathNote::Refused { from: "10.99.1.1".parse().unwrap(), code: None, size: 1401, passes: false }];
+    assert_eq!(fate_of_larger(&black), "are refused by 10.99.1.1 (TCP reset)");
 }
 
 #[test]

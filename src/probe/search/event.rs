@@ -39,12 +39,12 @@ pub enum Answer {
         /// The hop.
         from: IpAddr,
     },
-    /// Destination unreachable, whatever the code.
+    /// Destination unreachable, whatever the code, or a TCP reset from a port that is open.
     Refused {
         /// Who says so.
         from: IpAddr,
-        /// ICMP or ICMPv6 code.
-        code: u8,
+        /// ICMP or ICMPv6 code; `None`: a TCP reset, in the target's name.
+        code: Option<u8>,
     },
     /// The kernel refused to send it: larger than the interface takes, or no route.
     NotSent {
@@ -57,6 +57,12 @@ impl Answer {
     /// An answer of the target that came whole.
     pub fn reply(ttl: Option<u8>) -> Self {
         Self::Reply { ttl, largest_fragment: None, cut: false }
+    }
+
+    /// Whether a later answer to the same probe says more: what arrived has arrived, whoever refused a copy of it.
+    pub(super) fn is_outdone_by(self, later: &Self) -> bool {
+        let word = matches!(self, Self::Refused { .. } | Self::Expired { .. } | Self::TooBig { .. });
+        word && matches!(later, Self::Reply { .. })
     }
 }
 

@@ -137,7 +137,14 @@ impl Search {
     /// Takes an answer. One for a probe that was never sent, or was answered before, changes nothing.
     pub fn on_event(&mut self, event: Event, now: Duration) {
         let Some(record) = self.records.0.get_mut(usize::from(event.id)) else { return };
+        let mut disproved = None;
         match record.fate {
+            Fate::Answered { answer, .. } if record.ttl.is_none() && answer.is_outdone_by(&event.answer) => {
+                // It arrived after all, if not every copy of it.
+                if let Answer::TooBig { mtu, from } = answer {
+                    disproved = Some(PathNote::PtbUnderstates { mtu, passes: record.size, from });
+                }
+            }
             Fate::Answered { .. } => return,
             Fate::Lost if record.held => return,
             // It was judged too early: allow for more reordering from now on.
@@ -169,6 +176,9 @@ impl Search {
             (record.ttl, record.counts) = (None, true);
             (self.phase, self.verdict) = (Phase::Sizes, None);
             self.queue.clear();
+        }
+        if let Some(note) = disproved {
+            self.note(note);
         }
         if !self.by_scouts && (self.records.answers_probes() || self.claim(0).is_some()) {
             // There is better to go by than what the target says of a protocol: that may have come another way.

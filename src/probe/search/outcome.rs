@@ -1,7 +1,7 @@
 //! From the records of a search to its result: numbers only where there was an answer.
 
 use super::event::Answer;
-use super::record::{Fate, Records};
+use super::record::{Fate, Record, Records};
 use super::{Phase, Search};
 use crate::facts::{
     Bounds, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
@@ -51,7 +51,7 @@ pub(super) fn result(search: &Search) -> PathResult {
     let looped =
         records.0.iter().filter(|r| Some(r.size) > passes).filter_map(|r| Some((r.size, r.looped()?)));
     notes.extend(looped.min_by_key(|(size, _)| *size).map(|(size, from)| PathNote::Loop { from, size }));
-    let heard = records.0.iter().any(super::record::Record::replied);
+    let heard = records.0.iter().any(Record::replied);
     if heard && (search.by_scouts || !records.answers_probes()) {
         notes.push(PathNote::EchoFiltered);
     }
@@ -177,11 +177,12 @@ fn narrowing(
         _ => None,
     };
     // Or it was refused with a word that names no size.
-    let refused = records.0.iter().find(|r| Some(r.size) == fails && r.refused().is_some());
-    let refused = refused.and_then(|r| r.refused()).filter(|_| verdict == Verdict::BlackHole);
+    // A TCP reset comes in the target's name, whoever sends it.
+    let refused = records.0.iter().filter(|r| Some(r.size) == fails && verdict == Verdict::BlackHole);
+    let refused = refused.filter_map(Record::refused).find_map(|(from, code)| code.map(|_| from));
     let mut narrowing = Narrowing {
         ttl: None,
-        reporter: told.map(|(_, _, from)| from).or(refused.map(|(from, _)| from)),
+        reporter: told.map(|(_, _, from)| from).or(refused),
         reported_mtu_bytes: told.map(|(_, mtu, _)| mtu),
         last_good_hop: None,
     };

@@ -60,7 +60,7 @@ impl Record {
         }
     }
 
-    pub(super) fn refused(&self) -> Option<(IpAddr, u8)> {
+    pub(super) fn refused(&self) -> Option<(IpAddr, Option<u8>)> {
         match self.fate {
             Fate::Answered { answer: Answer::Refused { from, code }, .. } => Some((from, code)),
             _ => None,

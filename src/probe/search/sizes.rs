@@ -187,7 +187,8 @@ impl Search {
     /// When whoever refused larger packets than `size` with a word has another, where he said nothing of this one: routers
     /// say so once a second (RFC 1812 §4.3.2.8; Linux: `icmp_ratelimit`).
     fn another_word(&self, size: u32) -> Option<Duration> {
-        let refused = |r: &&Record| r.size >= size && r.refused().is_some();
+        // Resets are not limited.
+        let refused = |r: &&Record| r.size >= size && r.refused().is_some_and(|(_, code)| code.is_some());
         let last = self.records.0.iter().rfind(refused)?.sent_at + ANOTHER_WORD;
         let asked =
             self.records.0.iter().any(|r| r.size == size && (r.refused().is_some() || r.sent_at >= last));

@@ -11,6 +11,9 @@
 //! one peer whose application could see the zeros is one with TCP Fast Open without cookies (`tcp_fastopen`
 //! 0x200, ip-sysctl).
 //!
+//! A reset from a port that listens is a firewall's, in its name, and no sign of arrival. From a closed port it cannot be
+//! told apart.
+//!
 //! Both ways measure the forward path only: what comes back is small.
 
 mod connection;
@@ -35,7 +38,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use tap::Tap;
-use way::{Knock, Meaning, OldData};
+use way::{Knock, Meaning, OldData, Port};
 
 /// Local ports that SYN probes use in turn: more than one flight holds.
 const PORTS: usize = 64;
@@ -82,6 +85,8 @@ pub struct TcpProbe {
     /// Closed in order when this is dropped.
     connection: Option<Connection>,
     knock: Option<Knock>,
+    /// What SYNs have shown of the port, or the attempt to connect.
+    listens: Option<bool>,
     /// Hold the local ports of SYN probes.
     held: Vec<Socket>,
     /// Sizes sent, by id; 0: none.
@@ -145,6 +150,7 @@ impl TcpProbe {
             old_data,
             connection,
             knock: None,
+            listens: None,
             held: Vec::new(),
             sizes: Vec::new(),
         };
@@ -193,6 +199,7 @@ impl TcpProbe {
         self.held = held;
         self.knock = Some(Knock { ports, target_port: self.port, base: u32::from_ne_bytes(base) });
         self.way = why;
+        self.listens = (why == TcpWay::Closed).then_some(false);
         if let Some(connection) = &mut self.connection {
             connection.leave();
         }
@@ -294,8 +301,8 @@ impl TcpProbe {
         let reply = |id| Event { id, answer: Answer::reply(Some(heard.ttl)) };
         if let Some(knock) = &self.knock {
             let length = |id| self.size(id).and_then(|size| self.payload(size, true));
-            if let Some(id) = knock.answered(heard, length) {
-                return Some(reply(id));
+            if let Some((id, port)) = knock.answered(heard, length) {
+                return self.knocked(id, port, reply(id));
             }
         }
         match self.old_data.as_ref()?.meaning(heard)? {
@@ -312,6 +319,23 @@ impl TcpProbe {
                 None
             }
             _ => None,
+        }
+    }
+
+    /// What an answer to a SYN says, given what others have drawn. A port that listens resets nothing: a firewall does, in its
+    /// name. Whether it still listens is for the smallest to say; until then a reset says nothing.
+    fn knocked(&mut self, id: u16, port: Port, reply: Event) -> Option<Event> {
+        let smallest = self.sizes.iter().filter(|size| **size > 0).min() == self.sizes.get(usize::from(id));
+        if smallest || port == Port::Open {
+            self.listens = Some(port == Port::Open);
+        }
+        match (port, self.listens) {
+            (Port::Open, _) | (Port::Reset, Some(false)) => Some(reply),
+            (Port::Reset, Some(true)) => {
+                let answer = Answer::Refused { from: self.target.address, code: None };
+                Some(Event { id, answer })
+            }
+            (Port::Reset, None) => None,
         }
     }
 

@@ -87,6 +87,15 @@ impl OldData {
     }
 }
 
+/// What an answer to a SYN says of the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// SYN and ACK.
+    Open,
+    /// RST: nobody listens, or a firewall says so in the target's name.
+    Reset,
+}
+
 /// SYN with data: a closed port answers RST, an open one SYN and ACK, which our kernel answers with RST before
 /// any application hears of it. Both acknowledge the SYN, or the SYN and the data, by number (RFC 9293 §3.10.7).
 #[derive(Debug, Clone)]
@@ -122,13 +131,14 @@ impl Knock {
     }
 
     /// The probe that a segment answers; `length(id)` tells how many bytes of payload it had.
-    pub(super) fn answered(&self, heard: &Heard, length: impl Fn(u16) -> Option<u32>) -> Option<u16> {
+    pub(super) fn answered(&self, heard: &Heard, length: impl Fn(u16) -> Option<u32>) -> Option<(u16, Port)> {
         if heard.flags & ACK == 0 || heard.flags & (SYN | RST) == 0 {
             return None;
         }
         let (id, behind) = self.id(heard.acknowledgement.wrapping_sub(1));
         let ours = heard.local_port == self.port(id) && [0, length(id)?].contains(&behind);
-        ours.then_some(id)
+        let port = if heard.flags & RST == 0 { Port::Open } else { Port::Reset };
+        ours.then_some((id, port))
     }
 
     /// The probe that a quoted segment is.

@@ -51,8 +51,8 @@ fn a_syn_is_answered_by_number_and_port_whether_its_data_counts_or_not() {
         let acknowledgement = segment.sequence + 1 + behind;
         knock.answered(&Heard { local_port: port, flags, acknowledgement, ..heard(0, &[]) }, length)
     };
-    assert_eq!(answer(50_001, 0, SYN | ACK), Some(4));
-    assert_eq!(answer(50_001, 1410, RST | ACK), Some(4));
+    assert_eq!(answer(50_001, 0, SYN | ACK), Some((4, Port::Open)));
+    assert_eq!(answer(50_001, 1410, RST | ACK), Some((4, Port::Reset)));
     assert_eq!(answer(50_001, 1409, RST | ACK), None);
     assert_eq!(answer(50_002, 1410, RST | ACK), None);
     assert_eq!(answer(50_001, 1410, ACK), None);
@@ -88,7 +88,7 @@ proptest! {
         for behind in [0, length] {
             let acknowledgement = segment.sequence.wrapping_add(1 + behind);
             let answer = Heard { local_port: segment.source_port, flags: RST | ACK, acknowledgement, ..heard(0, &[]) };
-            prop_assert_eq!(knock.answered(&answer, |_| Some(length)), Some(id));
+            prop_assert_eq!(knock.answered(&answer, |_| Some(length)), Some((id, Port::Reset)));
         }
     }
 }

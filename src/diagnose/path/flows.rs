@@ -1,0 +1,88 @@
+//! Flows of one path, searched at the same time: some may take another way.
+
+use super::looped::{loop_ends_at, looped};
+use super::refused::{refusal, refused_by};
+use super::rules::FLOWS_DIFFER;
+use super::{PathFacts, asked};
+use crate::facts::{Evidence, Finding, PathResult, Severity, Verdict};
+
+/// Findings on searches of the same path with other flows.
+pub fn check_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = check_sizes_of_flows(facts, path, others).into_iter().collect();
+    findings.extend(check_dead_flows(facts, path, others));
+    findings
+}
+
+/// Flows that are carried, but not all by the same size.
+fn check_sizes_of_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Option<Finding> {
+    let mut sizes: Vec<u32> = others.iter().chain([path]).filter_map(|p| p.path_mtu_bytes).collect();
+    let flows = sizes.len();
+    sizes.sort_unstable();
+    let (smallest, largest) = (*sizes.first()?, *sizes.last()?);
+    if smallest == largest {
+        return None;
+    }
+    let narrow = sizes.iter().filter(|size| **size == smallest).count();
+    Some(FLOWS_DIFFER.finding(
+        &facts.subject,
+        format!(
+            "{narrow} of {flows} flows to {} carry only {smallest} bytes, others up to {largest}",
+            facts.target
+        ),
+        vec![
+            Evidence::new("smallest path MTU of a flow", smallest, "bytes", asked(path)),
+            Evidence::new("largest path MTU of a flow", largest, "bytes", asked(path)),
+        ],
+        FLOWS_DIFFER.fix,
+    ))
+}
+
+/// Flows that reach the target with no size, where others do. What was refused or went round was told so; silence is no
+/// proof, where answers are limited and all flows ask at once.
+fn check_dead_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Vec<Finding> {
+    let all = || others.iter().chain([path]);
+    let flows = all().count();
+    let dead = || all().filter(|p| p.verdict == Verdict::Unreachable);
+    if dead().count() == flows {
+        return vec![];
+    }
+    let target = &facts.target;
+    let told: Vec<(usize, String, Evidence)> = [
+        dead().find_map(|p| refusal(p, false)).map(|refused| {
+            let count = dead().filter(|p| refusal(p, false).is_some()).count();
+            (count, refused.said(), refused_by(refused))
+        }),
+        dead().find_map(looped).map(|(end, _)| {
+            let count = dead().filter(|p| refusal(p, false).is_none() && looped(p).is_some()).count();
+            (count, "go round in a loop".to_owned(), loop_ends_at(end))
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|(count, ..)| *count > 0)
+    .collect();
+    let silent = dead().count() - told.iter().map(|(count, ..)| count).sum::<usize>();
+    let mut findings: Vec<Finding> = told
+        .into_iter()
+        .map(|(count, said, seen)| {
+            let count_of = Evidence::new("flows that do not arrive", count, "flows", asked(path));
+            FLOWS_DIFFER.finding(
+                &facts.subject,
+                format!("{count} of {flows} flows to {target} {said}, others arrive"),
+                vec![count_of, seen],
+                "Find the member of the group that these take: nsprobe mtu --flows 16 -v; its route to the target, or the policy on its way, is not that of the others.",
+            )
+        })
+        .collect();
+    if silent > 0 {
+        let mut finding = FLOWS_DIFFER.finding(
+            &facts.subject,
+            format!("{silent} of {flows} flows to {target} got no answer of any size, others did"),
+            vec![Evidence::new("flows without an answer", silent, "flows", asked(path))],
+            "ask again: where the same share stays silent, a member of an ECMP group drops everything, or a firewall does so by flow; where it changes, answers are limited (--flows 1 gets all of them)",
+        );
+        finding.severity = Severity::Info;
+        findings.push(finding);
+    }
+    findings
+}
