@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::capture::{Pair, assert_code, signal, size, start, tshark, wait_until};
+use support::capture::{Pair, assert_code, capinfos, signal, size, start, tshark, wait_until};
 use support::schema::valid;
 use support::{Netns, Running, nsprobe, run, stderr, stdout};
 
@@ -135,6 +135,45 @@ fn a_container_that_dies_ends_its_capture_or_not_as_it_was_told_and_the_file_is_
         }
         assert_code(&child.wait_with_output().unwrap(), 0);
         assert_eq!(tshark(&file, &["icmp.type"]).len(), 6, "{told}");
+    }
+}
+
+#[test]
+fn an_interface_with_so_many_names_that_its_message_is_larger_than_a_page_is_captured_on() {
+    let pair = Pair::new();
+    // As udev and cloud agents give them (ip-link(8), property add), but longer; ip takes so many at a time.
+    let names = |first: u32| (first..first + 7).map(|n| format!(" altname {}{n:03}", "n".repeat(120)));
+    for first in (0..49).step_by(7) {
+        pair.a.ip(&format!("link property add dev eth0{}", names(first).collect::<String>()));
+    }
+    let told = pair.a.ip("link show dev eth0");
+    assert_eq!(told.matches("altname").count(), 49, "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.pcapng");
+    // With an address, for which getifaddrs(3) never ends, and without, where it leaves the interface out.
+    for addressed in [true, false] {
+        let mut child = Running(start(&[
+            &pair.a.source(),
+            "-w",
+            file.to_str().unwrap(),
+            "--force",
+            "-o",
+            "json",
+            "--duration",
+            "1s",
+        ]));
+        let mut code = None;
+        // Running kills what is still there when this fails.
+        wait_until("the end of the capture", || {
+            code = child.0.try_wait().unwrap();
+            code.is_some()
+        });
+        let mut said = String::new();
+        std::io::Read::read_to_string(child.0.stdout.as_mut().unwrap(), &mut said).unwrap();
+        assert_eq!(code.and_then(|c| c.code()), Some(0), "{addressed}: {said}");
+        assert_eq!(valid(said.as_bytes())["points"][0]["interface"], "eth0", "{said}");
+        assert!(capinfos(&file).contains("eth0"));
+        pair.a.ip("addr flush dev eth0");
     }
 }
 

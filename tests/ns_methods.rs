@@ -275,11 +275,12 @@ fn a_watch_sees_that_the_interface_has_another_mtu() {
     assert_eq!((&last["verdict"], &last["source"]["route_mtu_bytes"]), (&"clear".into(), &1500.into()));
 }
 
-/// A narrow link beside the path's own: 10.98.0.1 to 10.98.0.2.
+/// A narrow link beside the path's own: 10.98.0.1 to 10.98.0.2, fd98::1 to fd98::2.
 fn second_link(near: &Netns, far: &Netns) {
     near.ip(&format!("link add second mtu 1450 type veth peer name second mtu 1450 netns {}", far.name()));
     for (node, end) in [(near, 1), (far, 2)] {
         node.ip(&format!("addr add 10.98.0.{end}/24 dev second"));
+        node.ip(&format!("addr add fd98::{end}/64 nodad dev second"));
         node.ip("link set second up");
     }
 }
@@ -301,6 +302,39 @@ fn a_rule_by_source_decides_by_which_interface_packets_leave() {
         assert_eq!(document["source"]["address"], "10.99.0.1", "{document:#}");
         assert_eq!((seen(&document).0, seen(&document).1), ("clear", Some(1450)), "{document:#}");
     }
+}
+
+/// An IPv6 connection begins by the way that is found without a source. Only where there is none does the kernel choose
+/// a source and look again (net/ipv6/ip6_output.c `ip6_dst_lookup_tail`), and a rule by source decides.
+#[test]
+fn over_ipv6_a_rule_by_source_decides_where_there_is_no_way_without_it() {
+    let text = "about = 'rule'\nfamily = 6\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
+                expect = { verdict = 'clear', path_mtu = 1500 }";
+    let path = NamespacePath::build(&toml::from_str(text).unwrap());
+    let (source, router) = (path.source_namespace(), path.router_namespace());
+    second_link(source, router);
+    source.ip("-6 route add default via fd98::2 table 100");
+    source.ip("-6 rule add from fd99:0::1 table 100");
+    let _server = serve(&path, "TCP6-LISTEN:8081,fork,reuseaddr /dev/null");
+    let leave_by = |interface: &str, size: u64| {
+        for words in
+            [&[][..], &["--method", "tcp", "--port", "8081"], &["--method", "udp", "--port", "33434"]]
+        {
+            let (_, document) = mtu(&path, words);
+            assert_eq!(document["source"]["interface"], interface, "{document:#}");
+            assert_eq!(document["source"]["address"], "fd99::1", "{document:#}");
+            assert_eq!((seen(&document).0, seen(&document).1), ("clear", Some(size)), "{document:#}");
+        }
+    };
+    leave_by("right", 1500);
+    source.ip("-6 route del fd99:1::/64");
+    leave_by("second", 1450);
+    source.ip("-6 route add unreachable fd99:1::/64");
+    leave_by("second", 1450);
+    source.ip("-6 route add prohibit default table 99");
+    source.ip("-6 rule add from fd99:0::1 table 99 pref 1");
+    let output = nsprobe().args(["mtu", &path.source(), &path.target()]).output().unwrap();
+    assert!(stderr(&output).contains("its route says prohibited"), "{}", stderr(&output));
 }
 
 #[test]

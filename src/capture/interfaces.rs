@@ -1,7 +1,6 @@
 //! The interfaces of the namespace this thread is in: names, flags, MTU, hardware address, and the uplink.
 
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use super::link_dump::{attributes, dump_links, number};
 use std::io;
 
 /// What a capture needs to know of an interface.
@@ -19,51 +18,44 @@ pub(super) struct Interface {
 /// Every interface of the calling thread's namespace, by name.
 ///
 /// # Errors
-/// getifaddrs(3)'s.
+/// The kernel's.
 pub(super) fn read_interfaces() -> io::Result<Vec<Interface>> {
     let mut found: Vec<Interface> = Vec::new();
-    for entry in getifaddrs()? {
-        // Each interface has one AF_PACKET entry, whatever addresses it has; aliases have none.
-        let Some(link) = entry.address.as_ref().and_then(|a| a.as_link_addr()) else { continue };
-        if found.iter().any(|i| i.name == entry.interface_name) {
-            continue;
+    for interface in dump_links(read_interface)? {
+        // One that came or went meanwhile may move others to a place that is still to come.
+        if !found.iter().any(|i| i.name == interface.name) {
+            found.push(interface);
         }
-        found.push(Interface {
-            mtu_bytes: read_mtu(&entry.interface_name),
-            // ARPHRD_ETHER with a real address; a tunnel's "address" is its endpoint.
-            mac: link.addr().filter(|m| link.halen() == 6 && link.hatype() == 1 && *m != [0; 6]),
-            up: entry.flags.contains(InterfaceFlags::IFF_UP),
-            loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-            name: entry.interface_name,
-        });
     }
     Ok(found)
 }
 
-/// SIOCGIFMTU (netdevice(7)) in the calling thread's namespace.
-fn read_mtu(name: &str) -> Option<u32> {
-    use std::os::fd::AsRawFd;
-    nix::ioctl_read_bad!(get_mtu, libc::SIOCGIFMTU, libc::ifreq);
-    let socket = nix::sys::socket::socket(
-        nix::sys::socket::AddressFamily::Inet,
-        nix::sys::socket::SockType::Datagram,
-        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .ok()?;
-    // SAFETY: ifreq is plain data; all zeroes is an empty name.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // One byte stays zero: the name ends there.
-    if name.len() >= request.ifr_name.len() {
-        return None;
+/// One RTM_NEWLINK message, rtnetlink(7): a struct ifinfomsg and its attributes; `None` without a name.
+fn read_interface(payload: &[u8]) -> Option<Interface> {
+    // linux/if_arp.h.
+    const ARPHRD_ETHER: u16 = 1;
+    let hardware = payload.get(2..)?.first_chunk().copied().map(u16::from_ne_bytes)?;
+    let flags = number(payload, 8)?.cast_signed();
+    let (mut name, mut mtu_bytes, mut mac) = (None, None, None);
+    for attribute in attributes(payload) {
+        let value = attribute.value();
+        match attribute.kind() {
+            libc::IFLA_IFNAME => {
+                name = value.split(|&byte| byte == 0).next().map(String::from_utf8_lossy).map(Into::into)
+            }
+            libc::IFLA_MTU => mtu_bytes = number(value, 0),
+            libc::IFLA_ADDRESS => mac = <[u8; 6]>::try_from(value).ok(),
+            _ => {}
+        }
     }
-    for (to, &from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
-        *to = from.cast_signed();
-    }
-    // SAFETY: the kernel reads the name and writes the MTU, both inside the ifreq.
-    unsafe { get_mtu(socket.as_raw_fd(), &mut request) }.ok()?;
-    // SAFETY: SIOCGIFMTU has filled this member of the union.
-    u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).ok()
+    Some(Interface {
+        name: name?,
+        mtu_bytes,
+        // A tunnel's "address" is its endpoint.
+        mac: mac.filter(|m| hardware == ARPHRD_ETHER && *m != [0; 6]),
+        up: flags & libc::IFF_UP != 0,
+        loopback: flags & libc::IFF_LOOPBACK != 0,
+    })
 }
 
 /// The interface of the default route with the lowest metric, IPv4 before IPv6, in the calling thread's
@@ -117,6 +109,34 @@ mod tests {
         let all = read_interfaces().unwrap();
         let lo = all.iter().find(|i| i.name == "lo").unwrap();
         assert!(lo.loopback && lo.mtu_bytes.is_some_and(|m| m >= 1280) && lo.mac.is_none(), "{lo:?}");
+    }
+
+    #[test]
+    fn a_message_is_read_as_far_as_it_goes() {
+        // struct ifinfomsg: ARPHRD_ETHER, index 2, IFF_UP; name, MTU, address, a name that is not the first.
+        let mut message = vec![0, 0, 1, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        message.extend([9, 0, 3, 0, b'e', b't', b'h', b'0', 0, 0, 0, 0]);
+        message.extend([8, 0, 4, 0, 0xaa, 5, 0, 0]);
+        message.extend([10, 0, 1, 0, 2, 0, 0, 0, 0, 7, 0, 0]);
+        let mut expected = Interface {
+            name: "eth0".into(),
+            mtu_bytes: Some(1450),
+            mac: Some([2, 0, 0, 0, 0, 7]),
+            up: true,
+            loopback: false,
+        };
+        assert_eq!(read_interface(&message).as_ref(), Some(&expected));
+        for length in 0..message.len() {
+            let read = read_interface(&message[..length]);
+            assert_eq!(read.is_some(), length >= 25, "{length}");
+        }
+        // ARPHRD_TUNNEL6; then six zeros.
+        message[2..4].copy_from_slice(&769u16.to_ne_bytes());
+        expected.mac = None;
+        assert_eq!(read_interface(&message).as_ref(), Some(&expected));
+        message[2..4].copy_from_slice(&1u16.to_ne_bytes());
+        message[40..46].fill(0);
+        assert_eq!(read_interface(&message).as_ref(), Some(&expected));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod interfaces;
 mod keeper;
 mod layers;
 mod lines;
+mod link_dump;
 mod open;
 mod order;
 mod output;

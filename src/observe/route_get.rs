@@ -16,7 +16,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 
 /// The kernel counts the rest of an exception's life in USER_HZ, 100 a second on every architecture
 /// that Kubernetes runs on (time(7)).
@@ -101,10 +101,20 @@ struct Asked {
     source: Option<IpAddr>,
 }
 
-/// What a packet meets, and what was asked for it. Over IPv4 a socket that connects looks twice, the second time with
-/// the source that the first has chosen (net/ipv4/route.c `ip_route_connect`): rules by source apply.
+/// What a packet meets that a socket sends, and what was asked for it. A socket that connects looks twice, where rules by
+/// source may apply the second time:
+///
+/// - over IPv4 always, the second time with the source that the first has chosen (net/ipv4/route.c `ip_route_connect`);
+/// - over IPv6 only where the first finds no way; it stays with a way that it has found without a source until routes
+///   change (net/ipv6/ip6_output.c `ip6_dst_lookup_tail`). So does a packet of an unbound raw socket, as probes are.
 fn plain(netlink: &mut Netlink, asked: Asked) -> Result<(RouteMessage, Asked), ObserveError> {
-    let first = route(netlink, asked, false)?;
+    let first = match (route(netlink, asked, false), asked.target) {
+        (Err(none @ ObserveError::NoRoute { .. }), IpAddr::V6(target)) => {
+            let asked_again = Asked { source: Some(chosen_source(target, asked.scope_id, none)?), ..asked };
+            return Ok((route(netlink, asked_again, false)?, asked_again));
+        }
+        (first, _) => first?,
+    };
     let source = merge(&first, None).source_address.filter(|_| asked.target.is_ipv4());
     if source.is_none() {
         return Ok((first, asked));
@@ -118,13 +128,32 @@ fn plain(netlink: &mut Netlink, asked: Asked) -> Result<(RouteMessage, Asked), O
     }
 }
 
+/// The source that the kernel chooses for a target that it finds no way to without one, if there is a way with it.
+/// Connecting a UDP socket sends nothing. Else why there is none: `none`, unless the kernel now says something else.
+fn chosen_source(target: Ipv6Addr, scope_id: u32, none: ObserveError) -> Result<IpAddr, ObserveError> {
+    let connect = || {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        socket.connect(SocketAddrV6::new(target, 9, 0, scope_id))?;
+        socket.local_addr()
+    };
+    connect().map(|local| local.ip()).map_err(|error| {
+        match refusal(&error, "a route lookup", target.into()) {
+            ObserveError::NoRoute { target, why } if why != NoRoute::Blackhole => {
+                ObserveError::NoRoute { target, why }
+            }
+            // EINVAL may be a link-local target without a link; EADDRNOTAVAIL: there is no address to send from.
+            _ => none,
+        }
+    })
+}
+
 fn lookup(netlink: &mut Netlink, target: IpAddr, scope_id: u32) -> Result<RouteLookup, ObserveError> {
     let (plain, asked) = plain(netlink, Asked { target, scope_id, source: None })?;
     // Only the route's own MTU is taken from the second answer: without it that is unknown, not an error.
     let fib = route(netlink, asked, true).ok();
     let mut found = merge(&plain, fib.as_ref());
-    // The kernel does not repeat what it was asked with.
-    found.source_address = found.source_address.or(asked.source);
+    // IPv4 does not repeat what it was asked with; IPv6 names the address that it would have preferred.
+    found.source_address = asked.source.or(found.source_address);
     let mut question = LinkMessage::default();
     question.header.index = found.index;
     question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));

@@ -147,7 +147,8 @@ pub(super) fn source_address(target: Target) -> io::Result<IpAddr> {
     local.map(|a| a.ip()).ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
 }
 
-/// Binds to the address that an IPv4 connection would have: `ip rule from` goes by it, whatever the header says.
+/// Binds to the address that an IPv4 connection would have: `ip rule from` goes by it, whatever the header says. An IPv6
+/// connection leaves as an unbound socket's packets do, which would go elsewhere if it were bound.
 pub(super) fn take_source(socket: &Socket, source: Option<IpAddr>) {
     if let Some(source @ IpAddr::V4(_)) = source {
         // An address that is gone is no reason to stop: the kernel then chooses.
