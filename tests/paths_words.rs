@@ -134,6 +134,28 @@ fn what_was_answered_before_the_search_is_not_forgotten() {
     assert_eq!(verdict(true, 1), Verdict::Inconclusive);
 }
 
+/// What was sent before the search is waited for while it goes on: it was the first to leave.
+#[test]
+fn an_answer_to_what_was_sent_before_the_search_counts_however_late_it_is() {
+    let ms = Duration::from_millis;
+    let plan = Plan { timeout: ms(125), ..Plan::new(104, 1500, 1280) };
+    let scouted = Scouted { sent: vec![1500], packets: 3, waited: ms(875), ..Scouted::default() };
+    let verdict = |late: bool, answers: bool| {
+        let mut search = Search::knowing(plan.clone(), &scouted);
+        if late {
+            search.on_event(Event { id: 0x801e, answer: Answer::reply(Some(60)) }, ms(60));
+        }
+        played(search, |_, _| answers.then_some(Answer::reply(Some(60)))).verdict
+    };
+    assert_eq!(verdict(false, false), Verdict::Unreachable);
+    assert_eq!(verdict(true, false), Verdict::Inconclusive);
+    assert_eq!(verdict(true, true), Verdict::Clear);
+    // A search that nothing was sent before knows no such answer.
+    let mut alone = Search::new(plan);
+    alone.on_event(Event { id: 0x801e, answer: Answer::reply(Some(60)) }, ms(60));
+    assert_eq!(played(alone, |_, _| []).verdict, Verdict::Unreachable);
+}
+
 /// What vanishes without a word may have done so on either way.
 #[test]
 fn of_a_black_hole_the_way_back_is_not_known() {

@@ -13,6 +13,8 @@ use rustix::event::PollFlags;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+/// What a search waits where scouts and their controls drew nothing: this part of the timeout.
+pub const AFTER_SCOUTS: u32 = 8;
 /// Ids of scouts: they never meet those of a search.
 const FIRST_ID: u16 = 0x8000;
 /// No router says packet too big to what every link of IPv6 carries (RFC 8200 §5).
@@ -45,10 +47,13 @@ pub fn scout(echo: &mut Echo, plan: &Plan, onlooker: Onlooker<'_>) -> Result<Sco
     rare.retain(|size| *size >= HARMLESS);
     for round in 0..ROUNDS {
         let plan = Plan { deadline: plan.deadline.saturating_sub(start.elapsed()), ..plan.clone() };
-        let patience = plan.timeout.min(plan.deadline / 2);
+        // The search waits for the rest.
+        let patience = (plan.timeout - plan.timeout / AFTER_SCOUTS).min(plan.deadline / 2);
         let known = found.too_bigs.len();
         let now = Sizes { now: &sizes, unheard: &std::mem::take(&mut rare) };
-        if flight(echo, now, FIRST_ID + round * IDS, &plan, patience, onlooker, &mut found)? {
+        let ended = flight(echo, now, FIRST_ID + round * IDS, &plan, patience, onlooker, &mut found)?;
+        found.waited = start.elapsed();
+        if ended {
             break;
         }
         let told = found.too_bigs.iter().skip(known).map(|(_, mtu, _)| *mtu).min();
@@ -86,7 +91,8 @@ fn flight(
     found: &mut Scouted,
 ) -> Result<bool, ProbeError> {
     let controls = [first + IDS - 2, first + IDS - 1];
-    let mut flight = Flight { sent: Vec::new(), controls, start: Instant::now(), rtt: None, open: 0 };
+    let mut flight =
+        Flight { sent: Vec::new(), controls, start: Instant::now(), rtt: None, router: None, open: 0 };
     let known = found.too_bigs.len();
     let _ = echo.send(Probe { id: controls[0], size: plan.control, ttl: None });
     found.packets += 1;
@@ -137,7 +143,12 @@ fn flight(
     let sent = flight.start.elapsed();
     // The largest is carried: then the rest is, too.
     while flight.open > 0 && found.arrived.max(found.likely) != Some(plan.max) {
-        let end = flight.rtt.map_or(patience, |rtt| patience.min(sent + rtt + margin(rtt)));
+        let end = match (flight.rtt, flight.router) {
+            (Some(rtt), _) => patience.min(sent + rtt + margin(rtt)),
+            // Where routers answer, the target is rarely many times as far.
+            (None, Some(router)) => patience.min((router * 8).max(plan.timeout / 2)),
+            (None, None) => patience,
+        };
         let rest = end.saturating_sub(flight.start.elapsed());
         if rest.is_zero() {
             break;
@@ -160,6 +171,8 @@ struct Flight {
     start: Instant,
     /// How long the target took to answer any of it.
     rtt: Option<Duration>,
+    /// How long a router took to say packet too big.
+    router: Option<Duration>,
     open: usize,
 }
 
@@ -177,7 +190,10 @@ impl Flight {
             let Some((_, size, look)) = self.sent.iter().find(|(id, _, _)| *id == event.id) else { continue };
             self.open = self.open.saturating_sub(1);
             match event.answer {
-                Answer::TooBig { mtu, from } => found.too_bigs.push((*size, mtu, from)),
+                Answer::TooBig { mtu, from } => {
+                    self.router = self.router.or_else(|| Some(self.start.elapsed()));
+                    found.too_bigs.push((*size, mtu, from));
+                }
                 Answer::Reply { .. } if *look == Scout::Datagram => {
                     found.likely = found.likely.max(Some(*size))
                 }

@@ -109,6 +109,8 @@ pub struct Scouted {
     pub answers_echo: bool,
     /// Round trip of the control.
     pub rtt: Option<Duration>,
+    /// How long all of it took.
+    pub waited: Duration,
 }
 
 impl Scouted {

@@ -103,7 +103,8 @@ impl Locate {
 
     /// Whether a router has said packet too big to a probe with a TTL, or who said so before was met on the way.
     pub(super) fn told(&self, records: &Records) -> bool {
-        let said_so = |who| records.too_bigs().any(|(size, _, from)| size >= self.large && from == who);
+        let refuses = |size, mtu| size >= self.large && mtu < self.large;
+        let said_so = |who| records.too_bigs().any(|(size, mtu, from)| refuses(size, mtu) && from == who);
         records.0.iter().skip(self.first_record).any(|r| match r.fate {
             Fate::Answered { answer: Answer::Expired { from }, .. } => said_so(from),
             _ => r.too_big().is_some(),

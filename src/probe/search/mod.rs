@@ -88,8 +88,9 @@ pub struct Search {
     hold: Option<Duration>,
     /// The size that scouts were last sent of.
     scouted: Option<u32>,
-    /// What was sent before the search.
+    /// What was sent before the search, and for how long.
     before: ProbeCounts,
+    waited: Duration,
     /// Every probe is a scout: the target answers nothing else.
     by_scouts: bool,
     /// Whether the target was asked which way a black hole is on.
@@ -129,6 +130,7 @@ impl Search {
             rtt,
             scouted: None,
             before: ProbeCounts::default(),
+            waited: Duration::ZERO,
             by_scouts: false,
             asked_back: false,
         }
@@ -136,7 +138,9 @@ impl Search {
 
     /// Takes an answer. One for a probe that was never sent, or was answered before, changes nothing.
     pub fn on_event(&mut self, event: Event, now: Duration) {
-        let Some(record) = self.records.0.get_mut(usize::from(event.id)) else { return };
+        let Some(record) = self.records.0.get_mut(usize::from(event.id)) else {
+            return self.late(event, now);
+        };
         let mut disproved = None;
         match record.fate {
             Fate::Answered { answer, .. } if record.ttl.is_none() && answer.is_outdone_by(&event.answer) => {
@@ -257,7 +261,7 @@ impl Search {
             if let Some(&queued) = self.queue.front() {
                 let patient = match queued {
                     Queued { rare: false, .. } => Duration::ZERO,
-                    Queued { scout: Some(_), .. } => PATIENT / 2,
+                    Queued { scout: Some(_), .. } => PATIENT / 4,
                     _ => PATIENT,
                 };
                 let next = self.next_send.max(patient);

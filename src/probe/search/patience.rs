@@ -15,8 +15,8 @@ impl Search {
         };
         let timeout = self.plan.timeout;
         if self.told() {
-            // Who else is there is worth no wait.
-            let soon = (rtt + rtt / 50 + Duration::from_micros(250)).min(timeout);
+            // Who else is there is worth no wait; what arrives after all left before its control.
+            let soon = (rtt + rtt / 50 + Duration::from_micros(100)).min(timeout);
             return (soon, soon);
         }
         let margin = (rtt / 50).min(Duration::from_millis(2)) + Duration::from_millis(1);

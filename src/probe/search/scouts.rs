@@ -1,12 +1,12 @@
 //! When the target is asked by packets that nobody takes, and when by nothing else.
 
 use super::record::{Fate, Record};
-use super::{Answer, AnswerLimit, Phase, Plan, Queued, Scouted, Search};
+use super::{Answer, AnswerLimit, Event, Phase, Plan, Queued, Scouted, Search};
 use crate::facts::Verdict;
 use std::time::Duration;
 
 /// How long a target is waited for at the least before it is asked by scouts as well.
-const LEAST_PATIENCE: Duration = Duration::from_micros(250);
+const LEAST_PATIENCE: Duration = Duration::from_micros(100);
 
 /// How a scout looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,7 @@ impl Search {
     pub fn knowing(plan: Plan, scouted: &Scouted) -> Self {
         let mut search = Self::paced(plan, scouted.rtt);
         search.before = scouted.probes();
+        search.waited = scouted.waited;
         search.bytes = scouted.sent.iter().map(|size| u64::from(*size)).sum();
         let (max, control) = (search.plan.max, search.plan.control);
         let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
@@ -59,6 +60,16 @@ impl Search {
         };
         search.queue = first.into_iter().map(Queued::from).collect();
         search
+    }
+
+    /// Takes an answer of the target to what was sent before the search: the first one, where there was none in time.
+    pub(super) fn late(&mut self, event: Event, now: Duration) {
+        let answered = self.records.passes().is_some() || self.rtt.is_some();
+        if !answered && self.before.sent > 0 && matches!(event.answer, Answer::Reply { .. }) {
+            let fate = Fate::Answered { at: self.waited + now, answer: event.answer };
+            self.records.0.push(Record { size: self.plan.control, fate, ..Record::KNOWN });
+            self.news = true;
+        }
     }
 
     /// The size to ask by scouts, and when: one that a router named and the target does not answer soon, as routers and
