@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// How often is told that it takes time.
 const TICK: Duration = Duration::from_millis(250);
 
+/// A wait that is not slept through: a processor that has gone to sleep takes as long to wake up.
+const SHORT: Duration = Duration::from_micros(200);
+
 /// Who looks on while answers are awaited: what ends a wait early, and who is told that it takes long.
 #[derive(Clone, Copy, Default)]
 pub struct Onlooker<'a> {
@@ -64,14 +67,21 @@ impl Onlooker<'_> {
         let answering = answers.iter().map(|&fd| PollFd::from_borrowed_fd(fd, flags));
         let ending = self.stop.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let mut fds: Vec<_> = answering.chain(ending).collect();
+        let end = Instant::now() + rest;
+        let at_once = rest <= SHORT;
         let rest = Timespec {
             tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(rest.subsec_nanos()),
         };
-        match poll(&mut fds, Some(&rest)) {
-            Ok(0) => tick.into_iter().for_each(|tell| tell()),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(ProbeError::Wait(error.into())),
+        let rest = if at_once { Timespec::default() } else { rest };
+        loop {
+            match poll(&mut fds, Some(&rest)) {
+                Ok(0) if at_once && Instant::now() < end => continue,
+                Ok(0) => tick.into_iter().for_each(|tell| tell()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(ProbeError::Wait(error.into())),
+            }
+            break;
         }
         let (answers, stop) = fds.split_at(answers.len());
         let ready = |fds: &[PollFd<'_>]| fds.iter().any(|f| !f.revents().is_empty());
