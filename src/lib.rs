@@ -36,7 +36,7 @@
 //!   cache, and the target's small error tells the way there from the way back. They carry the whole ladder, so that a black hole costs no
 //!   more than over IPv4; a clear path and a PTB cost the one round trip more that comes with asking them first.
 //!   Over IPv4 they are few: the size that a router named to a target that answers no echo, and one byte more; or the
-//!   smallest, when nobody has said anything for half a millisecond, and with the largest later on; or two when a black
+//!   smallest, when nobody has said anything for a quarter of a millisecond, and with the largest later on; or two when a black
 //!   hole was found, which tell it from one on the way back, along with the search for its hop. Its "protocol
 //!   unreachable" confirms a size in a round trip, without a port that nobody named. UDP to some port would be answered by
 //!   a few hosts more, and by any firewall that rejects: that answer does not say that the packet arrived. What
