@@ -44,6 +44,8 @@ enum Manner {
     Greets,
     /// Closes at once.
     Leaves,
+    /// The same, with a reset.
+    Resets,
 }
 
 /// An application on port 80 of a namespace that writes down what it sees.
@@ -71,7 +73,10 @@ impl Application {
                     Ok((mut stream, _)) => {
                         stream.set_nonblocking(false).unwrap();
                         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-                        if manner == Manner::Leaves {
+                        if manner == Manner::Resets {
+                            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                        }
+                        if matches!(manner, Manner::Leaves | Manner::Resets) {
                             continue;
                         }
                         if manner == Manner::Greets {
@@ -294,7 +299,10 @@ fn a_handshake_whose_last_ack_was_lost_is_completed() {
 fn a_closed_port_answers_too() {
     for family in [4, 6] {
         let path = black_hole(family);
-        expect(&path, TcpWay::Closed, Verdict::BlackHole, 1450);
+        let result = expect(&path, TcpWay::Closed, Verdict::BlackHole, 1450);
+        // A firewall may send resets in its name.
+        assert!(result.notes.contains(&PathNote::OnlyResets), "{result:#?}");
+        assert_eq!(result.confidence, Some(0.95));
         let path = narrow(family);
         expect(&path, TcpWay::Closed, Verdict::Narrowed, 1400);
         nothing_is_cached(&path);
@@ -310,6 +318,19 @@ fn a_peer_that_ends_the_connection_can_still_be_asked() {
         // How soon it leaves is its own affair.
         assert!(matches!(way, TcpWay::Ended | TcpWay::NoRanges), "{way:?}");
         assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(1450)), "{result:#?}");
+    }
+}
+
+/// Whether the reset comes before the socket is seen to be connected, or afterwards.
+#[test]
+fn a_peer_that_resets_the_connection_at_once_can_still_be_asked() {
+    let path = black_hole(4);
+    let _application = Application::start(path.target_namespace(), Manner::Resets);
+    for _ in 0..20 {
+        let (result, way) = search(&path, &path.target(), 80);
+        assert!(matches!(way, TcpWay::Ended | TcpWay::NoRanges), "{way:?}");
+        assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(1450)), "{result:#?}");
+        assert!(!result.notes.contains(&PathNote::OnlyResets), "{result:#?}");
     }
 }
 
@@ -332,7 +353,7 @@ fn a_reset_that_only_large_packets_draw_does_not_say_that_they_arrived() {
         let application = Application::start(path.target_namespace(), Manner::Listens);
         let result = expect(&path, TcpWay::Ended, Verdict::BlackHole, 1400);
         let from = path.target().parse().unwrap();
-        let note = PathNote::Refused { from, code: None, size: 1401, passes: false };
+        let note = PathNote::Refused { from, code: None, size: 1401, passes: false, least: false };
         assert!(result.notes.contains(&note), "{result:#?}");
         assert!(result.narrowing.is_none_or(|n| n.reporter.is_none()), "who resets is not known");
         assert_eq!(application.visits().first().unwrap().bytes, 0);

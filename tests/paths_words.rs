@@ -91,7 +91,7 @@ fn a_refusal_by_size_is_told_with_the_size_that_it_begins_at() {
         for seed in 1..=20 {
             let (result, _) = named(name).play(seed);
             let from = router(hop);
-            let note = PathNote::Refused { from, code: Some(13), size, passes: false };
+            let note = PathNote::Refused { from, code: Some(13), size, passes: false, least: false };
             assert!(result.notes.contains(&note), "{name}: {result:?}");
             assert_eq!(result.narrowing.unwrap().reporter, Some(from), "{name}");
         }

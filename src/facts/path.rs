@@ -165,6 +165,8 @@ pub enum PathNote {
         size: u32,
         /// Packets of that size arrive as well.
         passes: bool,
+        /// No smaller one was sent.
+        least: bool,
     },
     /// A packet with a whole TTL ran out of hops: it goes round in a loop.
     Loop {
@@ -191,6 +193,10 @@ pub enum PathNote {
     },
     /// The port that was to be asked does not answer: no connection was made.
     PortSilent,
+    /// The connection was refused on the way, by a word of ICMP, or the next hop is silent.
+    PortUnreachable,
+    /// A closed port: resets are all that came, and a firewall may send them in the target's name.
+    OnlyResets,
     /// The time was up.
     Deadline,
     /// The packets or bytes of one search were used up.

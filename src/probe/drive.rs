@@ -4,8 +4,11 @@ use super::error::ProbeError;
 use super::onlooker::Onlooker;
 use super::search::{Search, Step};
 use super::transport::Transport;
-use crate::facts::{Method, PathResult, Reverse, ReverseVerdict};
+use crate::facts::{Method, PathNote, PathResult, Reverse, ReverseVerdict};
 use std::time::Instant;
+
+/// How sure a result can be that rests on resets alone.
+const RESETS: f64 = 0.95;
 
 /// Runs a search to its end. When the onlooker ends it, it ends early with what is known.
 ///
@@ -19,7 +22,7 @@ pub fn drive(
     let start = Instant::now();
     loop {
         match search.poll(start.elapsed()) {
-            Step::Done => return Ok(result(search, transport.method())),
+            Step::Done => return Ok(result(search, transport)),
             step @ (Step::Send(probe) | Step::Scout(probe, _)) => {
                 let refused = match step {
                     Step::Scout(_, look) => transport.scout(probe, look),
@@ -50,8 +53,12 @@ pub fn drive(
 }
 
 /// Only an echo reply is as large as its request: other answers say nothing of the way back.
-fn result(search: &Search, method: Method) -> PathResult {
-    let found = search.result();
+fn result(search: &Search, transport: &dyn Transport) -> PathResult {
+    let (mut found, method) = (search.result(), transport.method());
+    if transport.only_resets() && found.path_mtu_bytes.is_some() {
+        found.notes.push(PathNote::OnlyResets);
+        found.confidence = found.confidence.map(|confidence| confidence.min(RESETS));
+    }
     let reverse = match method {
         Method::Icmp => found.reverse,
         Method::Tcp | Method::Udp => Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None },

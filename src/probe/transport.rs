@@ -57,6 +57,11 @@ pub trait Transport {
     /// Readable when answers wait.
     fn fds(&self) -> Vec<BorrowedFd<'_>>;
 
+    /// Whether all that the target answers are resets, which a firewall may send in its name.
+    fn only_resets(&self) -> bool {
+        false
+    }
+
     /// Sends `count` packets of `size` bytes, `gap` apart, for counters on the way to see, and waits `wait`. Answers
     /// to them are nobody's.
     fn burst(&mut self, size: u32, count: u16, gap: Duration, wait: Duration) {

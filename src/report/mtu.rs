@@ -87,7 +87,7 @@ pub struct MtuReport {
     pub label: String,
     /// What becomes of packets that do not pass.
     #[serde(skip)]
-    pub fate_of_larger: String,
+    pub fate: String,
     /// `--min`, where nothing smaller was asked for because of it.
     #[serde(skip)]
     pub asked_from: Option<u32>,
@@ -170,16 +170,12 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             let who = who.filter(|_| report.signalled).map(|a| format!(" ({a} says so)")).unwrap_or_default();
             (paint.yellow("NARROWED"), format!("the path carries {mtu} bytes, not the route's {route}{who}"))
         }
-        Verdict::BlackHole => (
-            paint.red("BLACK HOLE"),
-            format!("packets over {mtu} bytes {} (route MTU {route})", report.fate_of_larger),
-        ),
+        Verdict::BlackHole => {
+            (paint.red("BLACK HOLE"), format!("packets over {mtu} bytes {} (route MTU {route})", report.fate))
+        }
         Verdict::Unreachable if is_port_silent(report) => {
             let port = report.target.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
-            (
-                paint.yellow("UNREACHABLE"),
-                format!("port {port} does not answer: filtered, or nobody is there"),
-            )
+            (paint.yellow("UNREACHABLE"), format!("port {port} {}", report.fate))
         }
         Verdict::Unreachable if report.probes.sent == 0 => {
             (paint.yellow("UNREACHABLE"), "the kernel refuses to send, nothing left".to_owned())
@@ -188,7 +184,7 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             (paint.yellow("UNREACHABLE"), "the packets go round in a loop".to_owned())
         }
         Verdict::Unreachable if other_errors(report) > 0 => {
-            (paint.yellow("UNREACHABLE"), "only refusals came back, at any size".to_owned())
+            (paint.yellow("UNREACHABLE"), format!("the packets {}", report.fate))
         }
         Verdict::Unreachable => {
             let sizes = sizes_asked(report.asked_from);

@@ -2,7 +2,7 @@
 
 use super::method::{Asked, Choice, Question, ask};
 use crate::cli::{Failure, target};
-use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path, fate_of_larger};
+use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path, fate};
 use crate::facts::{Bounds, Method, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{
@@ -266,7 +266,7 @@ pub(in crate::cli) fn measure(
             address: planned.target.address,
             port: planned.port,
         },
-        fate_of_larger: fate_of_larger(&path),
+        fate: fate(&path),
         method: path.method,
         verdict: path.verdict,
         path_mtu_bytes: path.path_mtu_bytes,

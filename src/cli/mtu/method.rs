@@ -98,7 +98,7 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
             }
             // A port that says nothing is a verdict, as silence of any other kind is.
             Err(error) if last && best.is_none() && is_silence(&error) => {
-                best = Some((port_silent(*method, begun), None));
+                best = Some((no_connection(*method, begun, &error), None));
             }
             Err(error) if last && best.is_none() => return Err(error.into()),
             // What needs a privilege is not answered by another method.
@@ -123,7 +123,11 @@ fn is_silence(error: &ProbeError) -> bool {
 }
 
 /// What is known where no connection could be made.
-fn port_silent(method: Method, begun: Instant) -> PathResult {
+fn no_connection(method: Method, begun: Instant, error: &ProbeError) -> PathResult {
+    let note = match error {
+        ProbeError::Connect { .. } => PathNote::PortUnreachable,
+        _ => PathNote::PortSilent,
+    };
     PathResult {
         method,
         verdict: Verdict::Unreachable,
@@ -138,7 +142,7 @@ fn port_silent(method: Method, begun: Instant) -> PathResult {
         probes: ProbeCounts::default(),
         elapsed_ms: crate::facts::milliseconds(begun.elapsed()),
         hops: Vec::new(),
-        notes: vec![PathNote::PortSilent],
+        notes: vec![note],
     }
 }
 

@@ -3,7 +3,7 @@
 use super::looped::{loop_ends_at, looped};
 use super::refused::{refusal, refused_by};
 use super::rules::FLOWS_DIFFER;
-use super::{PathFacts, asked};
+use super::{PathFacts, asked, fate, is_port_refused};
 use crate::facts::{Evidence, Finding, PathResult, Severity, Verdict};
 
 /// Findings on searches of the same path with other flows.
@@ -47,14 +47,22 @@ fn check_dead_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult])
         return vec![];
     }
     let target = &facts.target;
+    // Where smaller ones drew nothing, they may have arrived.
+    let refused_all = |p: &PathResult| refusal(p, false).filter(|refused| refused.least);
     let told: Vec<(usize, String, Evidence)> = [
-        dead().find_map(|p| refusal(p, false)).map(|refused| {
-            let count = dead().filter(|p| refusal(p, false).is_some()).count();
+        dead().find_map(refused_all).map(|refused| {
+            let count = dead().filter(|p| refused_all(p).is_some()).count();
             (count, refused.said(), refused_by(refused))
         }),
         dead().find_map(looped).map(|(end, _)| {
-            let count = dead().filter(|p| refusal(p, false).is_none() && looped(p).is_some()).count();
+            let count = dead().filter(|p| refused_all(p).is_none() && looped(p).is_some()).count();
             (count, "go round in a loop".to_owned(), loop_ends_at(end))
+        }),
+        dead().find(|p| is_port_refused(p)).map(|refused| {
+            let count = dead().filter(|p| is_port_refused(p)).count();
+            let seen =
+                Evidence::text("connections of these flows", "host or network unreachable", "connect(2)");
+            (count, fate(refused), seen)
         }),
     ]
     .into_iter()

@@ -211,14 +211,14 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         Verdict::BlackHole => BLACK_HOLE.finding(
             subject,
-            format!("packets of {} bytes and more to {target} {}; {mtu} bytes pass", mtu + 1, fate_of_larger(path)),
+            format!("packets of {} bytes and more to {target} {}; {mtu} bytes pass", mtu + 1, fate(path)),
             seen,
             match (held_here(path), refused_over(path)) {
                 (Some(_), _) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
                 _ if refusal(path, false).is_some() => {
                     "Find what refuses them there (mtu.refused_by_size, below).".to_owned()
                 }
-                _ if loops_over(path) => "Find the loop (mtu.routing_loop).".to_owned(),
+                _ if looped(path).is_some() => "Find the loop (mtu.routing_loop).".to_owned(),
                 _ => format!(
                     "set the MTU of the pod network to {mtu} ({settings}), or raise what is narrow to {route_mtu}; let ICMP fragmentation-needed (type 3 code 4) and ICMPv6 packet-too-big (type 2) through.{why}"
                 ),
@@ -226,13 +226,14 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         ),
         // Silence of a Service address is no fault.
         Verdict::Unreachable if facts.service_is_local == Some(false) => return None,
-        Verdict::Unreachable if path.notes.contains(&PathNote::PortSilent) => {
-            let port = facts.port.map_or_else(|| "?".to_owned(), |port| port.to_string());
+        Verdict::Unreachable if is_port_silent(path) => {
+            let port = port_asked(facts);
+            let seen = if is_port_refused(path) { "host or network unreachable" } else { "no answer" };
             UNREACHABLE.finding(
                 subject,
-                format!("port {port} of {target} does not answer: filtered, or nobody is there"),
-                vec![Evidence::text(format!("connection to port {port}"), "no answer", "connect(2)")],
-                "Another --port, or --method icmp; a policy may drop what goes to this one.",
+                format!("port {port} of {target} {}", fate(path)),
+                vec![Evidence::text(format!("connection to port {port}"), seen, "connect(2)")],
+                "Another --port, or --method icmp, which names who refuses; a policy may drop or refuse what goes to this one.",
             )
         }
         Verdict::Unreachable if path.probes.sent == 0 => UNREACHABLE.finding(
@@ -244,7 +245,8 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
         Verdict::Unreachable => {
             let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
             let (said, seen) = match refusal(path, false) {
-                Some(refused) => (cannot(refused, target), vec![refused_by(refused), sent]),
+                Some(refused) if refused.least => (cannot(refused, target), vec![refused_by(refused), sent]),
+                Some(refused) => (format!("packets to {target} {}", fate(path)), vec![refused_by(refused), sent]),
                 None if looped(path).is_some() => {
                     (format!("packets to {target} run out of hops on the way"), vec![sent])
                 }
@@ -272,10 +274,32 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     })
 }
 
-/// What becomes of packets that are larger than what a black hole lets through.
-pub fn fate_of_larger(path: &PathResult) -> String {
+/// The port that was asked, for a sentence.
+fn port_asked(facts: &PathFacts) -> String {
+    facts.port.map_or_else(|| "?".to_owned(), |port| port.to_string())
+}
+
+/// Whether no connection came about that could have been probed over.
+fn is_port_silent(path: &PathResult) -> bool {
+    path.notes.contains(&PathNote::PortSilent) || is_port_refused(path)
+}
+
+/// Whether that is what somebody said.
+pub(super) fn is_port_refused(path: &PathResult) -> bool {
+    path.notes.contains(&PathNote::PortUnreachable)
+}
+
+/// What becomes of packets that do not arrive: of those that are larger than what a black hole lets through, or of all.
+pub fn fate(path: &PathResult) -> String {
     let lost = |size: u32, what: &str| format!("are lost, those of {size} and more {what}");
+    if is_port_refused(path) {
+        return "cannot be reached: a router or firewall says so, or the next hop is silent".to_owned();
+    }
+    if is_port_silent(path) {
+        return "does not answer: filtered, or nobody is there".to_owned();
+    }
     match (held_here(path), refused_over(path), refusal(path, false), looped(path)) {
+        (.., Some(refused), _) if path.verdict == Verdict::Unreachable => refused.said_of_all(),
         (Some(_), ..) => "never leave, the kernel here refuses them".to_owned(),
         (_, Some(refused), ..) => refused.said(),
         _ if loops_over(path) => "go round in a loop".to_owned(),
@@ -370,11 +394,21 @@ fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
         PathNote::EchoFiltered => ECHO_FILTERED.finding(
             subject,
             format!(
-                "{} answers no echo request; it was measured by its errors for an unknown protocol or port 0",
+                "echo requests to {} draw no answer; it was measured by its errors for an unknown protocol or port 0",
                 facts.target
             ),
             vec![Evidence::text("answers to echo requests", 0, "ICMP probes with DF")],
             ECHO_FILTERED.fix,
+        ),
+        PathNote::OnlyResets => ONLY_RESETS.finding(
+            subject,
+            format!(
+                "port {} of {} is closed: resets are all that came, and a firewall may send them in its name",
+                port_asked(facts),
+                facts.target
+            ),
+            vec![Evidence::text("answers that were no reset", 0, "TCP probes with DF")],
+            ONLY_RESETS.fix,
         ),
         PathNote::LossNotBySize => LOSS.finding(
             subject,

@@ -11,19 +11,29 @@ pub(super) struct Refusal {
     pub(super) size: u32,
     from: IpAddr,
     code: Option<u8>,
+    /// No smaller one was sent.
+    pub(super) least: bool,
 }
 
 /// That of the sizes that arrive as well, or that of those that do not.
 pub(super) fn refusal(path: &PathResult, arrives: bool) -> Option<Refusal> {
     path.notes.iter().find_map(|note| match *note {
-        PathNote::Refused { from, code, size, passes } if passes == arrives => {
-            Some(Refusal { size, from, code })
+        PathNote::Refused { from, code, size, passes, least } if passes == arrives => {
+            Some(Refusal { size, from, code, least })
         }
         _ => None,
     })
 }
 
 impl Refusal {
+    /// The same where nothing of any size arrives.
+    pub(super) fn said_of_all(self) -> String {
+        if self.least {
+            return self.said();
+        }
+        format!("of {} bytes and more {}, smaller ones draw no answer", self.size, self.said())
+    }
+
     /// What becomes of such packets.
     pub(super) fn said(self) -> String {
         format!("are refused by {} ({})", self.from, words(self))
@@ -56,7 +66,10 @@ pub(super) fn check_refusal(facts: &PathFacts, path: &PathResult) -> Vec<Finding
         }
         (Some(refused), _) if path.bounds.passes_bytes.is_none() => findings.push(UNREACHABLE.finding(
             subject,
-            cannot(refused, target),
+            match refused.least {
+                true => cannot(refused, target),
+                false => format!("packets to {target} {}", refused.said_of_all()),
+            },
             vec![refused_by(refused)],
             UNREACHABLE.fix,
         )),

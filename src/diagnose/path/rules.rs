@@ -63,8 +63,16 @@ pub const TARGET_SILENT: Rule = Rule {
 pub const ECHO_FILTERED: Rule = Rule {
     id: "mtu.echo_filtered",
     severity: Severity::Info,
-    meaning: "The target answers no echo request, only that it does not know a protocol or that nobody has port 0. Such answers are small and few: they tell nothing of the way back, and probes that are lost are counted with those that nobody answers.",
-    fix: "Name a port of the target that listens (--port N): TCP does without the errors, of which a host sends six and then one a second.",
+    meaning: "Echo requests to the target draw no answer (filtered there, on the way, or on one member of an ECMP group), only what it says of a protocol that it does not know or of port 0. Such answers are small and few: they tell nothing of the way back, and probes that are lost are counted with those that nobody answers.",
+    fix: "Name a port of the target that listens (--port N): TCP does without the errors, of which a host sends six and then one a second. Where echo works at other times, --flows 16 shows whether it depends on the flow.",
+};
+
+/// A closed port is asked over TCP.
+pub const ONLY_RESETS: Rule = Rule {
+    id: "mtu.only_resets",
+    severity: Severity::Info,
+    meaning: "Nobody listens on the port: every answer was a TCP reset. A firewall before the target may send such resets in its name; then the sizes are those of the way to the firewall.",
+    fix: "Name a port that listens (--port N).",
 };
 
 /// Losses that no size explains.
@@ -246,6 +254,7 @@ pub const RULES: &[Rule] = &[
     PTB_UNDERSTATES,
     TARGET_SILENT,
     ECHO_FILTERED,
+    ONLY_RESETS,
     LOSS,
     NO_RECOVERY,
     DISCOVERY_OFF,

@@ -126,7 +126,7 @@ fn a_refusal_and_the_silence_of_the_target_are_one_finding() {
     let from = "fd00:10:244:1::2".parse().unwrap();
     let mut refused = path(Verdict::Unreachable, None);
     refused.probes.sent = 17;
-    refused.notes.push(PathNote::Refused { from, code: Some(3), size: 100, passes: false });
+    refused.notes.push(PathNote::Refused { from, code: Some(3), size: 100, passes: false, least: true });
     let findings = check_path(&facts(), &refused);
     assert_eq!(ids(&findings), ["mtu.unreachable"]);
     assert!(findings[0].summary.starts_with("fd00:10:244:1::2 says"), "{findings:?}");
@@ -162,7 +162,7 @@ fn flows_that_differ_are_told_and_equal_ones_are_not() {
         dead.notes.push(note);
         dead
     };
-    let refused = dead(PathNote::Refused { from, code: Some(0), size: 84, passes: false });
+    let refused = dead(PathNote::Refused { from, code: Some(0), size: 84, passes: false, least: true });
     let looped = dead(PathNote::Loop { from, size: 84 });
     let found = check_flows(&facts(), &narrow, &[refused.clone(), refused, looped, none, wide]);
     let said: Vec<&str> = found.iter().map(|f| f.summary.as_str()).collect();
@@ -237,29 +237,58 @@ fn a_port_that_does_not_answer_is_named() {
     silent.notes = vec![PathNote::PortSilent];
     let told = check_path(&port, &silent);
     assert_eq!(ids(&told), ["mtu.unreachable"]);
-    assert!(told[0].summary.starts_with("port 8080 of"), "{told:?}");
+    assert!(told[0].summary.starts_with("port 8080 of 10.244.2.7 does not answer"), "{told:?}");
+    // What an ICMP error says is no silence, and one flow of several that gets one is told so.
+    silent.notes = vec![PathNote::PortUnreachable];
+    let told = check_path(&port, &silent);
+    assert!(told[0].summary.starts_with("port 8080 of 10.244.2.7 cannot be reached"), "{told:?}");
+    let told = check_flows(&port, &path(Verdict::Clear, Some(1500)), &[silent]).swap_remove(0);
+    assert!(told.summary.starts_with("1 of 2 flows to 10.244.2.7 cannot be reached"), "{told:?}");
+    assert_eq!(told.severity, Severity::Warning);
+}
+
+#[test]
+fn where_only_larger_packets_are_refused_the_smaller_ones_are_not_said_to_be() {
+    let from = "10.99.1.1".parse().unwrap();
+    let mut silent = path(Verdict::Unreachable, None);
+    silent.probes.sent = 12;
+    silent.notes.push(PathNote::Refused { from, code: Some(13), size: 1280, passes: false, least: false });
+    let said = "of 1280 bytes and more are refused by 10.99.1.1 (administratively prohibited), smaller ones draw no answer";
+    assert_eq!(fate(&silent), said);
+    let told = check_path(&facts(), &silent).swap_remove(0);
+    assert_eq!(told.summary, format!("packets to 10.244.2.7 {said}"));
+    let flows = check_flows(&facts(), &path(Verdict::Clear, Some(1500)), &[silent]);
+    assert!(
+        flows[0].summary.ends_with("1 of 2 flows to 10.244.2.7 got no answer of any size, others did"),
+        "{flows:?}"
+    );
 }
 
 #[test]
 fn a_refusal_of_what_arrives_as_well_raises_no_alarm() {
     let from = "10.99.1.1".parse().unwrap();
     let mut clear = path(Verdict::Clear, Some(1500));
-    clear.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: true });
+    clear.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: true, least: false });
     let told = check_path(&facts(), &clear);
     assert_eq!(ids(&told), ["mtu.refused_at_times"]);
     assert_eq!(told[0].severity, Severity::Info);
     assert!(told[0].summary.contains("1450 bytes") && told[0].summary.contains("prohibited"), "{told:?}");
     // Where a router names the size, it has said more than who refuses what is larger.
     let mut narrowed = path(Verdict::Narrowed, Some(1400));
-    narrowed.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: false });
+    narrowed.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: false, least: false });
     assert_eq!(ids(&check_path(&facts(), &narrowed)), ["mtu.narrowed"]);
 }
 
 #[test]
 fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_vanish() {
     let mut refused = path(Verdict::BlackHole, Some(1400));
-    let note =
-        |size, passes| PathNote::Refused { from: "10.99.1.1".parse().unwrap(), code: Some(13), size, passes };
+    let note = |size, passes| PathNote::Refused {
+        from: "10.99.1.1".parse().unwrap(),
+        code: Some(13),
+        size,
+        passes,
+        least: false,
+    };
     refused.notes.push(note(1401, false));
     let found = check_path(&facts(), &refused);
     assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size"]);
@@ -278,10 +307,16 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
     // Nor of what goes round only when it is larger.
     let mut black = path(Verdict::BlackHole, Some(1400));
     black.notes.push(PathNote::Loop { from: "10.99.1.1".parse().unwrap(), size: 1450 });
-    assert_eq!(fate_of_larger(&black), "are lost, those of 1450 and more go round in a loop");
-    black.notes =
-        vec![PathNote::Refused { from: "10.99.1.1".parse().unwrap(), code: None, size: 1401, passes: false }];
-    assert_eq!(fate_of_larger(&black), "are refused by 10.99.1.1 (TCP reset)");
+    assert_eq!(fate(&black), "are lost, those of 1450 and more go round in a loop");
+    assert!(check_path(&facts(), &black).iter().any(|f| f.id == "mtu.black_hole" && f.fix.contains("loop")));
+    black.notes = vec![PathNote::Refused {
+        from: "10.99.1.1".parse().unwrap(),
+        code: None,
+        size: 1401,
+        passes: false,
+        least: false,
+    }];
+    assert_eq!(fate(&black), "are refused by 10.99.1.1 (TCP reset)");
 }
 
 #[test]

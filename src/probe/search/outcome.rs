@@ -58,7 +58,9 @@ pub(super) fn result(search: &Search) -> PathResult {
     let settled = matches!(verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
     // A PTB that was confirmed speaks for every size above it.
     let fails = if signalled { passes.map(|lo| lo + 1) } else { fails };
-    let losses = records.passes().map(|lo| records.control_losses(lo)).filter(|(sent, _)| *sent > 0);
+    // Where only scouts tell of a size, its large answers may be lost on the way back: by size, and not by chance.
+    let echoed = records.0.iter().filter(|r| r.replied() && r.counts && !r.scout).map(|r| r.size).max();
+    let losses = echoed.map(|lo| records.control_losses(lo)).filter(|(sent, _)| *sent > 0);
     PathResult {
         method: Method::Icmp,
         verdict,
@@ -95,7 +97,8 @@ fn refusals(records: &Records, passes: Option<u32>) -> impl Iterator<Item = Path
         let refused = records.0.iter().filter(|r| (Some(r.size) <= passes) == passed);
         let (size, (from, code)) =
             refused.filter_map(|r| Some((r.size, r.refused()?))).min_by_key(|(size, _)| *size)?;
-        Some(PathNote::Refused { from, code, size, passes: passed })
+        let least = records.0.iter().all(|r| r.size >= size);
+        Some(PathNote::Refused { from, code, size, passes: passed, least })
     };
     [false, true].into_iter().filter_map(note)
 }

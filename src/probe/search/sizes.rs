@@ -188,10 +188,10 @@ impl Search {
     /// say so once a second (RFC 1812 §4.3.2.8; Linux: `icmp_ratelimit`).
     fn another_word(&self, size: u32) -> Option<Duration> {
         // Resets are not limited.
-        let refused = |r: &&Record| r.size >= size && r.refused().is_some_and(|(_, code)| code.is_some());
+        let word = |r: &Record| r.looped().is_some() || r.refused().is_some_and(|(_, code)| code.is_some());
+        let refused = |r: &&Record| r.size >= size && word(r);
         let last = self.records.0.iter().rfind(refused)?.sent_at + ANOTHER_WORD;
-        let asked =
-            self.records.0.iter().any(|r| r.size == size && (r.refused().is_some() || r.sent_at >= last));
+        let asked = self.records.0.iter().any(|r| r.size == size && (r.turned_away() || r.sent_at >= last));
         (!asked && last + self.plan.timeout / 4 < self.plan.deadline).then_some(last)
     }
 

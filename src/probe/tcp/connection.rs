@@ -54,6 +54,8 @@ pub(super) enum Connected {
     Open(Connection),
     /// Nobody listens: a RST, or an ICMP port-unreachable.
     Refused,
+    /// It stood, and the peer reset it.
+    Ended,
 }
 
 /// An established connection; closed in order when dropped.
@@ -103,6 +105,8 @@ impl Connection {
         match ended {
             None => {}
             Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(Connected::Refused),
+            // It stood, and the peer reset it at once.
+            Some(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Connected::Ended),
             Some(error) if error.kind() == io::ErrorKind::TimedOut => {
                 return Err(ProbeError::ConnectTimeout { port, after: started.elapsed() });
             }

@@ -12,7 +12,7 @@
 //! 0x200, ip-sysctl).
 //!
 //! A reset from a port that listens is a firewall's, in its name, and no sign of arrival. From a closed port it cannot be
-//! told apart.
+//! told apart: the result says so.
 //!
 //! Both ways measure the forward path only: what comes back is small.
 
@@ -119,9 +119,10 @@ impl TcpProbe {
             .run(|| io::Result::Ok((tap::open_injector(family)?, IcmpSocket::open(family)?)))?
             .map_err(ProbeError::NoRawSocket)?;
         let socket = netns.run(|| connection::open_socket(target.address))?.map_err(failed)?;
-        let connection = match Connection::open(socket, &to, timeout, onlooker)? {
-            Connected::Open(connection) => Some(connection),
-            Connected::Refused => None,
+        let (connection, otherwise) = match Connection::open(socket, &to, timeout, onlooker)? {
+            Connected::Open(connection) => (Some(connection), TcpWay::NoRanges),
+            Connected::Refused => (None, TcpWay::Closed),
+            Connected::Ended => (None, TcpWay::Ended),
         };
         let local = match &connection {
             Some(connection) => connection.local,
@@ -154,10 +155,8 @@ impl TcpProbe {
             held: Vec::new(),
             sizes: Vec::new(),
         };
-        if probe.connection.is_none() {
-            probe.knock_instead(TcpWay::Closed).map_err(failed)?;
-        } else if !probe.ranges_come_back(timeout) {
-            probe.knock_instead(TcpWay::NoRanges).map_err(failed)?;
+        if probe.connection.is_none() || !probe.ranges_come_back(timeout) {
+            probe.knock_instead(otherwise).map_err(failed)?;
         } else if probe.has_ended() {
             // Before the tap could hear it.
             probe.knock_instead(TcpWay::Ended).map_err(failed)?;
@@ -394,6 +393,10 @@ impl Transport for TcpProbe {
 
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
         vec![self.tap.as_fd(), self.icmp.as_fd()]
+    }
+
+    fn only_resets(&self) -> bool {
+        self.listens == Some(false)
     }
 
     /// Behind the ids of the search, not from the far end: old data far below the window is taken by
