@@ -84,6 +84,38 @@ fn a_routing_loop_is_named_with_the_routers_in_it() {
     }
 }
 
+/// Routers say time exceeded once a second: the size is that of the loop all the same, and so is the fix.
+#[test]
+fn a_loop_that_only_larger_packets_take_is_no_narrow_path() {
+    let path = NamespacePath::build(&scenario(
+        "about = 'a loop of larger packets'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }, { mtu = 1500 }]\n\
+         expect = { verdict = 'black_hole', path_mtu = 1200 }",
+    ));
+    let router = path.second_router();
+    let rules = format!(
+        "add table ip m; add chain ip m p {{ type filter hook prerouting priority -150; }}; \
+         add rule ip m p ip daddr {} meta length > 1200 meta mark set 7",
+        path.target()
+    );
+    support::run("ip", &["netns", "exec", router.name(), "nft", &rules]);
+    router.ip("rule add fwmark 7 table 77");
+    router.ip("route add default via 10.99.1.1 table 77");
+    let document = measure(&path);
+    assert_eq!(
+        (&document["verdict"], &document["bounds"]["fails_bytes"]),
+        (&"black_hole".into(), &1201.into()),
+        "{document:#}"
+    );
+    let finding = |id: &str| {
+        let all = document["findings"].as_array().unwrap();
+        all.iter().find(|f| f["id"] == id).unwrap_or_else(|| panic!("{id}: {document:#}")).to_string()
+    };
+    let looped = finding("mtu.routing_loop");
+    assert!(looped.contains("packets of 1201 bytes and more"), "{looped}");
+    let black = finding("mtu.black_hole");
+    assert!(black.contains("go round in a loop") && black.contains("Find the loop"), "{black}");
+}
+
 /// Probes of a search as the kernel of the source counts them, and what the document says.
 fn counted(family: u8, hops: &str, words: &[&str]) -> (u64, serde_json::Value) {
     let path = NamespacePath::build(&scenario(&format!(

@@ -184,7 +184,7 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
             (paint.yellow("UNREACHABLE"), "the packets go round in a loop".to_owned())
         }
         Verdict::Unreachable if other_errors(report) > 0 => {
-            (paint.yellow("UNREACHABLE"), format!("the packets {}", report.fate))
+            (paint.yellow("UNREACHABLE"), format!("packets {}", report.fate))
         }
         Verdict::Unreachable => {
             let sizes = sizes_asked(report.asked_from);

@@ -256,6 +256,11 @@ impl NamespacePath {
         self.nodes.iter().map(Netns::name).collect()
     }
 
+    /// The second router.
+    pub fn second_router(&self) -> &Netns {
+        &self.nodes[2]
+    }
+
     /// The first router.
     pub fn router_namespace(&self) -> &Netns {
         &self.nodes[1]
