@@ -131,6 +131,11 @@ fn flight(
             found.packets += 1;
         }
         flight.read(echo, found);
+        // A router has named a size, and that arrives: smaller ones do, too.
+        let named = found.too_bigs.iter().map(|(_, mtu, _)| *mtu).min();
+        if named.is_some() && found.arrived == named && found.answers_echo {
+            return Ok(false);
+        }
     }
     if flight.sent.is_empty() {
         return Ok(false);

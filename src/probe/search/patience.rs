@@ -16,6 +16,8 @@ impl Search {
         let timeout = self.plan.timeout;
         if self.told() {
             // Who else is there is worth no wait; what arrives after all left before its control.
+            // The first answer may have taken long, while the way was looked up.
+            let rtt = rtt.min(self.records.fastest_reply().unwrap_or(rtt) * 2);
             let soon = (rtt + rtt / 50 + Duration::from_micros(100)).min(timeout);
             return (soon, soon);
         }

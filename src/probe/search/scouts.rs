@@ -53,6 +53,8 @@ impl Search {
         let learned = arrived.filter(|a| scouted.too_bigs.iter().all(|(size, _, _)| size > a));
         let claim = search.claim(0).filter(|claim| learned.is_none_or(|arrived| *claim >= arrived));
         let first = match (claim, arrived, silent) {
+            // The control has been answered.
+            (Some(claim), _, _) if scouted.answers_echo => vec![claim, control],
             (Some(claim), _, _) => vec![control, claim, control],
             (None, Some(arrived), _) if arrived == max => vec![control, max, max, control],
             (None, Some(arrived), Some(silent)) => search.refine(arrived, silent),
