@@ -146,7 +146,7 @@ fn a_refusal_in_the_name_of_a_translated_address_does_not_say_that_a_packet_arri
                  add chain ip n f { type filter hook forward priority 0; }; \
                  add rule ip n f ct state established,related accept; add rule ip n f meta l4proto udp reject; \
                  add rule ip n f iifname left drop";
-    support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", rules]);
+    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rules]);
     let output = nsprobe()
         .args(["mtu", &path.source(), "10.77.0.1", "--timeout", "200ms", "-o", "json"])
         .output()
@@ -186,7 +186,7 @@ fn over_ipv6_a_narrow_way_back_is_told_apart_from_a_narrow_way_there() {
     // Replies over 1400 bytes never leave the router towards the source.
     let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
                 add rule inet back f icmpv6 type echo-reply meta length > 1400 drop";
-    support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", rule]);
+    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
     let (code, document) = mtu(&path, &[]);
     assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
     assert_eq!(document["reverse"]["verdict"], "black_hole");
@@ -205,14 +205,14 @@ fn over_ipv4_replies_that_are_dropped_on_the_way_back_are_told_apart_too() {
         );
         support::run("ip", &["netns", "exec", netns.name(), "nft", &rules]);
     };
-    filter(path.router_namespace(), "add rule inet back f icmp type echo-reply meta length > 1400 drop");
+    filter(path.router(1), "add rule inet back f icmp type echo-reply meta length > 1400 drop");
     let (code, document) = mtu(&path, &[]);
     assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
     assert_eq!(document["reverse"]["verdict"], "black_hole");
     assert_eq!(document["reverse"]["limit_bytes"], 1400);
     assert_eq!(code, Some(1));
     // Dropped on the way there as well: then nothing is known of the way back.
-    filter(path.router_namespace(), "add rule inet back f meta length > 1300 drop");
+    filter(path.router(1), "add rule inet back f meta length > 1300 drop");
     let (_, document) = mtu(&path, &[]);
     assert_eq!(seen(&document), ("black_hole", Some(1300), "icmp"), "{document:#}");
     assert_eq!(document["reverse"]["verdict"], "unknown", "{document:#}");
@@ -223,7 +223,7 @@ fn a_black_hole_on_the_way_there_is_found_behind_a_narrower_one_on_the_way_back(
     let path = path(4, "silent", true);
     let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
                 add rule inet back f icmp type echo-reply meta length > 1400 drop";
-    support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", rule]);
+    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
     let (_, document) = mtu(&path, &[]);
     assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
     assert_eq!(document["reverse"]["verdict"], "black_hole", "{document:#}");
@@ -291,7 +291,7 @@ fn a_rule_by_source_decides_by_which_interface_packets_leave() {
     let text = "about = 'rule'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
                 expect = { verdict = 'clear', path_mtu = 1500 }";
     let path = NamespacePath::build(&toml::from_str(text).unwrap());
-    let (source, router) = (path.source_namespace(), path.router_namespace());
+    let (source, router) = (path.source_namespace(), path.router(1));
     second_link(source, router);
     source.ip("route add default via 10.98.0.2 table 100");
     source.ip("rule add from 10.99.0.1 table 100");
@@ -311,7 +311,7 @@ fn over_ipv6_a_rule_by_source_decides_where_there_is_no_way_without_it() {
     let text = "about = 'rule'\nfamily = 6\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
                 expect = { verdict = 'clear', path_mtu = 1500 }";
     let path = NamespacePath::build(&toml::from_str(text).unwrap());
-    let (source, router) = (path.source_namespace(), path.router_namespace());
+    let (source, router) = (path.source_namespace(), path.router(1));
     second_link(source, router);
     source.ip("-6 route add default via fd98::2 table 100");
     source.ip("-6 rule add from fd99:0::1 table 100");
@@ -376,7 +376,7 @@ fn flows_that_take_paths_of_different_mtu_are_told() {
     let text = "about = 'ecmp'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
                 expect = { verdict = 'clear', path_mtu = 1500 }";
     let path = NamespacePath::build(&toml::from_str(text).unwrap());
-    let (router, target) = (path.router_namespace(), path.target_namespace());
+    let (router, target) = (path.router(1), path.target_namespace());
     second_link(router, target);
     target.ip("addr add 10.97.0.1/32 dev lo");
     path.source_namespace().ip("route add 10.97.0.1/32 via 10.99.0.2");

@@ -205,7 +205,7 @@ fn a_next_hop_that_is_gone_is_named() {
            expect = { verdict = "clear", path_mtu = 1500 }"#,
     ));
     // The router's end answers no ARP any more.
-    path.router_namespace().ip("link set left arp off");
+    path.router(1).ip("link set left arp off");
     path.source_namespace().ip("neigh flush all");
     let document = measure(&path);
     assert_eq!(document["verdict"], "unreachable", "{document:#}");

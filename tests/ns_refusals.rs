@@ -24,7 +24,7 @@ fn a_single_refusal_beside_a_clear_path_raises_no_alarm() {
              add rule inet t f {ip} daddr {} limit rate 1/hour burst 1 packets reject with icmpx admin-prohibited",
             path.target()
         );
-        support::run("ip", &["netns", "exec", path.router_namespace().name(), "nft", &rules]);
+        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", &rules]);
         let output = nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).output().unwrap();
         let document = support::schema::valid(&output.stdout);
         assert_eq!((output.status.code(), &document["verdict"]), (Some(0), &"clear".into()), "{document:#}");
@@ -91,7 +91,7 @@ fn a_loop_that_only_larger_packets_take_is_no_narrow_path() {
         "about = 'a loop of larger packets'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }, { mtu = 1500 }]\n\
          expect = { verdict = 'black_hole', path_mtu = 1200 }",
     ));
-    let router = path.second_router();
+    let router = path.router(2);
     let rules = format!(
         "add table ip m; add chain ip m p {{ type filter hook prerouting priority -150; }}; \
          add rule ip m p ip daddr {} meta length > 1200 meta mark set 7",

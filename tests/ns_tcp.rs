@@ -119,7 +119,7 @@ fn black_hole(family: u8) -> NamespacePath {
     .unwrap();
     let path = NamespacePath::build(&scenario);
     filter(
-        path.first_hop(),
+        path.router(1),
         "add chain inet f f { type filter hook forward priority 0; }; \
          add rule inet f f meta l4proto icmp drop; add rule inet f f icmpv6 type {1,2,3,128,129} drop",
     );
@@ -285,7 +285,7 @@ fn without_sack_dsack_or_timestamps_the_answer_is_the_same() {
 fn a_handshake_whose_last_ack_was_lost_is_completed() {
     let path = black_hole(4);
     filter(
-        path.first_hop(),
+        path.router(1),
         "add chain inet f l { type filter hook forward priority 1; }; \
          add rule inet f l tcp dport 80 tcp flags == ack limit rate over 1/hour burst 1 packets accept; \
          add rule inet f l tcp dport 80 tcp flags == ack drop",
@@ -346,7 +346,7 @@ fn a_reset_that_only_large_packets_draw_does_not_say_that_they_arrived() {
             .unwrap(),
         );
         filter(
-            path.first_hop(),
+            path.router(1),
             "add chain inet f f { type filter hook forward priority 0; }; \
              add rule inet f f tcp dport 80 meta length > 1400 reject with tcp reset",
         );
@@ -374,7 +374,7 @@ fn a_filtered_port_is_named() {
         path.target_namespace(),
         "flush chain inet f i; add rule inet f i tcp dport 80 reject with icmpx admin-prohibited",
     );
-    filter(path.first_hop(), "flush chain inet f f");
+    filter(path.router(1), "flush chain inet f f");
     let error = open(&path, &path.target(), 80).unwrap_err();
     assert!(matches!(error, ProbeError::Connect { port: 80, .. }), "{error:?}");
 }
@@ -390,12 +390,12 @@ fn a_firewall_that_drops_what_conntrack_calls_invalid_lets_the_probes_pass() {
     for family in [4, 6] {
         let path = black_hole(family);
         filter(path.source_namespace(), &rules("output"));
-        filter(path.first_hop(), &rules("forward"));
+        filter(path.router(1), &rules("forward"));
         filter(path.target_namespace(), &rules("input"));
         let application = Application::start(path.target_namespace(), Manner::Listens);
         expect(&path, TcpWay::OldData, Verdict::BlackHole, 1450);
         assert_eq!(application.visits(), [CONNECT_AND_CLOSE]);
-        let counters = inside(path.first_hop(), "nft list chain inet f c");
+        let counters = inside(path.router(1), "nft list chain inet f c");
         assert!(counters.contains("packets 0 bytes 0 drop"), "{counters}");
         expect(&path, TcpWay::Closed, Verdict::BlackHole, 1450);
     }

@@ -27,7 +27,7 @@ fn main() {
     let path = NamespacePath::build(&scenario);
     let about = serde_json::json!({
         "name": name, "nodes": path.names(), "netns": path.source_namespace().name(),
-        "router": path.router_namespace().name(),
+        "router": path.router(1).name(),
         "target": path.target(), "family": scenario.family, "interface_mtu": scenario.interface_mtu,
         "verdict": scenario.expect.verdict, "path_mtu": scenario.expect.path_mtu,
     });

@@ -121,7 +121,7 @@ impl NamespacePath {
                 share => format!(" duplicate {share}%"),
             };
             let qdisc = format!("tc qdisc add dev left root netem {reorder}{duplicate}");
-            Self::inside(path.router_namespace(), &qdisc);
+            Self::inside(path.router(1), &qdisc);
         }
         if let Some(mtu) = scenario.reverse_mtu {
             // The target's own route back is as narrow: its replies leave in fragments.
@@ -256,14 +256,9 @@ impl NamespacePath {
         self.nodes.iter().map(Netns::name).collect()
     }
 
-    /// The second router.
-    pub fn second_router(&self) -> &Netns {
-        &self.nodes[2]
-    }
-
-    /// The first router.
-    pub fn router_namespace(&self) -> &Netns {
-        &self.nodes[1]
+    /// The router that is so many hops away.
+    pub fn router(&self, hop: usize) -> &Netns {
+        &self.nodes[hop]
     }
 
     pub fn target(&self) -> String {
@@ -272,11 +267,6 @@ impl NamespacePath {
 
     pub fn target_namespace(&self) -> &Netns {
         &self.nodes[self.nodes.len() - 1]
-    }
-
-    /// The first router.
-    pub fn first_hop(&self) -> &Netns {
-        &self.nodes[1]
     }
 
     /// Sets every link behind the first to `mtu`.

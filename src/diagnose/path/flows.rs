@@ -42,49 +42,34 @@ fn check_sizes_of_flows(facts: &PathFacts, path: &PathResult, others: &[PathResu
 fn check_dead_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Vec<Finding> {
     let all = || others.iter().chain([path]);
     let flows = all().count();
-    let dead = || all().filter(|p| p.verdict == Verdict::Unreachable);
-    if dead().count() == flows {
+    let dead: Vec<&PathResult> = all().filter(|p| p.verdict == Verdict::Unreachable).collect();
+    if dead.len() == flows {
         return vec![];
     }
-    let target = &facts.target;
-    // Where smaller ones drew nothing, they may have arrived.
-    let refused_all = |p: &PathResult| refusal(p, false).filter(|refused| refused.least);
-    let told: Vec<(usize, String, Evidence)> = [
-        dead().find_map(refused_all).map(|refused| {
-            let count = dead().filter(|p| refused_all(p).is_some()).count();
-            (count, refused.said(), refused_by(refused))
-        }),
-        dead().find_map(looped).map(|(end, _)| {
-            let count = dead().filter(|p| refused_all(p).is_none() && looped(p).is_some()).count();
-            (count, "go round in a loop".to_owned(), loop_ends_at(end))
-        }),
-        dead().find(|p| is_port_refused(p)).map(|refused| {
-            let count = dead().filter(|p| is_port_refused(p)).count();
-            let seen =
-                Evidence::text("connections of these flows", "host or network unreachable", "connect(2)");
-            (count, fate(refused), seen)
-        }),
-    ]
-    .into_iter()
-    .flatten()
-    .filter(|(count, ..)| *count > 0)
-    .collect();
-    let silent = dead().count() - told.iter().map(|(count, ..)| count).sum::<usize>();
-    let mut findings: Vec<Finding> = told
-        .into_iter()
-        .map(|(count, said, seen)| {
-            let count_of = Evidence::new("flows that do not arrive", count, "flows", asked(path));
-            FLOWS_DIFFER.finding(
-                &facts.subject,
-                format!("{count} of {flows} flows to {target} {said}, others arrive"),
-                vec![count_of, seen],
-                "Find the member of the group that these take: nsprobe mtu --flows 16 -v; its route to the target, or the policy on its way, is not that of the others.",
-            )
-        })
-        .collect();
+    let (subject, target) = (&facts.subject, &facts.target);
+    // Each word once, with how many it was said to.
+    let mut words: Vec<(String, Evidence, usize)> = vec![];
+    for (said, seen) in dead.iter().filter_map(|p| told(p)) {
+        match words.iter_mut().find(|(word, ..)| *word == said) {
+            Some((.., count)) => *count += 1,
+            None => words.push((said, seen, 1)),
+        }
+    }
+    let silent = dead.len() - words.iter().map(|(.., count)| count).sum::<usize>();
+    let of_word = |(said, seen, count): (String, Evidence, usize)| {
+        let count_of = Evidence::new("flows that do not arrive", count, "flows", asked(path));
+        let said = format!("{count} of {flows} flows to {target} {said}, others arrive");
+        FLOWS_DIFFER.finding(
+            subject,
+            said,
+            vec![count_of, seen],
+            "Find the member of the group that these take: nsprobe mtu --flows 16 -v; its route to the target, or the policy on its way, is not that of the others.",
+        )
+    };
+    let mut findings: Vec<Finding> = words.into_iter().map(of_word).collect();
     if silent > 0 {
         let mut finding = FLOWS_DIFFER.finding(
-            &facts.subject,
+            subject,
             format!("{silent} of {flows} flows to {target} got no answer of any size, others did"),
             vec![Evidence::new("flows without an answer", silent, "flows", asked(path))],
             "ask again: where the same share stays silent, a member of an ECMP group drops everything, or a firewall does so by flow; where it changes, answers are limited (--flows 1 gets all of them)",
@@ -93,4 +78,16 @@ fn check_dead_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult])
         findings.push(finding);
     }
     findings
+}
+
+/// What somebody said of a flow of which nothing arrives. Where smaller packets drew nothing, they may have arrived.
+fn told(path: &PathResult) -> Option<(String, Evidence)> {
+    if let Some(refused) = refusal(path, false).filter(|refused| refused.least) {
+        return Some((refused.said(), refused_by(refused)));
+    }
+    if let Some((end, _)) = looped(path) {
+        return Some(("go round in a loop".to_owned(), loop_ends_at(end)));
+    }
+    let seen = || Evidence::text("connections of these flows", "host or network unreachable", "connect(2)");
+    is_port_refused(path).then(|| (fate(path), seen()))
 }
