@@ -8,6 +8,7 @@
     reason = "a test fails loudly; clippy sees only #[test] functions as tests"
 )]
 
+pub mod application;
 pub mod capture;
 pub mod incident;
 pub mod lab;
