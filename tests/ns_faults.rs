@@ -11,7 +11,7 @@ mod support;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use support::namespace_path::NamespacePath;
-use support::{Running, nsprobe, stderr};
+use support::{Running, nsprobe, stderr, stdout};
 
 fn path(family: u8, target: &str) -> NamespacePath {
     let text = format!(
@@ -48,7 +48,54 @@ fn an_interface_that_goes_down_in_the_middle_ends_the_search_without_a_number() 
         let verdict = document["verdict"].as_str().unwrap();
         assert!(["unreachable", "inconclusive"].contains(&verdict), "{document:#}");
         assert!(document["path_mtu_bytes"].is_null() && document["confidence"].is_null(), "{document:#}");
+        let first = &document["findings"][0];
+        assert_eq!(first["id"], "mtu.interface_down", "{document:#}");
+        assert!(first["summary"].as_str().unwrap().contains("right is down"), "{first}");
     }
+}
+
+/// Over and over, as its links go: what is there no more is no fault of the target.
+#[test]
+fn an_interface_without_carrier_and_one_that_is_gone_are_told() {
+    let path = path(4, "echo = true");
+    let source = path.source_namespace();
+    let text = || {
+        let output = nsprobe().args(["mtu", &path.source(), &path.target()]).output().unwrap();
+        (output.status.code(), stdout(&output).split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    path.router(1).ip("link set left down");
+    let (code, said) = text();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("UNREACHABLE") && said.contains("right has no carrier: nothing leaves by it"),
+        "{said}"
+    );
+    assert!(!said.contains("Check the route and the policies"), "{said}");
+    path.router(1).ip("link set left up");
+    // A filter on the way makes the search last for a second.
+    support::run(
+        "ip",
+        &[
+            "netns",
+            "exec",
+            path.router(1).name(),
+            "nft",
+            "add table ip f; add chain ip f f { type filter hook forward priority 0; policy drop; }",
+        ],
+    );
+    let child = start(&path.source(), &path.target());
+    std::thread::sleep(Duration::from_millis(300));
+    source.ip("link del right");
+    let (code, document) = document(child);
+    assert_eq!(
+        (code, &document["findings"][0]["id"]),
+        (Some(1), &"mtu.interface_down".into()),
+        "{document:#}"
+    );
+    assert!(
+        document["findings"][0]["summary"].as_str().unwrap().contains("right was removed"),
+        "{document:#}"
+    );
 }
 
 #[test]

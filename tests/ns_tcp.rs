@@ -251,22 +251,28 @@ fn a_peer_that_resets_the_connection_at_once_can_still_be_asked() {
     }
 }
 
+/// A path of two routers, the first of which resets large packets to port 80.
+fn resets(family: u8) -> NamespacePath {
+    let path = NamespacePath::build(
+        &toml::from_str(&format!(
+            "about = 'resets'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = 1500 }}]\nexpect = {{ verdict = 'clear', path_mtu = 1500 }}"
+        ))
+        .unwrap(),
+    );
+    filter(
+        path.router(1),
+        "add chain inet f f { type filter hook forward priority 0; }; \
+         add rule inet f f tcp dport 80 meta length > 1400 reject with tcp reset",
+    );
+    path
+}
+
 /// A firewall that resets large packets says so in the target's name: that is no answer of a port that listens.
 #[test]
 fn a_reset_that_only_large_packets_draw_does_not_say_that_they_arrived() {
     for family in [4, 6] {
-        let path = NamespacePath::build(
-            &toml::from_str(&format!(
-                "about = 'resets'\nfamily = {family}\ninterface_mtu = 1500\n\
-                 hop = [{{ mtu = 1500 }}, {{ mtu = 1500 }}]\nexpect = {{ verdict = 'clear', path_mtu = 1500 }}"
-            ))
-            .unwrap(),
-        );
-        filter(
-            path.router(1),
-            "add chain inet f f { type filter hook forward priority 0; }; \
-             add rule inet f f tcp dport 80 meta length > 1400 reject with tcp reset",
-        );
+        let path = resets(family);
         let application = Application::start(path.target_namespace(), Manner::Listens);
         let result = expect(&path, TcpWay::Ended, Verdict::BlackHole, 1400);
         let from = path.target().parse().unwrap();
@@ -274,6 +280,19 @@ fn a_reset_that_only_large_packets_draw_does_not_say_that_they_arrived() {
         assert!(result.notes.contains(&note), "{result:#?}");
         assert!(result.narrowing.is_none_or(|n| n.reporter.is_none()), "who resets is not known");
         assert_eq!(application.visits().first().unwrap().bytes, 0);
+    }
+}
+
+/// The target resets too, from farther away.
+#[test]
+fn a_closed_port_behind_a_firewall_that_resets_large_packets_is_told_by_its_ttl() {
+    for family in [4, 6] {
+        let result = expect(&resets(family), TcpWay::Closed, Verdict::BlackHole, 1400);
+        assert!(
+            result.notes.iter().any(|note| matches!(note, PathNote::Refused { size: 1401, .. })),
+            "{result:#?}"
+        );
+        assert!(result.notes.contains(&PathNote::OnlyResets), "{result:#?}");
     }
 }
 

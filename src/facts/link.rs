@@ -140,6 +140,19 @@ pub struct Link {
     pub ways_back: Vec<(IpAddr, Option<String>)>,
 }
 
+/// Whether anything can leave by an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// It is up, and so is what carries it.
+    Up,
+    /// It is set down (IFF_UP).
+    Down,
+    /// It is up and its other end is not (IFF_LOWER_UP).
+    NoCarrier,
+    /// There is none of that index any more.
+    Gone,
+}
+
 /// One route of the main table.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

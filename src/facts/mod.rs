@@ -41,7 +41,7 @@ pub use kernel::{
 };
 pub use kubelet::{KubeletHost, KubeletProcess};
 pub use link::{
-    Counters, DontFragment, Egress, Link, LinkRef, Namespace, Offloads, PolicyRules, Route, Tunnel,
+    Counters, DontFragment, Egress, Link, LinkRef, LinkState, Namespace, Offloads, PolicyRules, Route, Tunnel,
 };
 pub use log::{LogPiece, LogStream};
 pub use name_server::{DnsOutcome, LargeAnswer, NameLookup, NameResolution, NameServer};

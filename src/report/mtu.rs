@@ -1,7 +1,7 @@
 //! `nsprobe.mtu/v1` and its text: the verdict, the path as a picture, the evidence.
 
 use super::{Out, Paint, duration_ms, findings, sanitize};
-use crate::diagnose::path::{REFUSED_HERE, ROUTING_LOOP, sizes_asked};
+use crate::diagnose::path::{INTERFACE_DOWN, REFUSED_HERE, ROUTING_LOOP, sizes_asked};
 use crate::facts::{Bounds, Finding, Hop, Method, Narrowing, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -124,6 +124,11 @@ fn refused_here(report: &MtuReport) -> bool {
     report.findings.iter().any(|finding| finding.id == REFUSED_HERE.id)
 }
 
+/// What keeps everything from leaving.
+fn cut_off(report: &MtuReport) -> Option<&Finding> {
+    report.findings.iter().find(|finding| finding.id == INTERFACE_DOWN.id)
+}
+
 /// Probes that drew a refusal, or time exceeded in a loop.
 fn other_errors(report: &MtuReport) -> u32 {
     let ProbeCounts { sent, answered, too_big, lost } = report.probes;
@@ -172,6 +177,9 @@ fn headline(paint: Paint, report: &MtuReport) -> String {
         }
         Verdict::BlackHole => {
             (paint.red("BLACK HOLE"), format!("packets over {mtu} bytes {} (route MTU {route})", report.fate))
+        }
+        Verdict::Unreachable if let Some(cut_off) = cut_off(report) => {
+            (paint.yellow("UNREACHABLE"), sanitize(&cut_off.summary).into_owned())
         }
         Verdict::Unreachable if is_port_silent(report) => {
             let port = report.target.port.map_or_else(|| "?".to_owned(), |port| port.to_string());

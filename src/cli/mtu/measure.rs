@@ -7,7 +7,7 @@ use crate::facts::{Bounds, Method, PathResult, Reverse, ReverseVerdict, Verdict}
 use crate::netns::NetNs;
 use crate::observe::{
     CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff, ipvs_answers,
-    read_counters, read_neighbour, read_settings, route_get, service_proxy,
+    read_counters, read_link_state, read_neighbour, read_settings, route_get, service_proxy,
 };
 use crate::pods::Source;
 use crate::probe::search::Plan;
@@ -235,6 +235,12 @@ pub(in crate::cli) fn measure(
         cached_after: after.map(cached),
         tcp_mtu_probing: settings.tcp_mtu_probing,
         ip_no_pmtu_disc: settings.ip_no_pmtu_disc.filter(|_| planned.target.address.is_ipv4()),
+        interface_state: match path.verdict {
+            Verdict::Unreachable | Verdict::Inconclusive => {
+                read_link_state(&source.netns, planned.route.index).ok()
+            }
+            _ => None,
+        },
         silent_next_hop: match path.verdict {
             Verdict::Unreachable => silent_next_hop(source, planned),
             _ => None,

@@ -5,7 +5,7 @@ use super::looped::loops_over;
 use super::refused::refused_over;
 use super::rules::*;
 use super::{Cached, PathFacts, Rise};
-use crate::facts::{Evidence, Finding, PathNote, PathResult, Verdict};
+use crate::facts::{Evidence, Finding, LinkState, PathNote, PathResult, Verdict};
 
 pub(super) fn check_drops(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     if let Some(size) = held_here(path) {
@@ -144,6 +144,33 @@ pub(super) fn check_next_hop(facts: &PathFacts, path: &PathResult) -> Option<Fin
         )],
         NEXT_HOP_SILENT.fix,
     ))
+}
+
+/// An interface that nothing can leave by, at the end of a search that began with a route by it.
+pub(super) fn check_interface(facts: &PathFacts) -> Option<Finding> {
+    let PathFacts { subject, interface, .. } = facts;
+    let (said, seen, fix) = match facts.interface_state? {
+        LinkState::Up => return None,
+        LinkState::Down => (
+            format!("{interface} is down: nothing leaves by it"),
+            "not IFF_UP",
+            format!(
+                "Find who set it down; ip link set {interface} up in that namespace, and its routes have to be set again."
+            ),
+        ),
+        LinkState::NoCarrier => (
+            format!("{interface} has no carrier: nothing leaves by it"),
+            "IFF_UP, not IFF_LOWER_UP",
+            "Its other end is down: of a veth the host's end (nsprobe links names it), else the cable, bond or lower interface.".to_owned(),
+        ),
+        LinkState::Gone => (
+            format!("{interface} was removed while the path was measured"),
+            "no such interface",
+            "The pod was probably deleted meanwhile: nsprobe pods shows whether it still runs.".to_owned(),
+        ),
+    };
+    let seen = vec![Evidence::text(format!("flags of {interface}"), seen, "netlink RTM_GETLINK")];
+    Some(INTERFACE_DOWN.finding(subject, said, seen, fix))
 }
 
 pub(super) fn check_service(facts: &PathFacts, path: &PathResult) -> Option<Finding> {

@@ -8,13 +8,15 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use around::{check_cache, check_drops, check_next_hop, check_service, check_settings, held_here};
+use around::{
+    check_cache, check_drops, check_interface, check_next_hop, check_service, check_settings, held_here,
+};
 pub use flows::check_flows;
 use looped::{check_loop, looped, loops_over};
 use refused::{cannot, check_refusal, refusal, refused_by, refused_over};
 pub use rules::*;
 
-use crate::facts::{Evidence, Finding, PathNote, PathResult, ReverseVerdict, Verdict};
+use crate::facts::{Evidence, Finding, LinkState, PathNote, PathResult, ReverseVerdict, Verdict};
 use std::net::IpAddr;
 
 /// A drop counter that rose while large packets were sent.
@@ -64,6 +66,8 @@ pub struct PathFacts {
     pub service_is_local: Option<bool>,
     /// Methods that gave no verdict, and why.
     pub other_methods: Vec<(&'static str, String)>,
+    /// What became of the interface; `None`: the answers say enough, or it cannot be read.
+    pub interface_state: Option<LinkState>,
     /// The next hop, when it was asked and does not answer.
     pub silent_next_hop: Option<IpAddr>,
     /// Drop counters on this node that rose with a burst of large packets; `None`: not looked at.
@@ -116,7 +120,12 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
     findings.extend(check_cache(facts, path));
     findings.extend(check_settings(facts, path));
     findings.extend(check_service(facts, path));
-    findings.extend(check_next_hop(facts, path));
+    let cut_off = check_interface(facts);
+    // What the interface has lost, nobody behind it has to answer for.
+    if cut_off.is_none() {
+        findings.extend(check_next_hop(facts, path));
+    }
+    findings.extend(cut_off);
     if let (Verdict::Clear, Some(max)) = (path.verdict, facts.asked_up_to) {
         findings.push(NOT_ASKED.finding(
             &facts.subject,
@@ -240,7 +249,10 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             subject,
             format!("the kernel refuses to send to {target}: nothing left the namespace"),
             vec![Evidence::new("probes that the kernel let out", 0, "packets", "sendto(2)")],
-            "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT), and whether its interface is up.",
+            match is_cut_off(facts) {
+                true => SEE_INTERFACE,
+                false => "Look for a packet filter on output in this namespace (nft list ruleset, iptables -S OUTPUT).",
+            },
         ),
         Verdict::Unreachable => {
             let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
@@ -255,7 +267,8 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
                     (format!("nothing came back from {target}{sizes}"), vec![sent])
                 }
             };
-            UNREACHABLE.finding(subject, said, seen, UNREACHABLE.fix)
+            let fix = if is_cut_off(facts) { SEE_INTERFACE } else { UNREACHABLE.fix };
+            UNREACHABLE.finding(subject, said, seen, fix)
         }
         // Nothing was measured: the Service's own finding says why.
         Verdict::Inconclusive if facts.service_is_local == Some(true) => return None,
@@ -263,7 +276,9 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             subject,
             format!("no verdict on the path to {target}: {}", reasons(path)),
             seen,
-            if path.notes.contains(&PathNote::Budget) {
+            if is_cut_off(facts) {
+                SEE_INTERFACE
+            } else if path.notes.contains(&PathNote::Budget) {
                 "Repeat with more packets: --max-probes."
             } else if path.notes.contains(&PathNote::Interrupted) {
                 "Repeat, and let it come to its end."
@@ -272,6 +287,13 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             },
         ),
     })
+}
+
+/// Where what keeps packets from leaving is told.
+const SEE_INTERFACE: &str = "Mend the interface first (mtu.interface_down).";
+
+fn is_cut_off(facts: &PathFacts) -> bool {
+    facts.interface_state.is_some_and(|state| state != LinkState::Up)
 }
 
 /// The port that was asked, for a sentence.

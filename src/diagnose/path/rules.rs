@@ -187,6 +187,14 @@ pub const NEXT_HOP_SILENT: Rule = Rule {
     fix: "Check the interface, its bridge and the next hop: nsprobe links, ip neigh in the namespace.",
 };
 
+/// The interface has failed.
+pub const INTERFACE_DOWN: Rule = Rule {
+    id: "mtu.interface_down",
+    severity: Severity::Critical,
+    meaning: "The interface that the packets leave by is down, has no carrier or is gone: nothing of any size leaves by it.",
+    fix: "Set the interface, or its other end, up again: nsprobe links shows both.",
+};
+
 /// The packet never left.
 pub const DROPPED_ON_NODE: Rule = Rule {
     id: "mtu.dropped_on_node",
@@ -262,6 +270,7 @@ pub const RULES: &[Rule] = &[
     SERVICE_IS_LOCAL,
     SERVICE_HIDES_PTB,
     NEXT_HOP_SILENT,
+    INTERFACE_DOWN,
     OTHER_METHOD,
     NOT_ASKED,
     FLOWS_DIFFER,

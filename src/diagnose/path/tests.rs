@@ -13,6 +13,7 @@ fn facts() -> PathFacts {
         tcp_mtu_probing: Some(1),
         ip_no_pmtu_disc: Some(0),
         service_is_local: None,
+        interface_state: None,
         silent_next_hop: None,
         other_methods: vec![],
         drops: Some(vec![]),

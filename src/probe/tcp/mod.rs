@@ -11,8 +11,9 @@
 //! one peer whose application could see the zeros is one with TCP Fast Open without cookies (`tcp_fastopen`
 //! 0x200, ip-sysctl).
 //!
-//! A reset from a port that listens is a firewall's, in its name, and no sign of arrival. From a closed port it cannot be
-//! told apart: the result says so.
+//! A reset from a port that listens is a firewall's, in its name, and no sign of arrival. From a closed port it is told by
+//! its TTL, where the firewall is not as far away as the target: what the smallest probes draw is the target's. Where that
+//! is the same it cannot be told apart: the result says so.
 //!
 //! Both ways measure the forward path only: what comes back is small.
 
@@ -33,6 +34,7 @@ use connection::{Connected, Connection};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use segment::{Heard, Segment};
 use socket2::{SockAddr, Socket};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -87,6 +89,8 @@ pub struct TcpProbe {
     knock: Option<Knock>,
     /// What SYNs have shown of the port, or the attempt to connect.
     listens: Option<bool>,
+    /// TTLs that the smallest probes' resets came with; more than one where several paths lead back.
+    reset_ttls: BTreeSet<u8>,
     /// Hold the local ports of SYN probes.
     held: Vec<Socket>,
     /// Sizes sent, by id; 0: none.
@@ -152,6 +156,7 @@ impl TcpProbe {
             connection,
             knock: None,
             listens: None,
+            reset_ttls: BTreeSet::new(),
             held: Vec::new(),
             sizes: Vec::new(),
         };
@@ -301,7 +306,7 @@ impl TcpProbe {
         if let Some(knock) = &self.knock {
             let length = |id| self.size(id).and_then(|size| self.payload(size, true));
             if let Some((id, port)) = knock.answered(heard, length) {
-                return self.knocked(id, port, reply(id));
+                return self.knocked(id, port, heard.ttl);
             }
         }
         match self.old_data.as_ref()?.meaning(heard)? {
@@ -323,19 +328,23 @@ impl TcpProbe {
 
     /// What an answer to a SYN says, given what others have drawn. A port that listens resets nothing: a firewall does, in its
     /// name. Whether it still listens is for the smallest to say; until then a reset says nothing.
-    fn knocked(&mut self, id: u16, port: Port, reply: Event) -> Option<Event> {
+    fn knocked(&mut self, id: u16, port: Port, ttl: u8) -> Option<Event> {
         let smallest = self.sizes.iter().filter(|size| **size > 0).min() == self.sizes.get(usize::from(id));
         if smallest || port == Port::Open {
             self.listens = Some(port == Port::Open);
         }
-        match (port, self.listens) {
-            (Port::Open, _) | (Port::Reset, Some(false)) => Some(reply),
-            (Port::Reset, Some(true)) => {
-                let answer = Answer::Refused { from: self.target.address, code: None };
-                Some(Event { id, answer })
-            }
-            (Port::Reset, None) => None,
+        if smallest && port == Port::Reset {
+            self.reset_ttls.insert(ttl);
         }
+        let answer = match (port, self.listens) {
+            (Port::Reset, None) => return None,
+            (Port::Reset, Some(false)) if self.reset_ttls.is_empty() => return None,
+            (Port::Reset, Some(listens)) if listens || !self.reset_ttls.contains(&ttl) => {
+                Answer::Refused { from: self.target.address, code: None }
+            }
+            _ => Answer::reply(Some(ttl)),
+        };
+        Some(Event { id, answer })
     }
 
     /// What an ICMP message says of a probe, if it quotes one.
