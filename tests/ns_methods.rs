@@ -465,3 +465,28 @@ fn a_target_that_nobody_can_ask_costs_the_deadline_and_no_more() {
         assert_eq!((code, &document["path_mtu_bytes"]), (Some(1), &Value::Null), "{document:#}");
     }
 }
+
+/// A router says how much the way there takes, and replies over 1300 bytes vanish.
+#[test]
+fn behind_a_narrowing_that_is_told_a_black_hole_on_the_way_back_is_told_too() {
+    for family in [4, 6] {
+        let path = NamespacePath::build(&support::namespace_path::scenario(&format!(
+            "about = 'narrowed, and back'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = 1400 }}, {{ mtu = 1500 }}]\n\
+             expect = {{ verdict = 'narrowed', path_mtu = 1400 }}"
+        )));
+        let target = path.target();
+        let rule = format!(
+            "add table inet back; add chain inet back f {{ type filter hook forward priority 0; }}; \
+             add rule inet back f {} saddr {target} meta length > 1300 drop",
+            if family == 4 { "ip" } else { "ip6" }
+        );
+        support::run("ip", &["netns", "exec", path.router(2).name(), "nft", &rule]);
+        let (code, document) = mtu(&path, &[]);
+        assert_eq!(seen(&document), ("narrowed", Some(1400), "icmp"), "{document:#}");
+        assert_eq!(document["signalled"], true, "{document:#}");
+        assert_eq!(document["reverse"]["verdict"], "black_hole", "{document:#}");
+        assert_eq!(document["reverse"]["limit_bytes"], 1300, "{document:#}");
+        assert_eq!(code, Some(1));
+    }
+}

@@ -311,7 +311,7 @@ fn numbers(report: &MtuReport) -> String {
             errors => format!(", {errors} other errors"),
         };
         let probes = if sent == 1 { "probe" } else { "probes" };
-        format!("{way}, {sent} {probes}: {answered} answered, {too_big} too big, {lost} lost{errors}")
+        format!("{way}, {sent} {probes}: {answered} answered, {too_big} too big, {lost} unanswered{errors}")
     }];
     parts.extend(report.tried.iter().map(|tried| format!("not by {}", sanitize(tried))));
     if let Some(rtt) = report.rtt_us {

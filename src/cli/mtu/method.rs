@@ -178,6 +178,7 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
             known = scout(&mut echo, &plan, onlooker)?;
             // Over IPv6 they have been sent by now.
             plan.scouts = target.address.is_ipv4();
+            plan.hops_by_scouts = !plan.scouts;
             if known.silent() {
                 // The controls among them have had most of it.
                 plan.timeout /= AFTER_SCOUTS;
@@ -217,8 +218,13 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
         path = drive(&mut search, transport.as_mut(), onlooker)?;
         path.probes = first.and(path.probes);
     }
-    known.arrived = known.arrived.or(search.arrived_back());
-    let path = which_way(question, path, &known, left())?;
+    known.arrived = known.arrived.max(search.arrived_back());
+    let mut path = which_way(question, path, &known, left())?;
+    let unreturned =
+        search.unreturned().filter(|_| path.verdict == Verdict::Narrowed && method == Method::Icmp);
+    if let Some(size) = unreturned {
+        path = way_back(question, path, size, left())?;
+    }
     Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, Some(transport)))
 }
 
@@ -254,6 +260,35 @@ fn which_way(
     let echo = Echo::open(netns, target)?;
     let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
     let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, max_probes, ..plan.clone() };
-    let there = drive(&mut Search::new(plan), &mut Scouts(echo), onlooker)?;
+    let mut there = drive(&mut Search::new(plan), &mut Scouts(echo), onlooker)?;
+    if there.verdict == Verdict::Unreachable {
+        // It has answered before, and has no answer left.
+        let bounds = Bounds { passes_bytes: Some(arrived), fails_bytes: None };
+        there = PathResult { verdict: Verdict::Inconclusive, bounds, ..there };
+    }
     Ok(PathResult { reverse, probes: path.probes.and(there.probes), ..there })
+}
+
+/// What comes back of a path whose `size` rests on what the target says of scouts: the largest echo reply.
+fn way_back(
+    question: Question<'_>,
+    path: PathResult,
+    size: u32,
+    deadline: Duration,
+) -> Result<PathResult, ProbeError> {
+    let Question { netns, target, plan, onlooker, .. } = question;
+    let mut echo = Echo::open(netns, target)?;
+    let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
+    // The verdict stands; a responder that is limited after all is not waited for.
+    let deadline = deadline.min(plan.timeout);
+    let plan = Plan { max: size, locate: false, deadline, max_probes, ..plan.clone() };
+    let back = drive(&mut Search::new(plan), &mut echo, onlooker)?;
+    let reverse = match back.verdict {
+        Verdict::BlackHole => {
+            Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: back.path_mtu_bytes }
+        }
+        Verdict::Clear => back.reverse,
+        _ => path.reverse,
+    };
+    Ok(PathResult { reverse, probes: path.probes.and(back.probes), ..path })
 }

@@ -173,9 +173,16 @@ impl Search {
             answer => Fate::Answered { at: now, answer },
         };
         self.news = true;
-        if matches!(&self.phase, Phase::Hops(locate) if size >= locate.large)
-            && matches!(event.answer, Answer::Reply { .. })
+        let disproves = matches!(&self.phase, Phase::Hops(locate) if size >= locate.large)
+            && matches!(event.answer, Answer::Reply { .. });
+        if disproves
+            && self.plan.hops_by_scouts
+            && record.ttl.is_some()
+            && self.verdict == Some(Verdict::BlackHole)
         {
+            // Echo replies of that size are what vanishes.
+            record.back = true;
+        } else if disproves {
             // It arrived after all: a PTB named too little, or a loss was judged too early. The verdict is taken back.
             (record.ttl, record.counts) = (None, true);
             (self.phase, self.verdict) = (Phase::Sizes, None);
@@ -286,8 +293,9 @@ impl Search {
                 let look = queued.scout.or(self.by_scouts.then_some(Scout::Protocol));
                 return look.map_or(Step::Send(probe), |look| Step::Scout(probe, look));
             }
-            if let Some(size) = self.untried_claim() {
-                self.queue.push_back(size.into());
+            let claimed = self.untried_claim();
+            if !claimed.is_empty() {
+                self.queue.extend(claimed.into_iter().map(Queued::from));
                 continue;
             }
             let scouts = self.scouts();
@@ -411,19 +419,19 @@ impl Search {
     }
 
     /// A PTB's value is tried at once, without waiting for the rest of the flight.
-    fn untried_claim(&self) -> Option<u32> {
-        if !matches!(self.phase, Phase::Sizes) {
-            return None;
-        }
+    fn untried_claim(&self) -> Vec<u32> {
         let passes = self.records.passes().unwrap_or(0);
-        let claim = self.claim(passes).filter(|m| *m >= self.plan.control)?;
-        if claim > passes && self.records.sent(claim) == 0 {
-            return Some(claim);
-        }
+        let claim = self.claim(passes).filter(|m| *m >= self.plan.control);
+        let Some(claim) = claim.filter(|_| matches!(self.phase, Phase::Sizes)) else { return vec![] };
         // Who looks for the hop sends one byte more anyway; over IPv6 that is the scouts' business.
         let more = claim + 1;
-        let alone = !self.plan.locate && self.plan.floor < 1280 && claim >= passes && more < self.plan.max;
-        (alone && self.records.sent(more) == 0).then_some(more)
+        let alone = !self.plan.locate && self.plan.floor < 1280 && more < self.plan.max;
+        let more = (alone && self.records.sent(more) == 0).then_some(more);
+        if claim <= passes || self.records.sent(claim) > 0 {
+            return more.into_iter().collect();
+        }
+        // The control's answer tells that the claim has none.
+        [claim].into_iter().chain(more).chain([self.plan.control]).collect()
     }
 
     fn advance(&mut self, now: Duration) {

@@ -56,6 +56,9 @@ pub struct Plan {
     pub locate: bool,
     /// Whether a target that is silent while routers speak may be asked by packets that nobody takes ([`super::Scout`]).
     pub scouts: bool,
+    /// Whether large packets that look for the hop are such packets: that the target answers one tells of the way there
+    /// alone.
+    pub hops_by_scouts: bool,
     /// Whether a target that answers nothing else may be measured by such packets, and how many of its errors are to be
     /// had.
     pub unknown_protocol: Option<AnswerLimit>,
@@ -99,6 +102,7 @@ impl Plan {
             answers: None,
             locate: true,
             scouts: false,
+            hops_by_scouts: false,
             unknown_protocol: None,
         }
     }

@@ -135,6 +135,18 @@ impl Search {
         self.records.0.iter().filter(|r| r.back && r.replied()).map(|r| r.size).max()
     }
 
+    /// The size of the path, where the target says of scouts that it arrives and does not answer an echo request of it, but
+    /// a smaller one that was sent afterwards: its replies may be lost on the way back.
+    pub fn unreturned(&self) -> Option<u32> {
+        let size = self.records.passes().filter(|_| !self.by_scouts)?;
+        let echo = |r: &Record| r.counts && !r.scout && !r.early;
+        let asked = |r: &Record| echo(r) && r.size == size;
+        let all = &self.records.0;
+        let last = all.iter().rposition(asked).filter(|_| !all.iter().any(|r| asked(r) && r.replied()))?;
+        let later = all.iter().skip(last).any(|r| echo(r) && r.size < size && r.replied());
+        later.then_some(size)
+    }
+
     /// Whether a packet is on its way or was lost there: not all were refused here.
     pub(super) fn something_left(&self) -> bool {
         self.records.0.iter().any(|r| matches!(r.fate, Fate::InFlight | Fate::Lost) && !r.held)
