@@ -53,6 +53,8 @@
 //!   IPv6 asks of a link, and on jumbo networks, odd sizes take one more.
 //! - *A target that answers no echo* may say that it does not know a protocol: where routers are silent too, the search
 //!   goes on with scouts alone, and its answers, six and then one a second, are rationed as any others.
+//! - *Echo requests that are forbidden* (a word of policy for the smallest too) say nothing of other packets: scouts are sent
+//!   before the target is called unreachable, and waited for a tenth of the timeout.
 //! - *Controls around every size* are right while a target answers everything. Where answers are rationed
 //!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead, a round trip between
 //!   two packets: the largest that passes takes the one answer, tells of all that were larger, and spares the rest.

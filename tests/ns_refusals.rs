@@ -215,3 +215,38 @@ fn refusals_that_no_size_explains_are_no_black_hole() {
         assert!(!ids.iter().any(|id| *id == "mtu.refused_by_size"), "{document:#}");
     }
 }
+
+/// Others are let through: that they are no echo requests is all that makes the difference.
+#[test]
+fn a_target_whose_echo_requests_are_forbidden_is_measured_all_the_same() {
+    for (family, reject) in [(4, "admin-prohibited"), (6, "admin-prohibited"), (4, "port-unreachable")] {
+        for (mtu, verdict) in [(1500, "clear"), (1400, "narrowed")] {
+            let path = NamespacePath::build(&scenario(&format!(
+                "about = 'forbidden'\nfamily = {family}\ninterface_mtu = 1500\n\
+                 hop = [{{ mtu = 1500 }}, {{ mtu = {mtu} }}, {{ mtu = 1500 }}]\n\
+                 expect = {{ verdict = '{verdict}', path_mtu = {mtu} }}"
+            )));
+            let kind = if family == 4 { "icmp type" } else { "icmpv6 type" };
+            let rules = format!(
+                "add table inet t; add chain inet t f {{ type filter hook forward priority 0; }}; \
+                 add rule inet t f {kind} echo-request reject with icmpx {reject}"
+            );
+            let router = if family == 6 { "fd99:1::2" } else { "10.99.1.2" };
+            support::run("ip", &["netns", "exec", path.router(2).name(), "nft", &rules]);
+            let document = measure(&path);
+            assert_eq!(
+                (&document["verdict"], &document["path_mtu_bytes"]),
+                (&verdict.into(), &mtu.into()),
+                "{document:#}"
+            );
+            let findings = document["findings"].as_array().unwrap();
+            let filtered = findings
+                .iter()
+                .find(|f| f["id"] == "mtu.echo_filtered")
+                .unwrap_or_else(|| panic!("{document:#}"));
+            let said = filtered["summary"].as_str().unwrap();
+            assert!(said.contains(&format!("are refused by {router}")), "{said}");
+            assert!(!document.to_string().contains("refused_at_times"), "{document:#}");
+        }
+    }
+}

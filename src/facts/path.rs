@@ -154,7 +154,10 @@ pub enum PathNote {
     /// The target answers no probe; only routers do.
     TargetSilent,
     /// The target answers no echo request, only that it does not know a protocol, or that nobody has port 0.
-    EchoFiltered,
+    EchoFiltered {
+        /// Who refused them, and the ICMP or ICMPv6 code; `None`: nobody said anything.
+        refused: Option<(IpAddr, u8)>,
+    },
     /// Somebody said the destination cannot be reached.
     Refused {
         /// Who.

@@ -13,7 +13,7 @@ use around::{
 };
 pub use flows::check_flows;
 use looped::{check_loop, looped, loops_over};
-use refused::{cannot, check_refusal, refusal, refused_by, refused_over};
+use refused::{Refusal, cannot, check_refusal, refusal, refused_by, refused_over};
 pub use rules::*;
 
 use crate::facts::{Evidence, Finding, LinkState, PathNote, PathResult, ReverseVerdict, Verdict};
@@ -413,15 +413,20 @@ fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
             vec![Evidence::text("answers of the target", 0, "probes with DF")],
             TARGET_SILENT.fix,
         ),
-        PathNote::EchoFiltered => ECHO_FILTERED.finding(
-            subject,
-            format!(
-                "echo requests to {} draw no answer; it was measured by its errors for an unknown protocol or port 0",
-                facts.target
-            ),
-            vec![Evidence::text("answers to echo requests", 0, "ICMP probes with DF")],
-            ECHO_FILTERED.fix,
-        ),
+        PathNote::EchoFiltered { refused } => {
+            let refused = refused.map(|(from, code)| Refusal::of_all(from, code));
+            let fate = refused.map_or_else(|| "draw no answer".to_owned(), Refusal::said);
+            let silence = || Evidence::text("answers to echo requests", 0, "ICMP probes with DF");
+            ECHO_FILTERED.finding(
+                subject,
+                format!(
+                    "echo requests to {} {fate}; it was measured by its errors for an unknown protocol or port 0",
+                    facts.target
+                ),
+                vec![refused.map_or_else(silence, refused_by)],
+                ECHO_FILTERED.fix,
+            )
+        }
         PathNote::OnlyResets => ONLY_RESETS.finding(
             subject,
             format!(

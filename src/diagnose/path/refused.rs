@@ -26,6 +26,11 @@ pub(super) fn refusal(path: &PathResult, arrives: bool) -> Option<Refusal> {
 }
 
 impl Refusal {
+    /// What somebody says of packets of any size.
+    pub(super) fn of_all(from: IpAddr, code: u8) -> Self {
+        Self { size: 0, from, code: Some(code), least: true }
+    }
+
     /// The same where nothing of any size arrives.
     pub(super) fn said_of_all(self) -> String {
         if self.least {

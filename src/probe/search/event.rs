@@ -59,6 +59,16 @@ impl Answer {
         Self::Reply { ttl, largest_fragment: None, cut: false }
     }
 
+    /// Whether it is a rule that refuses such packets, and no want of a way: RFC 1812 §5.2.7.1, RFC 4443 §3.1; port
+    /// unreachable is what REJECT says unless it is told otherwise (iptables-extensions(8)).
+    pub(super) fn forbids(self) -> bool {
+        match self {
+            Self::Refused { from: IpAddr::V4(_), code: Some(code) } => matches!(code, 3 | 9 | 10 | 13),
+            Self::Refused { from: IpAddr::V6(_), code: Some(code) } => matches!(code, 1 | 4 | 5),
+            _ => false,
+        }
+    }
+
     /// Whether a later answer to the same probe says more: what arrived has arrived, whoever refused a copy of it.
     pub(super) fn is_outdone_by(self, later: &Self) -> bool {
         let word = matches!(self, Self::Refused { .. } | Self::Expired { .. } | Self::TooBig { .. });

@@ -91,8 +91,8 @@ pub struct Search {
     /// What was sent before the search, and for how long.
     before: ProbeCounts,
     waited: Duration,
-    /// Every probe is a scout: the target answers nothing else.
-    by_scouts: bool,
+    /// Every probe is a scout, from that record on: the target answers nothing else.
+    by_scouts: Option<usize>,
     /// Whether the target was asked which way a black hole is on.
     asked_back: bool,
 }
@@ -131,7 +131,7 @@ impl Search {
             scouted: None,
             before: ProbeCounts::default(),
             waited: Duration::ZERO,
-            by_scouts: false,
+            by_scouts: None,
             asked_back: false,
         }
     }
@@ -161,7 +161,7 @@ impl Search {
             record.fate = Fate::Answered { at: now, answer: event.answer };
             return;
         }
-        if record.early && !self.by_scouts && !matches!(event.answer, Answer::Reply { .. }) {
+        if record.early && self.by_scouts.is_none() && !matches!(event.answer, Answer::Reply { .. }) {
             // That somebody refuses a protocol which nobody speaks is no news.
             return;
         }
@@ -191,7 +191,7 @@ impl Search {
         if let Some(note) = disproved {
             self.note(note);
         }
-        if !self.by_scouts && (self.records.answers_probes() || self.claim(0).is_some()) {
+        if self.by_scouts.is_none() && (self.records.answers_probes() || self.claim(0).is_some()) {
             // There is better to go by than what the target says of a protocol: that may have come another way.
             self.records.0.iter_mut().filter(|r| r.early).for_each(|r| r.counts = false);
         }
@@ -224,7 +224,7 @@ impl Search {
             Answer::Reply { .. }
                 if size == self.plan.max
                     && matches!(self.phase, Phase::Sizes)
-                    && !self.by_scouts
+                    && self.by_scouts.is_none()
                     && self.queue.iter().any(|queued| queued.size > self.plan.control)
                     && self.records.sent(size) == 1 =>
             {
@@ -290,7 +290,7 @@ impl Search {
                     continue;
                 }
                 let probe = self.send(queued, now);
-                let look = queued.scout.or(self.by_scouts.then_some(Scout::Protocol));
+                let look = queued.scout.or(self.by_scouts.map(|_| Scout::Protocol));
                 return look.map_or(Step::Send(probe), |look| Step::Scout(probe, look));
             }
             let claimed = self.untried_claim();
@@ -386,7 +386,7 @@ impl Search {
         let Queued { size, ttl, .. } = queued;
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
         let rationed = self.rationed();
-        let scout = queued.scout.is_some() && !self.by_scouts;
+        let scout = queued.scout.is_some() && self.by_scouts.is_none();
         self.went_on |= queued.rare && queued.scout.is_none();
         self.records.0.push(Record {
             size,

@@ -47,13 +47,17 @@ pub(super) fn result(search: &Search) -> PathResult {
     {
         notes.push(PathNote::HeldHere { size: hi });
     }
-    notes.extend(refusals(records, passes));
+    // Of what was asked otherwise afterwards it says nothing.
+    let heard = records.0.iter().any(Record::replied);
+    let otherwise = search.by_scouts.filter(|_| heard).unwrap_or(0);
+    notes.extend(refusals(records, otherwise, passes));
     let looped =
         records.0.iter().filter(|r| Some(r.size) > passes).filter_map(|r| Some((r.size, r.looped()?)));
     notes.extend(looped.min_by_key(|(size, _)| *size).map(|(size, from)| PathNote::Loop { from, size }));
-    let heard = records.0.iter().any(Record::replied);
-    if heard && (search.by_scouts || !records.answers_probes()) {
-        notes.push(PathNote::EchoFiltered);
+    if heard && (search.by_scouts.is_some() || !records.answers_probes()) {
+        let refused = records.0.iter().take(otherwise).find_map(Record::refused);
+        let refused = refused.and_then(|(from, code)| Some((from, code?)));
+        notes.push(PathNote::EchoFiltered { refused });
     }
     let settled = matches!(verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
     // A PTB that was confirmed speaks for every size above it.
@@ -68,7 +72,7 @@ pub(super) fn result(search: &Search) -> PathResult {
         signalled: signalled && settled,
         narrowing: narrowing(search, verdict, passes, fails),
         // What the target says of scouts is small whatever their size.
-        reverse: if search.by_scouts { UNKNOWN } else { reverse(records, verdict) },
+        reverse: if search.by_scouts.is_some() { UNKNOWN } else { reverse(records, verdict) },
         bounds: Bounds { passes_bytes: passes, fails_bytes: fails.filter(|_| verdict != Verdict::Clear) },
         confidence: settled.then(|| confidence(search, verdict, passes, fails)),
         loss_ratio: losses.map(|(sent, lost)| f64::from(lost) / f64::from(sent)),
@@ -91,10 +95,10 @@ fn contradiction(records: &Records, lo: u32) -> Option<u32> {
         .find(|s| !records.replied(*s) && records.failures(*s, lo) >= super::sizes::LEAST_FAILURES)
 }
 
-/// The smallest packet that was refused, of those that arrive as well and of those that do not.
-fn refusals(records: &Records, passes: Option<u32>) -> impl Iterator<Item = PathNote> {
+/// The smallest packet that was refused, of those that arrive as well and of those that do not, from the record `first` on.
+fn refusals(records: &Records, first: usize, passes: Option<u32>) -> impl Iterator<Item = PathNote> {
     let note = move |passed: bool| {
-        let refused = records.0.iter().filter(|r| (Some(r.size) <= passes) == passed);
+        let refused = records.0.iter().skip(first).filter(|r| (Some(r.size) <= passes) == passed);
         let (size, (from, code)) =
             refused.filter_map(|r| Some((r.size, r.refused()?))).min_by_key(|(size, _)| *size)?;
         let least = records.0.iter().all(|r| r.size >= size);

@@ -43,6 +43,13 @@ impl Search {
                 timeout.min((rtt * 8).max(timeout / 20))
             }
             Some(rtt) => timeout.min((rtt * 8).max(timeout / 4)),
+            // A target behind who forbids echo requests, and has said nothing yet: else that is the verdict.
+            None if self.by_scouts.is_some()
+                && self.before.answered == 0
+                && let Some(took) = self.forbidden() =>
+            {
+                timeout.min((took * 8).max(timeout / 10))
+            }
             None if self.plan.answers.is_some() => timeout,
             None if self.flight < sizes::SILENT_FLIGHTS => timeout / 4,
             // The last scout leaves when a host that gives one answer a second has another, whoever took the one before.

@@ -85,7 +85,7 @@ impl Search {
 
     /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.
     pub(super) fn adapt_rate(&mut self) {
-        let answers = self.by_scouts || self.records.answers_probes();
+        let answers = self.by_scouts.is_some() || self.records.answers_probes();
         let Some(passes) = self.records.passes().filter(|_| answers) else { return };
         let controls =
             self.records.0.iter().filter(|r| r.flight == self.flight && r.counts && r.size <= passes);

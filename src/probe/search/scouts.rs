@@ -85,7 +85,7 @@ impl Search {
         let asked = match (self.claim(passes.unwrap_or(0)), self.records.slowest_router()) {
             (Some(claim), Some(router))
                 if self.plan.scouts
-                    && !self.by_scouts
+                    && self.by_scouts.is_none()
                     && claim >= self.plan.control
                     && passes.is_none_or(|passes| passes < claim) =>
             {
@@ -115,7 +115,7 @@ impl Search {
     pub(super) fn back_scouts(&mut self) -> Vec<Queued> {
         let asks = self.plan.scouts
             && !self.asked_back
-            && !self.by_scouts
+            && self.by_scouts.is_none()
             && self.verdict == Some(Verdict::BlackHole)
             && self.records.answers_probes();
         let passes = self.records.passes().filter(|_| asks);
@@ -138,7 +138,7 @@ impl Search {
     /// The size of the path, where the target says of scouts that it arrives and does not answer an echo request of it, but
     /// a smaller one that was sent afterwards: its replies may be lost on the way back.
     pub fn unreturned(&self) -> Option<u32> {
-        let size = self.records.passes().filter(|_| !self.by_scouts)?;
+        let size = self.records.passes().filter(|_| self.by_scouts.is_none())?;
         let echo = |r: &Record| r.counts && !r.scout && !r.early;
         let asked = |r: &Record| echo(r) && r.size == size;
         let all = &self.records.0;
@@ -156,19 +156,28 @@ impl Search {
     pub(super) fn echo_is_overdue(&self, now: Duration) -> bool {
         let Some(rtt) = self.records.slowest_reply().filter(|_| self.flight == 1) else { return false };
         let open = self.records.0.iter().filter(|r| r.fate == Fate::InFlight);
-        !self.by_scouts
+        self.by_scouts.is_none()
             && matches!(self.phase, Phase::Sizes)
             && !self.records.answers_probes()
             && self.claim(0).is_none()
             && open.map(|r| r.sent_at).all(|sent_at| now >= sent_at + 2 * rtt)
     }
 
+    /// Somebody forbids echo requests; others may be let through. How long he took to say so.
+    pub(super) fn forbidden(&self) -> Option<Duration> {
+        let took = |r: &Record| match r.fate {
+            Fate::Answered { at, answer } if answer.forbids() => Some(at.saturating_sub(r.sent_at)),
+            _ => None,
+        };
+        self.records.0.iter().filter_map(took).max().filter(|_| self.plan.unknown_protocol.is_some())
+    }
+
     /// Echo requests are filtered, and what became of them says nothing: errors of the target are all there is.
     pub(super) fn ask_by_scouts(&mut self, limit: AnswerLimit) -> Vec<u32> {
-        self.by_scouts = true;
+        self.by_scouts = Some(self.records.0.len());
         for record in &mut self.records.0 {
             record.scout = true;
-            record.counts &= matches!(record.fate, Fate::Answered { .. });
+            record.counts &= matches!(record.fate, Fate::Answered { .. }) && !record.turned_away();
             if record.fate == Fate::InFlight {
                 record.fate = Fate::Lost;
             }

@@ -72,7 +72,7 @@ impl Search {
             }
             return Next::Conclude(Verdict::Clear);
         }
-        if let Some(limit) = self.plan.unknown_protocol.filter(|_| !self.by_scouts)
+        if let Some(limit) = self.plan.unknown_protocol.filter(|_| self.by_scouts.is_none())
             && !self.records.answers_probes()
             && self.claim(lo).is_none_or(|claim| claim < lo)
         {
@@ -197,6 +197,12 @@ impl Search {
 
     /// Nothing came from the target. Routers may have spoken all the same.
     fn silent_target(&mut self) -> Next {
+        if self.by_scouts.is_none()
+            && self.forbidden().is_some()
+            && let Some(limit) = self.plan.unknown_protocol
+        {
+            return Next::Flight(self.ask_by_scouts(limit));
+        }
         if let Some(m) = self.claim(0) {
             // No PTB for three packets of the named size and one for a larger one: the named size is right,
             // as far as the routers go.
@@ -213,7 +219,9 @@ impl Search {
         }
         let control = self.plan.control;
         let told = |r: &Record| r.size == control && r.refused().is_some() || r.looped().is_some();
-        if self.records.0.iter().any(told) || self.flight >= SILENT_FLIGHTS {
+        // Who has answered before has another answer by and by.
+        let refused = self.before.answered == 0 && self.records.0.iter().any(told);
+        if refused || self.flight >= SILENT_FLIGHTS {
             return Next::Conclude(Verdict::Unreachable);
         }
         Next::Flight(vec![control, self.plan.max, control])
