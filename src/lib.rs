@@ -59,6 +59,11 @@
 //!   ([`probe::search::AnswerLimit`], known or learned) a flight goes from large to small instead, a round trip between
 //!   two packets: the largest that passes takes the one answer, tells of all that were larger, and spares the rest.
 //!   Losses cost no answer, so that they are collected in the same flight.
+//!   How few they are is learned where it is not known: a loss then counts only if so much time had gone by since the last
+//!   answer that there was another, as the answers in a row so far prove.
+//! - *A router may be slow* to say packet too big: a black hole stands no sooner than 16 ms and two round trips after the
+//!   first packet of it left, and over IPv6 no large echo request leaves before. The word may come later still, while the
+//!   hop is looked for: it takes the verdict back.
 //! - *A refusal by size* (destination unreachable for large packets) is a black hole that somebody owns up to: no word
 //!   names a size there. Such words are as few as other errors, so that the very size is asked for once more a second
 //!   later, where only larger ones have drawn one.

@@ -154,6 +154,48 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Firewalls let some echo requests a second through (iptables' limit), whatever their size: those that are used up
+    /// when a large one comes are no sign of its size.
+    #[test]
+    fn few_answers_are_never_taken_for_a_narrow_path(
+        hops in prop::collection::vec(any_hop(), 0..4), burst in 1u32..6, rate in 1.0f64..60.0,
+        rtt in 0.1f64..40.0, errors in any::<bool>(), seed in any::<u64>()
+    ) {
+        let mut scenario = path(hops, 0.0, rtt);
+        scenario.target.limit = Some((f64::from(burst), rate));
+        (scenario.target.unknown_protocol, scenario.target.no_port) = (errors, errors);
+        let (result, _) = scenario.play(seed);
+        let (_, mtu) = truth(&scenario.hop);
+        if let Some(found) = result.path_mtu_bytes {
+            prop_assert_eq!(found, mtu, "{:?}", result);
+        }
+    }
+}
+
+/// Six answers or fewer at once, and one to sixty a second: most are measured within the deadline.
+#[test]
+fn targets_with_few_answers_are_measured_as_a_rule() {
+    let mut chance = support::virtual_path::Chance(12345);
+    let (mut settled, mut wrong) = (0, Vec::new());
+    for seed in 0..600 {
+        let mut draw = || chance.draw();
+        let ptb = if draw() < 0.6 { Ptb::Silent } else { Ptb::Honest };
+        let mtu = if draw() < 0.2 { 1500 } else { (300.0 + draw() * 1200.0) as u32 };
+        let mut scenario = path(vec![hop(1500, Ptb::Honest), hop(mtu, ptb)], 0.0, 0.1 + draw() * 40.0);
+        scenario.target.limit = Some(((1.0 + draw() * 6.0).floor(), 1.0 + draw() * 60.0));
+        scenario.target.unknown_protocol = draw() < 0.5;
+        scenario.target.no_port = scenario.target.unknown_protocol;
+        let (found, _) = scenario.play(seed);
+        settled += u32::from(found.path_mtu_bytes.is_some());
+        wrong.extend(found.path_mtu_bytes.filter(|found| *found != mtu).map(|found| (scenario, found)));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(settled >= 580, "{settled} of 600");
+}
+
 #[test]
 fn at_twenty_percent_loss_ninety_nine_of_a_hundred_are_right() {
     for silent in [false, true] {

@@ -5,7 +5,7 @@
 mod support;
 
 use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict};
-use nsprobe::probe::search::{Answer, Event, Plan, Probe, Scouted, Search, Step};
+use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Scouted, Search, Step};
 use std::time::Duration;
 use support::virtual_path::{named, router};
 
@@ -20,13 +20,16 @@ fn an_impossible_value_is_noted_once_for_each_router_that_names_it() {
 }
 
 /// Plays a path of one millisecond on which `answer` tells what comes back for a probe, the how-manieth it is.
-fn played<A: IntoIterator<Item = Answer>>(
-    mut search: Search,
-    answer: impl Fn(usize, Probe) -> A,
-) -> PathResult {
+fn played<A: IntoIterator<Item = Answer>>(search: Search, answer: impl Fn(usize, Probe) -> A) -> PathResult {
+    timed(search, |at, probe| answer(at, probe).into_iter().map(|answer| (1000, answer)).collect())
+}
+
+/// The same, each answer with the microseconds that it takes.
+fn timed(mut search: Search, answer: impl Fn(usize, Probe) -> Vec<(u64, Answer)>) -> PathResult {
     let (mut now, mut sent) = (Duration::ZERO, 0);
     let mut waiting: Vec<(Duration, Event)> = Vec::new();
     loop {
+        waiting.sort_by_key(|(at, _)| *at);
         while waiting.first().is_some_and(|(at, _)| *at <= now) {
             search.on_event(waiting.remove(0).1, now);
         }
@@ -34,12 +37,101 @@ fn played<A: IntoIterator<Item = Answer>>(
             Step::Done => return search.result(),
             Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
             Step::Send(probe) | Step::Scout(probe, _) => {
-                let events = answer(sent, probe).into_iter().map(|answer| Event { id: probe.id, answer });
-                waiting.extend(events.map(|event| (now + Duration::from_millis(1), event)));
+                let event =
+                    |(after, answer)| (now + Duration::from_micros(after), Event { id: probe.id, answer });
+                waiting.extend(answer(sent, probe).into_iter().map(event));
                 sent += 1;
             }
         }
     }
+}
+
+/// Its control plane takes longer than ten round trips, or the search for the hop has begun.
+#[test]
+fn a_router_that_is_slow_to_say_packet_too_big_is_heard_out() {
+    for (rtt, word, locate) in
+        [(500, 15_000, true), (500, 15_000, false), (400, 6000, true), (3000, 20_000, true)]
+    {
+        let plan = Plan { locate, ..Plan::new(84, 1500, 68) };
+        let result = timed(Search::new(plan), |_, probe| match probe {
+            Probe { size: 1401.., ttl: None | Some(3..), .. } => {
+                vec![(word, Answer::TooBig { mtu: 1400, from: router(2) })]
+            }
+            Probe { ttl: Some(hop @ 1..3), .. } => vec![(rtt, Answer::Expired { from: router(hop.into()) })],
+            _ => vec![(rtt, Answer::reply(Some(62)))],
+        });
+        let told = (result.verdict, result.path_mtu_bytes, result.signalled);
+        assert_eq!(told, (Verdict::Narrowed, Some(1400), true), "{rtt} {word}: {result:?}");
+    }
+}
+
+/// A target that says nothing leaves only the routers' word, and that is refused as well.
+#[test]
+fn a_size_that_its_own_router_refuses_is_not_the_path_mtu() {
+    let result = timed(Search::new(Plan::new(84, 1500, 68)), |_, probe| {
+        (probe.size > 1380)
+            .then_some((500, Answer::TooBig { mtu: 1400, from: router(1) }))
+            .into_iter()
+            .collect()
+    });
+    assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Inconclusive, None), "{result:?}");
+}
+
+/// Every packet draws an impossible word, and is delivered.
+#[test]
+fn a_word_that_comes_before_the_answer_is_not_the_last() {
+    for mtu in [68, 600] {
+        let from = router(1);
+        let result = timed(Search::new(Plan::new(84, 1500, 68)), |_, _| {
+            vec![(10, Answer::TooBig { mtu, from }), (1000, Answer::reply(Some(63)))]
+        });
+        assert_eq!(
+            (result.verdict, result.path_mtu_bytes),
+            (Verdict::Clear, Some(1500)),
+            "{mtu}: {result:?}"
+        );
+        let understates = |note: &&PathNote| matches!(note, PathNote::PtbUnderstates { .. });
+        assert_eq!(result.notes.iter().filter(understates).count(), 1, "{mtu}: {result:?}");
+    }
+}
+
+/// One time exceeded is lost: whoever has refused the packet has got it.
+#[test]
+fn a_router_that_refuses_a_packet_has_received_it() {
+    for lost in 0..40 {
+        let result = timed(Search::new(Plan::new(84, 1500, 68)), |at, probe| match probe {
+            Probe { ttl: Some(_), .. } if at == lost => vec![],
+            Probe { ttl: Some(hop @ 1..3), .. } => vec![(1000, Answer::Expired { from: router(hop.into()) })],
+            Probe { size: 1401.., .. } => vec![(1000, Answer::TooBig { mtu: 1400, from: router(2) })],
+            Probe { ttl: Some(hop @ 3..5), .. } => vec![(1000, Answer::Expired { from: router(hop.into()) })],
+            _ => vec![(2000, Answer::reply(Some(60)))],
+        });
+        let narrowing = result.narrowing.clone().unwrap();
+        assert_eq!(narrowing.reporter, Some(router(2)), "{lost}: {result:?}");
+        // Where both of the router's own are lost it is not known.
+        let place = (narrowing.ttl, narrowing.last_good_hop);
+        assert!(place == (Some(3), Some(router(2))) || place == (None, None), "{lost}: {result:?}");
+    }
+}
+
+/// The target's error for an unknown protocol overtakes its echo reply.
+#[test]
+fn an_echo_reply_that_is_overtaken_is_not_filtered() {
+    let result = timed(
+        Search::new(Plan {
+            scouts: true,
+            unknown_protocol: Some(AnswerLimit::ICMP_ERRORS),
+            ..Plan::new(84, 1500, 68)
+        }),
+        |at, probe| match probe.size {
+            1401.. => vec![(100, Answer::TooBig { mtu: 1400, from: router(1) })],
+            _ if at < 3 => vec![(6000, Answer::reply(Some(62)))],
+            _ => vec![(3900, Answer::reply(Some(62)))],
+        },
+    );
+    assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Narrowed, Some(1400)), "{result:?}");
+    let filtered = |note: &PathNote| matches!(note, PathNote::EchoFiltered { .. });
+    assert!(!result.notes.iter().any(filtered), "{result:?}");
 }
 
 /// Whichever packet of the first flight it is that somebody refuses.

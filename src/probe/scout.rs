@@ -6,7 +6,7 @@
 use super::error::ProbeError;
 use super::icmp::Echo;
 use super::onlooker::Onlooker;
-use super::search::{Answer, Event, PATIENT, Plan, Probe, Scout, Scouted};
+use super::search::{Answer, Event, PATIENT, Plan, Probe, SLOW_ROUTER, Scout, Scouted};
 use super::transport::Transport;
 use crate::facts::Method;
 use rustix::event::PollFlags;
@@ -149,7 +149,8 @@ fn flight(
     // The largest is carried: then the rest is, too.
     while flight.open > 0 && found.arrived.max(found.likely) != Some(plan.max) {
         let end = match (flight.rtt, flight.router) {
-            (Some(rtt), _) => patience.min(sent + rtt + margin(rtt)),
+            // Large echo requests that draw its word are remembered by the kernel: a slow router is waited for.
+            (Some(rtt), _) => patience.min((sent + rtt + margin(rtt)).max(SLOW_ROUTER)),
             // Where routers answer, the target is rarely many times as far.
             (None, Some(router)) => patience.min((router * 8).max(plan.timeout / 2)),
             (None, None) => patience,

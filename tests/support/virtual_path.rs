@@ -217,6 +217,9 @@ impl Ord for Arrival {
 pub struct Chance(pub u64);
 
 impl Chance {
+    pub fn draw(&mut self) -> f64 {
+        self.next()
+    }
     fn next(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

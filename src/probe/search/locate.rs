@@ -3,8 +3,9 @@
 
 use super::event::Answer;
 use super::outcome::chance_of_loss;
-use super::record::{Fate, Records};
+use super::record::{Fate, Record, Records};
 use crate::facts::Hop;
+use std::net::IpAddr;
 
 /// Hops that are looked at when nothing tells how many there are.
 const FIRST_HOPS: u8 = 8;
@@ -159,6 +160,12 @@ impl Locate {
             hop.target |= target;
             hop.large |= record.size == self.large;
             hop.small |= record.size != self.large || self.alone();
+        }
+        // Who refuses it has got it, though his time exceeded may be lost.
+        let refused = |r: &Record| r.too_big().filter(|(mtu, _)| r.size >= self.large && *mtu < self.large);
+        let refusers: Vec<IpAddr> = records.0.iter().filter_map(refused).map(|(_, from)| from).collect();
+        for hop in &mut hops {
+            hop.large |= hop.address.is_some_and(|address| refusers.contains(&address));
         }
         // Behind the target there is nothing.
         if let Some(end) = hops.iter().position(|h| h.target) {

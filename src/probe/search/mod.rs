@@ -5,6 +5,7 @@
 //! the confidence says how likely chance is.
 
 mod event;
+mod hear;
 mod locate;
 mod outcome;
 mod pace;
@@ -19,6 +20,7 @@ pub use event::{Answer, Event, Probe, Scouted, Step};
 pub(super) use plan::PATIENT;
 pub use plan::{AnswerLimit, Plan};
 pub use scouts::Scout;
+pub(super) use sizes::SLOW_ROUTER;
 
 use crate::facts::{PathNote, PathResult, ProbeCounts, Verdict};
 use locate::Locate;
@@ -27,6 +29,7 @@ use record::{Fate, Record, Records};
 use scouts::Asked;
 use sizes::Next;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -93,6 +96,8 @@ pub struct Search {
     waited: Duration,
     /// Every probe is a scout, from that record on: the target answers nothing else.
     by_scouts: Option<usize>,
+    /// What routers name for packets that arrive all the same: it says nothing of any.
+    disproved: Vec<(u32, IpAddr)>,
     /// Whether the target was asked which way a black hole is on.
     asked_back: bool,
 }
@@ -132,121 +137,8 @@ impl Search {
             before: ProbeCounts::default(),
             waited: Duration::ZERO,
             by_scouts: None,
+            disproved: Vec::new(),
             asked_back: false,
-        }
-    }
-
-    /// Takes an answer. One for a probe that was never sent, or was answered before, changes nothing.
-    pub fn on_event(&mut self, event: Event, now: Duration) {
-        let Some(record) = self.records.0.get_mut(usize::from(event.id)) else {
-            return self.late(event, now);
-        };
-        let mut disproved = None;
-        match record.fate {
-            Fate::Answered { answer, .. } if record.ttl.is_none() && answer.is_outdone_by(&event.answer) => {
-                // It arrived after all, if not every copy of it.
-                if let Answer::TooBig { mtu, from } = answer {
-                    disproved = Some(PathNote::PtbUnderstates { mtu, passes: record.size, from });
-                }
-            }
-            Fate::Answered { .. } => return,
-            Fate::Lost if record.held => return,
-            // It was judged too early: allow for more reordering from now on.
-            Fate::Lost => self.reorder = (self.reorder * 2).min(64),
-            Fate::InFlight => {}
-        }
-        let size = record.size;
-        if record.back {
-            // It tells the two ways apart, and nothing of the search for the size.
-            record.fate = Fate::Answered { at: now, answer: event.answer };
-            return;
-        }
-        if record.early && self.by_scouts.is_none() && !matches!(event.answer, Answer::Reply { .. }) {
-            // That somebody refuses a protocol which nobody speaks is no news.
-            return;
-        }
-        record.counts |= record.scout && record.ttl.is_none();
-        record.held = event.answer == Answer::NotSent { too_big: false };
-        record.fate = match event.answer {
-            // As certain as any other loss, and known at once.
-            Answer::NotSent { too_big: false } => Fate::Lost,
-            answer => Fate::Answered { at: now, answer },
-        };
-        self.news = true;
-        let disproves = matches!(&self.phase, Phase::Hops(locate) if size >= locate.large)
-            && matches!(event.answer, Answer::Reply { .. });
-        if disproves
-            && self.plan.hops_by_scouts
-            && record.ttl.is_some()
-            && self.verdict == Some(Verdict::BlackHole)
-        {
-            // Echo replies of that size are what vanishes.
-            record.back = true;
-        } else if disproves {
-            // It arrived after all: a PTB named too little, or a loss was judged too early. The verdict is taken back.
-            (record.ttl, record.counts) = (None, true);
-            (self.phase, self.verdict) = (Phase::Sizes, None);
-            self.queue.clear();
-        }
-        if let Some(note) = disproved {
-            self.note(note);
-        }
-        if self.by_scouts.is_none() && (self.records.answers_probes() || self.claim(0).is_some()) {
-            // There is better to go by than what the target says of a protocol: that may have come another way.
-            self.records.0.iter_mut().filter(|r| r.early).for_each(|r| r.counts = false);
-        }
-        if !matches!(event.answer, Answer::NotSent { .. }) {
-            self.leave_out_rare();
-        }
-        match event.answer {
-            Answer::TooBig { mtu, from } if mtu >= size || mtu < self.plan.floor => {
-                // Once for each router and value, whatever the sizes that it was said of.
-                let said = |n: &PathNote| matches!(n, PathNote::PtbInvalid { mtu: m, from: f, .. } if (*m, *f) == (mtu, from));
-                if !self.notes.iter().any(said) {
-                    self.note(PathNote::PtbInvalid { mtu, size, from });
-                }
-            }
-            Answer::TooBig { mtu, .. } if matches!(self.phase, Phase::Sizes) => {
-                // One packet has left the queues: another may follow it at once, and they are no fuller.
-                if self.plan.rate_pps.is_none() && !self.rationed() {
-                    self.next_send = self.next_send.min(now);
-                }
-                // Larger ones that are still queued would draw the same answer, and of the ladder below nothing is
-                // left to learn: the named size is tried next.
-                let (first, control) = (self.flight == 1, self.plan.control);
-                // Unless more than it names has arrived already.
-                let lie = self.records.passes().is_some_and(|passes| mtu < passes);
-                self.queue.retain(|queued| match lie {
-                    true => queued.size < size,
-                    false => queued.size == mtu || queued.size < mtu && (!first || queued.size <= control),
-                });
-            }
-            Answer::Reply { .. }
-                if size == self.plan.max
-                    && matches!(self.phase, Phase::Sizes)
-                    && self.by_scouts.is_none()
-                    && self.queue.iter().any(|queued| queued.size > self.plan.control)
-                    && self.records.sent(size) == 1 =>
-            {
-                // The sizes between are carried too. A second packet, for tunnels that let the first one through.
-                self.queue.clear();
-                self.queue.extend([size, self.plan.control].map(Queued::from));
-            }
-            // The largest that passes comes first and tells of all the others.
-            Answer::Reply { .. } if self.rationed() && matches!(self.phase, Phase::Sizes) => {
-                self.queue.clear()
-            }
-            Answer::NotSent { too_big: false } => self.note(PathNote::SendRefused),
-            _ => {}
-        }
-    }
-
-    /// Something has come back: there is something better to do than to go on with rare sizes.
-    fn leave_out_rare(&mut self) {
-        let waiting = self.queue.len();
-        self.queue.retain(|queued| !queued.rare);
-        if std::mem::take(&mut self.went_on) && self.queue.len() < waiting {
-            self.queue.push_back(self.plan.control.into());
         }
     }
 
@@ -393,6 +285,7 @@ impl Search {
             ttl,
             flight: self.flight,
             rationed,
+            guessed: self.plan.answers.is_none(),
             scout,
             early: queued.scout.is_some() && queued.rare,
             back: queued.back,
@@ -408,14 +301,13 @@ impl Search {
         Probe { id, size, ttl }
     }
 
-    /// The smallest believable MTU that a PTB named for a size above `passes`: none that has been disproved.
+    /// The smallest believable MTU that a PTB named for a size above `passes`: none that has been disproved, by what arrived
+    /// or by a PTB for no more than it.
     fn claim(&self, passes: u32) -> Option<u32> {
-        let floor = self.plan.floor;
-        self.records
-            .too_bigs()
-            .filter(|(size, mtu, _)| *size > passes && mtu < size && *mtu >= floor.max(passes))
-            .map(|(_, mtu, _)| mtu)
-            .min()
+        let least = self.plan.floor.max(passes);
+        let above = || self.records.too_bigs().filter(|(size, _, _)| *size > passes);
+        let refused = above().map(|(size, _, _)| size).min()?;
+        above().map(|(_, mtu, _)| mtu).filter(|mtu| (least..refused).contains(mtu)).min()
     }
 
     /// A PTB's value is tried at once, without waiting for the rest of the flight.
@@ -437,6 +329,9 @@ impl Search {
     fn advance(&mut self, now: Duration) {
         if let Phase::Hops(locate) = &mut self.phase {
             match locate.next_flight(&self.records) {
+                None if self.verdict == Some(Verdict::BlackHole) && now < self.word_due() => {
+                    self.hold = Some(self.word_due());
+                }
                 Some(flight) => {
                     let hops = flight.into_iter().map(|(size, ttl)| Queued { ttl, ..Queued::from(size) });
                     let back = self.back_scouts();
@@ -451,8 +346,10 @@ impl Search {
             Next::Flight(sizes) => {
                 self.start_flight(sizes.into_iter().map(Queued::from), now);
             }
-            Next::Conclude(Verdict::BlackHole) if !self.plan.locate && now < self.certain_at() => {
-                self.hold = Some(self.certain_at());
+            Next::Conclude(Verdict::BlackHole)
+                if !self.plan.locate && now < self.certain_at().max(self.word_due()) =>
+            {
+                self.hold = Some(self.certain_at().max(self.word_due()));
             }
             Next::Conclude(verdict) => {
                 self.verdict = Some(verdict);
@@ -487,8 +384,8 @@ impl Search {
     }
 
     fn start_flight(&mut self, flight: impl Iterator<Item = Queued>, now: Duration) {
-        self.flight = self.flight.saturating_add(1);
         self.next_send = self.next_send.max(now + self.ration_pause(now));
+        self.flight = self.flight.saturating_add(1);
         self.queue.extend(flight);
     }
 }

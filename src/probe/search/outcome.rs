@@ -54,7 +54,11 @@ pub(super) fn result(search: &Search) -> PathResult {
     let looped =
         records.0.iter().filter(|r| Some(r.size) > passes).filter_map(|r| Some((r.size, r.looped()?)));
     notes.extend(looped.min_by_key(|(size, _)| *size).map(|(size, from)| PathNote::Loop { from, size }));
-    if heard && (search.by_scouts.is_some() || !records.answers_probes()) {
+    // An answer may overtake another.
+    let waited = |r: &Record| search.finished >= r.sent_at + 2 * records.slowest_reply().unwrap_or_default();
+    let mut echo = records.0.iter().filter(|r| r.counts && !r.scout && r.ttl.is_none());
+    let ignored = echo.all(|r| r.fate != Fate::InFlight || waited(r));
+    if heard && (search.by_scouts.is_some() || ignored && !records.answers_probes()) {
         let refused = records.0.iter().take(otherwise).find_map(Record::refused);
         let refused = refused.and_then(|(from, code)| Some((from, code?)));
         notes.push(PathNote::EchoFiltered { refused });

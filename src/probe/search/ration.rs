@@ -76,11 +76,18 @@ impl Search {
             }
             return (interval * spent).saturating_sub(now);
         }
-        if self.slow > 0 {
-            (Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))).min(LONGEST_PAUSE)
-        } else {
-            Duration::ZERO
+        if self.slow == 0 {
+            return Duration::ZERO;
         }
+        let guess = (Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))).min(LONGEST_PAUSE);
+        // From the last answer on, so that there is another when the flight begins: else its losses say nothing.
+        let refill =
+            self.records.refill(self.records.passes().unwrap_or(0)).map_or(guess, |refill| refill * 21 / 20);
+        let last = self.records.last_reply().unwrap_or_default();
+        let due = (last + refill.min(LONGEST_PAUSE)).saturating_sub(now);
+        let answered =
+            self.records.0.iter().rev().take_while(|r| r.flight == self.flight).any(Record::replied);
+        if answered { due } else { due.max(guess) }
     }
 
     /// Controls that were lost in the last flight are no matter of size: fewer probes, longer pauses.

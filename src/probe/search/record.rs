@@ -4,6 +4,9 @@ use super::event::Answer;
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// Who answers less often than once a second is not measured.
+pub(super) const LONGEST_REFILL: Duration = Duration::from_millis(1010);
+
 /// One probe and what became of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
@@ -12,6 +15,8 @@ pub(super) struct Record {
     pub(super) flight: u16,
     /// Sent where answers are few: a loss behind an answer in the same flight says nothing.
     pub(super) rationed: bool,
+    /// How few they are is a guess.
+    pub(super) guessed: bool,
     /// Sent as a packet that nobody takes ([`super::Scout`]): its silence says nothing.
     pub(super) scout: bool,
     /// A scout that left before there was any answer.
@@ -40,6 +45,7 @@ impl Record {
         ttl: None,
         flight: 0,
         rationed: false,
+        guessed: false,
         scout: false,
         early: false,
         back: false,
@@ -137,6 +143,11 @@ impl Records {
         self.full().filter(|(_, r)| r.size == size).count()
     }
 
+    /// Packets of `size` that nobody said anything of.
+    pub(super) fn lost(&self, size: u32) -> usize {
+        self.full().filter(|(_, r)| r.size == size && r.lost()).count()
+    }
+
     /// Whether the two largest sizes below `size` were lost: a tunnel may have let only the first packet through, and what
     /// it says of the others is late.
     pub(super) fn lost_below(&self, size: u32) -> bool {
@@ -159,10 +170,34 @@ impl Records {
         let rest = self.0.iter().skip(at + 1).take_while(|r| r.flight == lost.flight);
         let mut controls = rest.filter(|r| r.counts && r.size <= passes && r.fate != Fate::InFlight);
         if lost.rationed {
-            controls.any(Record::replied)
+            controls.any(Record::replied) && (!lost.guessed || self.had_an_answer(lost.sent_at, passes))
         } else {
             controls.next().is_some_and(Record::replied)
         }
+    }
+
+    /// The longest that a token bucket of answers takes for another one, as far as sizes that pass have shown: after a loss
+    /// it held less than one, and `k` answers in a row since then took `k − 1` more at the least, however many it can hold.
+    pub(super) fn refill(&self, passes: u32) -> Option<Duration> {
+        let (mut since, mut answers, mut refill) = (None, 0, None::<Duration>);
+        for (_, record) in self.full().filter(|(_, r)| r.size <= passes && !r.held) {
+            if record.lost() {
+                (since, answers) = (Some(record.sent_at), 0);
+            } else if let (true, Some(since)) = (record.replied(), since) {
+                answers += 1;
+                let took = record.sent_at.saturating_sub(since);
+                let each = if answers > 1 { Some(took / (answers - 1)) } else { None };
+                refill = refill.into_iter().chain(each).min();
+            }
+        }
+        refill
+    }
+
+    /// Whether the target had an answer left for what was sent then: so long after the last that was taken.
+    fn had_an_answer(&self, then: Duration, passes: u32) -> bool {
+        let taken = self.0.iter().filter(|r| r.replied() && r.sent_at < then).map(|r| r.sent_at).max();
+        let refill = self.refill(passes).unwrap_or(LONGEST_REFILL).min(LONGEST_REFILL);
+        taken.is_none_or(|taken| then >= taken + refill)
     }
 
     /// Whether this kernel says itself that `size` is too large for it.

@@ -14,6 +14,8 @@ const CHANCE_WITHOUT_LOSS: f64 = 3e-4;
 pub(super) const LEAST_FAILURES: u32 = 3;
 /// Who has said something has another word for it by then.
 const ANOTHER_WORD: Duration = Duration::from_millis(1030);
+/// How long a router may take for its word: a packet that it has to answer leaves the fast path of many.
+pub(in crate::probe) const SLOW_ROUTER: Duration = Duration::from_millis(16);
 /// Flights to a target that answers nothing at all.
 pub(super) const SILENT_FLIGHTS: u16 = 3;
 
@@ -64,6 +66,16 @@ impl Search {
         last + rtt + margin * self.reorder
     }
 
+    /// When a router has had the time to say packet too big, if it is slow to: not every one does so in its hardware.
+    pub(super) fn word_due(&self) -> Duration {
+        let passes = self.records.passes();
+        let lost = self.records.0.iter().filter(|r| r.counts && r.lost() && Some(r.size) > passes);
+        let first = lost.map(|r| r.sent_at).min().unwrap_or_default();
+        let rtt = self.records.fastest_reply().unwrap_or_default();
+        // Scouts of such sizes left before.
+        (first + (SLOW_ROUTER + 2 * rtt).min(self.plan.timeout)).saturating_sub(self.waited)
+    }
+
     pub(super) fn next_sizes(&mut self) -> Next {
         let Some(lo) = self.records.passes() else { return self.silent_target() };
         if lo == self.plan.max {
@@ -82,9 +94,7 @@ impl Search {
         let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
         let understated = self.records.too_bigs().find(understated);
         if let Some((_, mtu, from)) = understated {
-            // Once, with the largest that arrived.
-            self.notes.retain(|note| !matches!(note, PathNote::PtbUnderstates { mtu: m, from: f, .. } if (*m, *f) == (mtu, from)));
-            self.note(PathNote::PtbUnderstates { mtu, passes: lo, from });
+            self.understated(mtu, lo, from);
         }
         let claim = self.claim(lo).filter(|m| *m >= lo);
         if claim == Some(lo) {
@@ -206,7 +216,7 @@ impl Search {
         if let Some(m) = self.claim(0) {
             // No PTB for three packets of the named size and one for a larger one: the named size is right,
             // as far as the routers go.
-            let quiet = self.records.sent(m);
+            let quiet = self.records.lost(m);
             let loud = self.records.too_bigs().any(|(size, _, _)| size == m + 1);
             if quiet >= 3 && loud {
                 self.note(PathNote::TargetSilent);
@@ -218,6 +228,15 @@ impl Search {
             return Next::Conclude(Verdict::Inconclusive);
         }
         let control = self.plan.control;
+        if self.records.too_bigs().next().is_some() {
+            // What they name is refused as well. The target may answer all the same.
+            if self.flight >= SILENT_FLIGHTS {
+                return Next::Conclude(Verdict::Inconclusive);
+            }
+            let last = self.records.0.last().map_or(Duration::ZERO, |r| r.sent_at);
+            self.next_send = self.next_send.max(last + self.plan.timeout / 4);
+            return Next::Flight(vec![control, self.plan.max, control]);
+        }
         let told = |r: &Record| r.size == control && r.refused().is_some() || r.looped().is_some();
         // Who has answered before has another answer by and by.
         let refused = self.before.answered == 0 && self.records.0.iter().any(told);
