@@ -180,15 +180,15 @@ proptest! {
 fn targets_with_few_answers_are_measured_as_a_rule() {
     let mut chance = support::virtual_path::Chance(12345);
     let (mut settled, mut wrong) = (0, Vec::new());
-    for seed in 0..600 {
+    for seed in 0..600u32 {
         let mut draw = || chance.draw();
         let ptb = if draw() < 0.6 { Ptb::Silent } else { Ptb::Honest };
-        let mtu = if draw() < 0.2 { 1500 } else { (300.0 + draw() * 1200.0) as u32 };
+        let mtu = if draw() < 0.2 { 1500 } else { 300 + seed * 2 };
         let mut scenario = path(vec![hop(1500, Ptb::Honest), hop(mtu, ptb)], 0.0, 0.1 + draw() * 40.0);
         scenario.target.limit = Some(((1.0 + draw() * 6.0).floor(), 1.0 + draw() * 60.0));
         scenario.target.unknown_protocol = draw() < 0.5;
         scenario.target.no_port = scenario.target.unknown_protocol;
-        let (found, _) = scenario.play(seed);
+        let (found, _) = scenario.play(seed.into());
         settled += u32::from(found.path_mtu_bytes.is_some());
         wrong.extend(found.path_mtu_bytes.filter(|found| *found != mtu).map(|found| (scenario, found)));
     }

@@ -217,6 +217,7 @@ impl Ord for Arrival {
 pub struct Chance(pub u64);
 
 impl Chance {
+    /// From 0 to 1.
     pub fn draw(&mut self) -> f64 {
         self.next()
     }
