@@ -527,3 +527,16 @@ fn a_black_hole_behind_an_mtu_of_65520_is_found_wherever_it_is() {
         }
     }
 }
+
+/// iptables' `--limit 10/s --limit-burst 1`, at any phase of its clock.
+#[test]
+fn ten_answers_a_second_are_enough_for_a_black_hole() {
+    for seed in 1..=40u32 {
+        let mut scenario = path(vec![hop(1391, Ptb::Silent)], 0.0, 3.0 + f64::from(seed) / 10.0);
+        scenario.target.limit = Some((1.0, 10.0));
+        (scenario.target.unknown_protocol, scenario.target.no_port) = (false, false);
+        let (found, sent) = scenario.play(seed.into());
+        assert_eq!((found.verdict, found.path_mtu_bytes), (Verdict::BlackHole, Some(1391)), "{found:?}");
+        assert!(sent.len() <= 200, "{}", sent.len());
+    }
+}
