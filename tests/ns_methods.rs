@@ -466,6 +466,37 @@ fn a_target_that_nobody_can_ask_costs_the_deadline_and_no_more() {
     }
 }
 
+/// What ICMP was sent and did not answer is the result, not a method that had no time left to send anything.
+#[test]
+fn where_the_time_is_up_after_one_method_no_other_is_begun_and_its_silence_is_the_verdict() {
+    let path = path(4, "silent", false);
+    let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
+                add rule inet d i meta l4proto { tcp, udp, 253 } drop";
+    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    let cases = [
+        ("500ms", "not by TCP: not asked: the time was up, not by UDP: not asked: the time was up"),
+        (
+            "3s",
+            "not by TCP: port 82 does not answer within 2.0 s: filtered, or nobody is there, not by UDP: not asked",
+        ),
+    ];
+    for (deadline, said) in cases {
+        let words = ["--port", "82", "--deadline", deadline];
+        let begin = std::time::Instant::now();
+        let (code, document) = mtu(&path, &words);
+        let took = begin.elapsed().as_secs_f64() * 1000.0;
+        assert_eq!((seen(&document), code), (("unreachable", None, "icmp"), Some(1)), "{document:#}");
+        assert!(document["probes"]["sent"].as_u64().unwrap() > 2, "{document:#}");
+        // All methods together, not the one that is named.
+        let elapsed = document["elapsed_ms"].as_f64().unwrap();
+        assert!(elapsed < took && elapsed > took - 300.0, "{elapsed} of {took}: {document:#}");
+        let output = nsprobe().args(["mtu", &path.source(), &path.target()]).args(words).output().unwrap();
+        let text = stdout(&output);
+        assert!(text.starts_with("UNREACHABLE") && text.contains(said), "{text}");
+        assert!(!text.contains("mtu.other_method"), "{text}");
+    }
+}
+
 /// A router says how much the way there takes, and replies over 1300 bytes vanish.
 #[test]
 fn behind_a_narrowing_that_is_told_a_black_hole_on_the_way_back_is_told_too() {

@@ -188,6 +188,8 @@ pub(in crate::cli) fn measure(
     });
     let mut flows = vec![asked?];
     flows.extend(others?);
+    // All are waited for.
+    let waited = flows.iter().map(|flow| flow.path.elapsed_ms).fold(0.0, f64::max);
     // The verdict is that of the narrowest point, whichever flow comes by there.
     let worst = flows.iter().enumerate().min_by_key(|(_, flow)| rank(&flow.path)).map_or(0, |(at, _)| at);
     let Asked { mut path, transport, tried } = flows.swap_remove(worst);
@@ -284,7 +286,7 @@ pub(in crate::cli) fn measure(
         loss_ratio: path.loss_ratio,
         rtt_us: path.rtt_us,
         probes: path.probes,
-        elapsed_ms: path.elapsed_ms,
+        elapsed_ms: waited,
         findings,
         hops: path.hops,
         tried: tried.into_iter().map(|(method, why)| format!("{}: {why}", method.name())).collect(),
