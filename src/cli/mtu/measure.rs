@@ -231,6 +231,7 @@ pub(in crate::cli) fn measure(
         subject: source.label.clone(),
         target: planned.input.clone(),
         route_mtu: planned.route.largest_packet(),
+        address: planned.target.address,
         advmss: planned.route.advmss,
         interface: planned.route.interface.clone(),
         cached_before: planned.route.cached.map(cached),

@@ -48,6 +48,8 @@ pub struct PathFacts {
     pub subject: String,
     /// The target as people name it.
     pub target: String,
+    /// Its address.
+    pub address: IpAddr,
     /// Largest packet that the route lets out, bytes.
     pub route_mtu: u32,
     /// MSS that the route's own setting makes TCP there advertise, bytes; `None`: it follows the MTU.

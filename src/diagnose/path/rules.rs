@@ -88,7 +88,7 @@ pub const CACHED: Rule = Rule {
     id: "mtu.cached",
     severity: Severity::Info,
     meaning: "The namespace remembers a path MTU for this target from an earlier PTB; applications use it until it expires.",
-    fix: "ip route flush cache (in the namespace) forgets it at once; it forgets by itself after ten minutes.",
+    fix: "ip route flush cache in the namespace (over IPv6 ip -6 route flush cache) forgets it at once; it forgets by itself after ten minutes.",
 };
 
 /// A cached value below what the path carries.
@@ -96,15 +96,15 @@ pub const CACHE_STALE: Rule = Rule {
     id: "mtu.cache_stale",
     severity: Severity::Warning,
     meaning: "The namespace remembers a path MTU that is smaller than what the path carries: a stale or forged PTB slows every application there.",
-    fix: "ip route flush cache in the namespace; then look for who sent the PTB (capture icmp[0]==3 and icmp[1]==4).",
+    fix: "ip route flush cache in the namespace (over IPv6 ip -6 route flush cache); then look for who sent the PTB (capture icmp[0]==3 and icmp[1]==4, over IPv6 icmp6 and ip6[40]==2).",
 };
 
 /// Probing left something behind.
 pub const CACHE_LEFT: Rule = Rule {
     id: "mtu.cache_left",
     severity: Severity::Info,
-    meaning: "On IPv6 the kernel remembers every packet-too-big, also that of a probe: applications see the true path MTU until it expires.",
-    fix: "Nothing to do; ip -6 route flush cache in the namespace forgets it at once.",
+    meaning: "The kernel remembers what a packet-too-big names, over IPv6 also where a probe drew it: applications send no larger packets to the target until it expires.",
+    fix: "Nothing to do; ip route flush cache in the namespace (over IPv6 ip -6 route flush cache) forgets it at once.",
 };
 
 /// TCP will not help itself.

@@ -5,6 +5,7 @@ fn facts() -> PathFacts {
     PathFacts {
         subject: "default/web-0".into(),
         target: "10.244.2.7".into(),
+        address: "10.244.2.7".parse().unwrap(),
         route_mtu: 1500,
         advmss: None,
         interface: "eth0".into(),
@@ -93,6 +94,27 @@ fn a_cached_value_below_the_path_is_stale_and_above_it_is_only_told() {
     assert_eq!(ids(&check_path(&cached(1300), &path(Verdict::Clear, Some(1500)))), ["mtu.cache_stale"]);
     let told = check_path(&cached(1450), &path(Verdict::Narrowed, Some(1450)));
     assert_eq!(ids(&told), ["mtu.narrowed", "mtu.cached"]);
+}
+
+#[test]
+fn the_command_that_forgets_a_path_mtu_is_that_of_the_family() {
+    let cached = Some(Cached { mtu: 1300, forgets_in: 60 });
+    let left = PathFacts { cached_after: cached, ..facts() };
+    let stale = PathFacts { cached_before: cached, ..facts() };
+    let known = PathFacts { cached_before: Some(Cached { mtu: 1500, forgets_in: 60 }), ..facts() };
+    let clear = path(Verdict::Clear, Some(1500));
+    for (facts, id) in [(left, "mtu.cache_left"), (stale, "mtu.cache_stale"), (known, "mtu.cached")] {
+        let fix = |address: &str| {
+            let facts = PathFacts { address: address.parse().unwrap(), ..facts.clone() };
+            let found = check_path(&facts, &clear).swap_remove(0);
+            assert_eq!(found.id, id);
+            found.fix
+        };
+        let (four, six) = (fix("10.244.2.7"), fix("fd00::7"));
+        assert!(four.contains("ip route flush cache") && !four.contains('6'), "{four}");
+        assert!(six.contains("ip -6 route flush cache") && !six.contains("ip route"), "{six}");
+        assert!(!six.contains("icmp[0]"), "{six}");
+    }
 }
 
 #[test]
