@@ -181,8 +181,13 @@ fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
             seen.push(Evidence::new(what, value, "bytes", asked(path)));
         }
     };
-    push("largest packet that arrived", path.bounds.passes_bytes);
-    push("smallest packet that did not", path.bounds.fails_bytes);
+    // Where only routers speak, that anything arrives was not seen.
+    let (passes, fails) = match path.notes.contains(&PathNote::TargetSilent) {
+        true => ("largest packet that no router refused", "smallest packet that one did"),
+        false => ("largest packet that arrived", "smallest packet that did not"),
+    };
+    push(passes, path.bounds.passes_bytes);
+    push(fails, path.bounds.fails_bytes);
     if let Some(narrowing) = &path.narrowing {
         if let (Some(from), Some(mtu)) = (narrowing.reporter, narrowing.reported_mtu_bytes) {
             seen.push(Evidence::new("PTB names", mtu, "bytes", format!("ICMP from {from}")));

@@ -118,6 +118,15 @@ fn the_command_that_forgets_a_path_mtu_is_that_of_the_family() {
 }
 
 #[test]
+fn where_only_routers_speak_nothing_is_said_to_have_arrived() {
+    let mut silent = path(Verdict::Narrowed, Some(1450));
+    let said = |path: &PathResult| check_path(&facts(), path).swap_remove(0).evidence[1].what.clone();
+    assert_eq!(said(&silent), "largest packet that arrived");
+    silent.notes.push(PathNote::TargetSilent);
+    assert_eq!(said(&silent), "largest packet that no router refused");
+}
+
+#[test]
 fn a_black_hole_says_whether_tcp_recovers_and_a_clear_path_does_not() {
     let off = PathFacts { tcp_mtu_probing: Some(0), ip_no_pmtu_disc: Some(1), ..facts() };
     let black = check_path(&off, &path(Verdict::BlackHole, Some(1450)));
