@@ -383,27 +383,22 @@ fn flows_that_take_paths_of_different_mtu_are_told() {
     router.ip("route add 10.97.0.1/32 nexthop via 10.99.1.2 nexthop via 10.98.0.2");
     let policy = "echo 1 > /proc/sys/net/ipv4/fib_multipath_hash_policy";
     support::run("ip", &["netns", "exec", router.name(), "sh", "-c", policy]);
-    let output = nsprobe()
-        .args([
-            "mtu",
-            &path.source(),
-            "10.97.0.1",
-            "--method",
-            "udp",
-            "--port",
-            "33434",
-            "--flows",
-            "16",
-            "-o",
-            "json",
-        ])
-        .output()
-        .unwrap();
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let findings = document["findings"].as_array().unwrap();
-    assert!(findings.iter().any(|f| f["id"] == "mtu.flows_differ"), "{document:#}");
+    let ask = |words: &[&str]| -> (Value, bool, bool) {
+        let mut command = nsprobe();
+        command.args(["mtu", &path.source(), "10.97.0.1", "--flows", "16", "-o", "json"]).args(words);
+        let document: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        let findings = document["findings"].as_array().unwrap();
+        let told = |id| findings.iter().any(|f| f["id"] == id);
+        let (differ, by_address) = (told("mtu.flows_differ"), told("mtu.flows_by_address"));
+        (document, differ, by_address)
+    };
+    let (document, differ, by_address) = ask(&["--method", "udp", "--port", "33434"]);
+    assert!(differ && !by_address, "{document:#}");
     // The verdict is that of the narrowest flow, whichever is asked first.
     assert_eq!(seen(&document), ("narrowed", Some(1450), "udp"), "{document:#}");
+    // Of echo requests this router looks at the addresses only: all take the same way, and that is said.
+    let (document, differ, by_address) = ask(&[]);
+    assert!(!differ && by_address, "{document:#}");
 }
 
 #[test]

@@ -57,7 +57,8 @@ pub(crate) struct MtuArgs {
     /// Packets a second.
     #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Searches at once, each with a flow of its own (ICMP id, source port): paths that differ by flow are told.
+    /// Searches at once, each with a flow of its own (ICMP id, source port): paths that differ by flow are told. Many
+    /// routers choose the path of echo requests by addresses alone; --method tcp or udp with --port varies ports.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     flows: u8,
     /// Repeat, and show what changes; ends by Ctrl-C.

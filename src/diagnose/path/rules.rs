@@ -179,6 +179,14 @@ pub const NOT_ASKED: Rule = Rule {
     fix: "Without --max the route's whole MTU is asked for.",
 };
 
+/// Flows of ICMP may all have gone one way.
+pub const FLOWS_BY_ADDRESS: Rule = Rule {
+    id: "mtu.flows_by_address",
+    severity: Severity::Info,
+    meaning: "All flows agree, and all were echo requests: routers that share a load between several paths (ECMP) may choose by addresses alone, whatever the ICMP id. Then all flows took the same path, and of the others nothing is known.",
+    fix: "Ask by ports, which more routers look at: --method tcp --port N or --method udp --port N with --flows.",
+};
+
 /// The next hop does not answer ARP.
 pub const NEXT_HOP_SILENT: Rule = Rule {
     id: "mtu.next_hop_silent",
@@ -273,6 +281,7 @@ pub const RULES: &[Rule] = &[
     INTERFACE_DOWN,
     OTHER_METHOD,
     NOT_ASKED,
+    FLOWS_BY_ADDRESS,
     FLOWS_DIFFER,
     REVERSE,
 ];

@@ -127,6 +127,18 @@ fn where_only_routers_speak_nothing_is_said_to_have_arrived() {
 }
 
 #[test]
+fn flows_of_echo_requests_that_agree_may_all_have_gone_one_way() {
+    let clear = path(Verdict::Clear, Some(1500));
+    let found = check_flows(&facts(), &clear, &[clear.clone(), clear.clone()]);
+    assert_eq!(ids(&found), ["mtu.flows_by_address"]);
+    assert_eq!(found[0].severity, Severity::Info);
+    assert!(found[0].summary.starts_with("3 flows"), "{found:?}");
+    assert!(check_flows(&facts(), &clear, &[]).is_empty());
+    let by_port = PathResult { method: Method::Tcp, ..clear.clone() };
+    assert!(check_flows(&facts(), &by_port, std::slice::from_ref(&by_port)).is_empty());
+}
+
+#[test]
 fn a_black_hole_says_whether_tcp_recovers_and_a_clear_path_does_not() {
     let off = PathFacts { tcp_mtu_probing: Some(0), ip_no_pmtu_disc: Some(1), ..facts() };
     let black = check_path(&off, &path(Verdict::BlackHole, Some(1450)));
@@ -175,7 +187,8 @@ fn flows_that_differ_are_told_and_equal_ones_are_not() {
     let narrow = path(Verdict::Narrowed, Some(1450));
     let found = check_flows(&facts(), &wide, &[narrow.clone(), wide.clone(), wide.clone()]).swap_remove(0);
     assert!(found.summary.starts_with("1 of 4 flows"), "{}", found.summary);
-    assert!(check_flows(&facts(), &wide, std::slice::from_ref(&wide)).is_empty());
+    let by_port = PathResult { method: Method::Udp, ..wide.clone() };
+    assert!(check_flows(&facts(), &by_port, std::slice::from_ref(&by_port)).is_empty());
     // Where several ask at once some may be left without an answer: told, and no warning.
     for (first, second) in
         [(&narrow, Verdict::Unreachable), (&path(Verdict::Unreachable, None), Verdict::Clear)]
