@@ -492,6 +492,36 @@ fn where_the_time_is_up_after_one_method_no_other_is_begun_and_its_silence_is_th
     }
 }
 
+/// Larger packets than the route lets out are asked for, and those do not arrive: no application sends any.
+#[test]
+fn what_is_lost_above_the_mtu_of_the_route_is_told_and_raises_no_alarm() {
+    for (family, ptb) in
+        [(4, "'honest'"), (4, "'silent'"), (4, "{ refuses = 13 }"), (6, "'honest'"), (6, "'silent'")]
+    {
+        let path = NamespacePath::build(&support::namespace_path::scenario(&format!(
+            "about = 'above the route'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = 1400, ptb = {ptb} }}]\n\
+             expect = {{ verdict = 'clear', path_mtu = 1400 }}"
+        )));
+        let (to, via) =
+            if family == 4 { ("10.99.2.0/24", "10.99.0.2") } else { ("fd99:2::/64", "fd99:0::2") };
+        path.source_namespace().ip(&format!("-{family} route change {to} via {via} mtu 1300"));
+        let (code, document) = mtu(&path, &["--max", "1500"]);
+        assert_eq!(seen(&document), ("clear", Some(1400), "icmp"), "{document:#}");
+        assert_eq!((code, &document["source"]["route_mtu_bytes"]), (Some(0), &1300.into()), "{document:#}");
+        let bounds = &document["bounds"];
+        assert_eq!((&bounds["passes_bytes"], &bounds["fails_bytes"]), (&1400.into(), &1401.into()));
+        assert_eq!(document["narrowing"], Value::Null);
+        let findings = document["findings"].as_array().unwrap();
+        let told: Vec<_> = findings.iter().filter(|f| f["id"] != "mtu.cache_left").collect();
+        assert!(told.len() == 1 && told[0]["id"] == "mtu.narrow_above_route", "{document:#}");
+        assert!(told[0]["summary"].as_str().unwrap().starts_with("packets of 1401 bytes"), "{document:#}");
+        let output =
+            nsprobe().args(["mtu", &path.source(), &path.target(), "--max", "1500"]).output().unwrap();
+        assert!(stdout(&output).contains("packets of 1400 bytes arrive, more than the route's 1300"));
+    }
+}
+
 /// A router says how much the way there takes, and replies over 1300 bytes vanish.
 #[test]
 fn behind_a_narrowing_that_is_told_a_black_hole_on_the_way_back_is_told_too() {

@@ -42,7 +42,7 @@ pub(crate) struct MtuArgs {
     #[arg(long, value_name = "BYTES")]
     min: Option<u32>,
     /// Largest size to try [default: the route's MTU]; where it is less, "clear" speaks of no larger one, and the path
-    /// MTU is not known.
+    /// MTU is not known; where it is more, a path that carries the route's MTU is clear.
     #[arg(long, value_name = "BYTES")]
     max: Option<u32>,
     /// Wait for a lost probe; adapted downwards from the measured round trip.

@@ -41,7 +41,8 @@ fn check_sizes_of_flows(facts: &PathFacts, path: &PathResult, others: &[PathResu
     let flows = sizes.len();
     sizes.sort_unstable();
     let (smallest, largest) = (*sizes.first()?, *sizes.last()?);
-    if smallest == largest {
+    // Of what is larger than the route lets out no connection has any.
+    if smallest == largest || smallest >= facts.route_mtu {
         return None;
     }
     let narrow = sizes.iter().filter(|size| **size == smallest).count();

@@ -1,5 +1,6 @@
 //! Rules on a measured path.
 
+mod above;
 mod around;
 mod flows;
 mod looped;
@@ -8,6 +9,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use above::check_above_route;
+pub use above::clear_for_route;
 use around::{
     check_cache, check_drops, check_interface, check_next_hop, check_service, check_settings, held_here,
 };
@@ -42,7 +45,7 @@ pub struct Cached {
 }
 
 /// What is known of a path besides its measurement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PathFacts {
     /// `default/web-0`.
     pub subject: String,
@@ -84,6 +87,8 @@ pub struct PathFacts {
     pub hops_here: u8,
     /// The port that was asked.
     pub port: Option<u16>,
+    /// The path as it was found, where only larger packets than the route lets out do not arrive.
+    pub above_route: Option<PathResult>,
 }
 
 /// What usually takes so many bytes from a packet: facts of the encapsulations, bytes of L3.
@@ -139,6 +144,7 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
             NOT_ASKED.fix,
         ));
     }
+    findings.extend(check_above_route(facts));
     findings.extend(check_reverse(facts, path));
     if !facts.other_methods.is_empty() && path.verdict != Verdict::Unreachable {
         let see =
@@ -357,6 +363,7 @@ fn reasons(path: &PathResult) -> String {
                     format!("{passes} bytes pass and {fails} bytes never do")
                 }
                 PathNote::SendRefused => "the kernel refuses to send".into(),
+                PathNote::TargetSilent => "only routers answered".into(),
                 _ => return None,
             })
         })

@@ -179,6 +179,14 @@ pub const NOT_ASKED: Rule = Rule {
     fix: "Without --max the route's whole MTU is asked for.",
 };
 
+/// Only what `--max` asked for above the route's MTU is lost.
+pub const NARROW_ABOVE_ROUTE: Rule = Rule {
+    id: "mtu.narrow_above_route",
+    severity: Severity::Info,
+    meaning: "--max is above what the route lets out, and larger packets than that do not arrive. Nothing that an application sends is that large: the path is clear for it.",
+    fix: "Nothing to do. Before the MTU of the route or its interface is raised, the path has to carry more.",
+};
+
 /// Flows of ICMP may all have gone one way.
 pub const FLOWS_BY_ADDRESS: Rule = Rule {
     id: "mtu.flows_by_address",
@@ -281,6 +289,7 @@ pub const RULES: &[Rule] = &[
     INTERFACE_DOWN,
     OTHER_METHOD,
     NOT_ASKED,
+    NARROW_ABOVE_ROUTE,
     FLOWS_BY_ADDRESS,
     FLOWS_DIFFER,
     REVERSE,

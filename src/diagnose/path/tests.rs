@@ -23,6 +23,7 @@ fn facts() -> PathFacts {
         asked_from: None,
         hops_here: 1,
         port: None,
+        above_route: None,
     }
 }
 
@@ -124,6 +125,41 @@ fn where_only_routers_speak_nothing_is_said_to_have_arrived() {
     assert_eq!(said(&silent), "largest packet that arrived");
     silent.notes.push(PathNote::TargetSilent);
     assert_eq!(said(&silent), "largest packet that no router refused");
+}
+
+#[test]
+fn a_path_that_carries_what_the_route_lets_out_is_clear_whatever_becomes_of_larger_packets() {
+    let from = "10.99.1.1".parse().unwrap();
+    let mut hole = path(Verdict::BlackHole, Some(1400));
+    hole.notes = vec![
+        PathNote::Loop { from, size: 1401 },
+        PathNote::HeldHere { size: 1401 },
+        PathNote::Refused { from, code: Some(13), size: 1401, passes: false, least: false },
+    ];
+    assert!(clear_for_route(&hole, 1401).is_none());
+    assert!(clear_for_route(&path(Verdict::Clear, Some(1500)), 1300).is_none());
+    assert!(clear_for_route(&path(Verdict::Inconclusive, None), 1300).is_none());
+    for route_mtu in [1300, 1400] {
+        let clear = clear_for_route(&hole, route_mtu).unwrap();
+        assert_eq!((clear.verdict, clear.path_mtu_bytes), (Verdict::Clear, Some(1400)));
+        assert_eq!(clear.bounds, hole.bounds);
+        let facts = PathFacts { route_mtu, above_route: Some(hole.clone()), ..facts() };
+        let found = check_path(&facts, &clear);
+        assert_eq!(ids(&found), ["mtu.narrow_above_route"]);
+        assert_eq!(found[0].severity, Severity::Info);
+        assert!(found[0].summary.contains("1401 bytes and more to 10.244.2.7 never leave"), "{found:?}");
+        assert!(found[0].summary.contains(&format!("lets out {route_mtu}")), "{found:?}");
+        // Nor are flows that differ above it any harm.
+        assert_eq!(
+            check_flows(&facts, &clear, &[PathResult { path_mtu_bytes: Some(1500), ..clear.clone() }])[0].id,
+            "mtu.flows_by_address"
+        );
+    }
+    // Routers alone have not shown that anything arrives.
+    let mut silent = path(Verdict::Narrowed, Some(1400));
+    silent.notes.push(PathNote::TargetSilent);
+    let unknown = clear_for_route(&silent, 1300).unwrap();
+    assert_eq!((unknown.verdict, unknown.path_mtu_bytes), (Verdict::Inconclusive, None));
 }
 
 #[test]
