@@ -247,7 +247,7 @@ pub const ROUTING_LOOP: Rule = Rule {
 pub const REFUSED_BY_SIZE: Rule = Rule {
     id: "mtu.refused_by_size",
     severity: Severity::Critical,
-    meaning: "A router, a firewall or the target answers packets above a size with destination unreachable or a TCP reset, and smaller ones pass. That word names no size: applications do not adapt, their connections hang or are refused.",
+    meaning: "A router, a firewall or the target answers packets above a size with destination unreachable, another ICMP error that is no PTB, or a TCP reset, and smaller ones pass. That word names no size: applications do not adapt, their connections hang or are refused.",
     fix: "Look for a rule on the length of packets there (nft list ruleset, iptables -S FORWARD), or a policy that matches large ones. What is really too large must be answered with fragmentation needed (type 3 code 4; ICMPv6 type 2).",
 };
 

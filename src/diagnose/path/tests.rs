@@ -401,6 +401,27 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
 }
 
 #[test]
+fn words_that_are_no_destination_unreachable_are_named_as_what_they_are() {
+    let cases = [
+        (crate::facts::PARAMETER_PROBLEM, "parameter problem"),
+        (crate::facts::REASSEMBLY_EXCEEDED, "time exceeded before its fragments were put together"),
+    ];
+    for (code, words) in cases {
+        for from in ["10.99.1.1", "fd00::1"] {
+            let from = from.parse().unwrap();
+            let mut refused = path(Verdict::BlackHole, Some(1400));
+            let note = PathNote::Refused { from, code: Some(code), size: 1401, passes: false, least: false };
+            refused.notes.push(note);
+            assert_eq!(fate(&refused), format!("are refused by {from} ({words})"));
+            let found = check_path(&facts(), &refused);
+            assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size"]);
+            assert_eq!(found[1].evidence[1].value, words);
+            assert!(!format!("{found:?}").contains("destination unreachable ("), "{found:?}");
+        }
+    }
+}
+
+#[test]
 fn a_loop_is_named_by_the_addresses_that_alternate() {
     let hop = |(ttl, address): (u8, &str)| {
         let address = address.parse().ok();
