@@ -383,27 +383,22 @@ fn flows_that_take_paths_of_different_mtu_are_told() {
     router.ip("route add 10.97.0.1/32 nexthop via 10.99.1.2 nexthop via 10.98.0.2");
     let policy = "echo 1 > /proc/sys/net/ipv4/fib_multipath_hash_policy";
     support::run("ip", &["netns", "exec", router.name(), "sh", "-c", policy]);
-    let output = nsprobe()
-        .args([
-            "mtu",
-            &path.source(),
-            "10.97.0.1",
-            "--method",
-            "udp",
-            "--port",
-            "33434",
-            "--flows",
-            "16",
-            "-o",
-            "json",
-        ])
-        .output()
-        .unwrap();
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let findings = document["findings"].as_array().unwrap();
-    assert!(findings.iter().any(|f| f["id"] == "mtu.flows_differ"), "{document:#}");
+    let ask = |words: &[&str]| -> (Value, bool, bool) {
+        let mut command = nsprobe();
+        command.args(["mtu", &path.source(), "10.97.0.1", "--flows", "16", "-o", "json"]).args(words);
+        let document: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        let findings = document["findings"].as_array().unwrap();
+        let told = |id| findings.iter().any(|f| f["id"] == id);
+        let (differ, by_address) = (told("mtu.flows_differ"), told("mtu.flows_by_address"));
+        (document, differ, by_address)
+    };
+    let (document, differ, by_address) = ask(&["--method", "udp", "--port", "33434"]);
+    assert!(differ && !by_address, "{document:#}");
     // The verdict is that of the narrowest flow, whichever is asked first.
     assert_eq!(seen(&document), ("narrowed", Some(1450), "udp"), "{document:#}");
+    // Of echo requests this router looks at the addresses only: all take the same way, and that is said.
+    let (document, differ, by_address) = ask(&[]);
+    assert!(!differ && by_address, "{document:#}");
 }
 
 #[test]
@@ -463,6 +458,67 @@ fn a_target_that_nobody_can_ask_costs_the_deadline_and_no_more() {
         let took = begin.elapsed();
         assert!(took < std::time::Duration::from_millis(2600), "{took:?}\n{document:#}");
         assert_eq!((code, &document["path_mtu_bytes"]), (Some(1), &Value::Null), "{document:#}");
+    }
+}
+
+/// What ICMP was sent and did not answer is the result, not a method that had no time left to send anything.
+#[test]
+fn where_the_time_is_up_after_one_method_no_other_is_begun_and_its_silence_is_the_verdict() {
+    let path = path(4, "silent", false);
+    let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
+                add rule inet d i meta l4proto { tcp, udp, 253 } drop";
+    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    let cases = [
+        ("500ms", "not by TCP: not asked: the time was up, not by UDP: not asked: the time was up"),
+        (
+            "3s",
+            "not by TCP: port 82 does not answer within 2.0 s: filtered, or nobody is there, not by UDP: not asked",
+        ),
+    ];
+    for (deadline, said) in cases {
+        let words = ["--port", "82", "--deadline", deadline];
+        let begin = std::time::Instant::now();
+        let (code, document) = mtu(&path, &words);
+        let took = begin.elapsed().as_secs_f64() * 1000.0;
+        assert_eq!((seen(&document), code), (("unreachable", None, "icmp"), Some(1)), "{document:#}");
+        assert!(document["probes"]["sent"].as_u64().unwrap() > 2, "{document:#}");
+        // All methods together, not the one that is named.
+        let elapsed = document["elapsed_ms"].as_f64().unwrap();
+        assert!(elapsed < took && elapsed > took - 300.0, "{elapsed} of {took}: {document:#}");
+        let output = nsprobe().args(["mtu", &path.source(), &path.target()]).args(words).output().unwrap();
+        let text = stdout(&output);
+        assert!(text.starts_with("UNREACHABLE") && text.contains(said), "{text}");
+        assert!(!text.contains("mtu.other_method"), "{text}");
+    }
+}
+
+/// Larger packets than the route lets out are asked for, and those do not arrive: no application sends any.
+#[test]
+fn what_is_lost_above_the_mtu_of_the_route_is_told_and_raises_no_alarm() {
+    for (family, ptb) in
+        [(4, "'honest'"), (4, "'silent'"), (4, "{ refuses = 13 }"), (6, "'honest'"), (6, "'silent'")]
+    {
+        let path = NamespacePath::build(&support::namespace_path::scenario(&format!(
+            "about = 'above the route'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = 1400, ptb = {ptb} }}]\n\
+             expect = {{ verdict = 'clear', path_mtu = 1400 }}"
+        )));
+        let (to, via) =
+            if family == 4 { ("10.99.2.0/24", "10.99.0.2") } else { ("fd99:2::/64", "fd99:0::2") };
+        path.source_namespace().ip(&format!("-{family} route change {to} via {via} mtu 1300"));
+        let (code, document) = mtu(&path, &["--max", "1500"]);
+        assert_eq!(seen(&document), ("clear", Some(1400), "icmp"), "{document:#}");
+        assert_eq!((code, &document["source"]["route_mtu_bytes"]), (Some(0), &1300.into()), "{document:#}");
+        let bounds = &document["bounds"];
+        assert_eq!((&bounds["passes_bytes"], &bounds["fails_bytes"]), (&1400.into(), &1401.into()));
+        assert_eq!(document["narrowing"], Value::Null);
+        let findings = document["findings"].as_array().unwrap();
+        let told: Vec<_> = findings.iter().filter(|f| f["id"] != "mtu.cache_left").collect();
+        assert!(told.len() == 1 && told[0]["id"] == "mtu.narrow_above_route", "{document:#}");
+        assert!(told[0]["summary"].as_str().unwrap().starts_with("packets of 1401 bytes"), "{document:#}");
+        let output =
+            nsprobe().args(["mtu", &path.source(), &path.target(), "--max", "1500"]).output().unwrap();
+        assert!(stdout(&output).contains("packets of 1400 bytes arrive, more than the route's 1300"));
     }
 }
 

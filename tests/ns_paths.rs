@@ -145,6 +145,10 @@ fn a_poisoned_cache_does_not_answer_for_the_network_and_is_named() {
     assert_eq!(document["verdict"], "clear", "{document:#}");
     assert_eq!(document["findings"][0]["id"], "mtu.cache_stale");
     assert!(
+        document["findings"][0]["fix"].as_str().unwrap().starts_with("ip route flush cache "),
+        "{document:#}"
+    );
+    assert!(
         namespace.ip(&format!("route get {}", path.target())).contains("mtu 1400"),
         "the cache was changed"
     );

@@ -58,6 +58,58 @@ fn who_refuses_large_packets_is_named_with_the_size_and_in_words() {
     }
 }
 
+/// A router that answers large packets with another error: type and code are its first arguments.
+const ANOTHER_ERROR: &str = r"
+import socket, struct, sys
+heard = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+heard.bind(('left', 0x0800))
+out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+def total(data):
+    words = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while words >> 16:
+        words = (words & 0xffff) + (words >> 16)
+    return ~words & 0xffff
+while True:
+    packet, where = heard.recvfrom(65535)
+    if where[2] == socket.PACKET_HOST and struct.unpack('!H', packet[2:4])[0] > 1400:
+        message = bytes([int(sys.argv[1]), int(sys.argv[2])]) + bytes(6) + packet[:64]
+        message = message[:2] + struct.pack('!H', total(message)) + message[4:]
+        out.sendto(message, (socket.inet_ntoa(packet[12:16]), 0))
+";
+
+#[test]
+fn who_answers_large_packets_with_an_error_that_is_no_destination_unreachable_is_named_too() {
+    for (kind, code, words) in [
+        ("12", "0", "parameter problem"),
+        ("11", "1", "time exceeded before its fragments were put together"),
+    ] {
+        let path = NamespacePath::build(&scenario(
+            "about = 'another error'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }, { mtu = 1500 }]\n\
+             expect = { verdict = 'black_hole', path_mtu = 1400 }",
+        ));
+        let router = path.router(1).name();
+        let rules = "add table ip m; add chain ip m f { type filter hook forward priority 0; }; \
+                     add rule ip m f meta length > 1400 drop";
+        support::run("ip", &["netns", "exec", router, "nft", rules]);
+        let speaks = std::process::Command::new("ip")
+            .args(["netns", "exec", router, "python3", "-c", ANOTHER_ERROR, kind, code])
+            .spawn()
+            .unwrap();
+        let _speaks = support::Running(speaks);
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        let document = measure(&path);
+        assert_eq!(
+            (&document["verdict"], &document["path_mtu_bytes"]),
+            (&"black_hole".into(), &1400.into()),
+            "{document:#}"
+        );
+        let said = format!("packets of 1401 bytes and more to 10.99.2.2 are refused by 10.99.0.2 ({words})");
+        assert!(document["findings"][0]["summary"].as_str().unwrap().starts_with(&said), "{document:#}");
+        assert!(!document.to_string().contains("vanish"), "{document:#}");
+        assert_eq!(document["narrowing"]["reporter"], "10.99.0.2", "{document:#}");
+    }
+}
+
 #[test]
 fn a_routing_loop_is_named_with_the_routers_in_it() {
     for (family, second, third) in [(4, "10.99.1.2", "10.99.2.2"), (6, "fd99:2::1", "fd99:2::2")] {

@@ -305,7 +305,7 @@ fn a_filtered_port_is_named() {
     );
     let error = open(&path, &path.target(), 80).unwrap_err();
     assert!(matches!(error, ProbeError::ConnectTimeout { port: 80, .. }), "{error:?}");
-    assert_eq!(error.to_string(), "port 80 does not answer within 1s: filtered, or nobody is there");
+    assert_eq!(error.to_string(), "port 80 does not answer within 1.0 s: filtered, or nobody is there");
     filter(
         path.target_namespace(),
         "flush chain inet f i; add rule inet f i tcp dport 80 reject with icmpx admin-prohibited",

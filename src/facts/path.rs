@@ -130,6 +130,12 @@ pub struct Hop {
     pub target: bool,
 }
 
+/// Stands for a code where the word is parameter problem (RFC 792; RFC 4443 §3.4): destination unreachable has none of
+/// the kind (IANA: 0 to 15, and 0 to 8 of ICMPv6).
+pub const PARAMETER_PROBLEM: u8 = 0xfe;
+/// The same where the word is that fragments did not come in time to be put together: time exceeded, code 1.
+pub const REASSEMBLY_EXCEEDED: u8 = 0xff;
+
 /// Something that the search met on the way and that a reader has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathNote {
@@ -162,7 +168,8 @@ pub enum PathNote {
     Refused {
         /// Who.
         from: IpAddr,
-        /// ICMP or ICMPv6 code; `None`: a TCP reset, which names no sender of its own.
+        /// ICMP or ICMPv6 code of destination unreachable, or [`PARAMETER_PROBLEM`], [`REASSEMBLY_EXCEEDED`]; `None`: a TCP
+        /// reset, which names no sender of its own.
         code: Option<u8>,
         /// The smallest packet that was refused so, bytes.
         size: u32,

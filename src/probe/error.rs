@@ -5,6 +5,14 @@ use std::io;
 use std::time::Duration;
 use thiserror::Error;
 
+/// A duration as people read it: `250 ms`, `2.0 s`.
+fn in_words(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms @ ..1000 => format!("{ms} ms"),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
 /// Why probing cannot begin.
 #[derive(Debug, Error)]
 pub enum ProbeError {
@@ -21,7 +29,7 @@ pub enum ProbeError {
     #[error("cannot read the sequence numbers of a TCP connection (TCP_REPAIR, needs CAP_NET_ADMIN): {0}")]
     NoRepair(io::Error),
     /// Nothing answered: the port is filtered, or the target is not there.
-    #[error("port {port} does not answer within {after:?}: filtered, or nobody is there")]
+    #[error("port {port} does not answer within {}: filtered, or nobody is there", in_words(*.after))]
     ConnectTimeout {
         /// TCP port.
         port: u16,

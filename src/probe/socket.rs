@@ -125,7 +125,8 @@ fn open_icmp(family: Family) -> io::Result<Socket> {
         socket.set_header_included_v4(true)?;
         option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, PMTUDISC_INTERFACE)?;
         let _ = option(&socket, libc::IPPROTO_IP, IP_RECVFRAGSIZE, 1);
-        let wanted = 1u32 << wire::V4.echo_reply | 1 << wire::V4.unreachable | 1 << wire::V4.time_exceeded;
+        let Family { echo_reply, unreachable, time_exceeded, parameter_problem, .. } = wire::V4;
+        let wanted = 1u32 << echo_reply | 1 << unreachable | 1 << time_exceeded | 1 << parameter_problem;
         option(&socket, libc::SOL_RAW, ICMP_FILTER, (!wanted).cast_signed())?;
     } else {
         option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, PMTUDISC_INTERFACE)?;

@@ -2,6 +2,7 @@
 //! differ in a table.
 
 use super::search::{Answer, Event, Probe, Scout};
+use crate::facts::{PARAMETER_PROBLEM, REASSEMBLY_EXCEEDED};
 use pnet::packet::icmp;
 use pnet::packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet::packet::icmpv6::Icmpv6Types;
@@ -28,6 +29,8 @@ pub struct Family {
     pub time_exceeded: u8,
     /// ICMP type of destination unreachable.
     pub unreachable: u8,
+    /// ICMP type of parameter problem.
+    pub parameter_problem: u8,
     /// Its code that says that nobody has the port: RFC 792, RFC 4443 §3.1.
     pub no_port: u8,
 }
@@ -41,6 +44,7 @@ pub const V4: Family = Family {
     echo_reply: IcmpTypes::EchoReply.0,
     time_exceeded: IcmpTypes::TimeExceeded.0,
     unreachable: IcmpTypes::DestinationUnreachable.0,
+    parameter_problem: IcmpTypes::ParameterProblem.0,
     no_port: 3,
 };
 
@@ -53,6 +57,7 @@ pub const V6: Family = Family {
     echo_reply: Icmpv6Types::EchoReply.0,
     time_exceeded: Icmpv6Types::TimeExceeded.0,
     unreachable: Icmpv6Types::DestinationUnreachable.0,
+    parameter_problem: Icmpv6Types::ParameterProblem.0,
     no_port: 4,
 };
 
@@ -60,10 +65,11 @@ pub const V6: Family = Family {
 const FRAGMENTATION_NEEDED: u8 = 4;
 /// Code of an ICMPv4 destination unreachable: RFC 792.
 const PROTOCOL_UNREACHABLE: u8 = 2;
+/// Code of time exceeded: fragments did not come in time to be put together, RFC 792, RFC 4443 §3.3.
+const NOT_REASSEMBLED: u8 = 1;
 /// Bytes of a UDP header.
 const UDP_HEADER: usize = 8;
-/// ICMPv6 parameter problem; its code 1 is "unrecognized next header", RFC 4443 §3.4.
-const PARAMETER_PROBLEM: u8 = 4;
+/// Code 1 of an ICMPv6 parameter problem: "unrecognized next header", RFC 4443 §3.4.
 const UNKNOWN_HEADER: u8 = 1;
 /// Bytes of an echo header.
 pub(super) const ECHO_HEADER: u32 = 8;
@@ -236,7 +242,7 @@ pub fn answer(
     // A firewall may refuse in the target's name, by another code.
     let (kind, unknown) = match family.version {
         4 => (family.unreachable, PROTOCOL_UNREACHABLE),
-        _ => (PARAMETER_PROBLEM, UNKNOWN_HEADER),
+        _ => (family.parameter_problem, UNKNOWN_HEADER),
     };
     let scout = match quoted.protocol {
         NOBODYS => Some((quoted.payload, (kind, unknown))),
@@ -250,8 +256,8 @@ pub fn answer(
         let ours = quoted.target == target && *marks.get(..TOKEN)? == mark.token && sizes(id)? == quoted.size;
         let answer = match answer {
             // It arrived whole: the target knows neither the protocol nor the port.
-            Answer::Refused { from, code: Some(code) }
-                if from == target && arrived == (*message.first()?, code) =>
+            Answer::Refused { from, .. }
+                if from == target && arrived == (*message.first()?, *message.get(1)?) =>
             {
                 Answer::reply(received.ttl)
             }
@@ -275,12 +281,14 @@ pub fn error<'a>(family: Family, received: &Received<'a>) -> Option<(Answer, Quo
         Answer::TooBig { mtu: be32(message, 4)?, from }
     } else if family.version == 4 && kind == family.unreachable && code == FRAGMENTATION_NEEDED {
         Answer::TooBig { mtu: u32::from(be16(message, 6)?), from }
-    } else if kind == family.unreachable
-        || (family.version == 6 && kind == PARAMETER_PROBLEM && code == UNKNOWN_HEADER)
-    {
+    } else if kind == family.unreachable && code < PARAMETER_PROBLEM {
         Answer::Refused { from, code: Some(code) }
+    } else if kind == family.parameter_problem {
+        Answer::Refused { from, code: Some(PARAMETER_PROBLEM) }
     } else if kind == family.time_exceeded && code == 0 {
         Answer::Expired { from }
+    } else if kind == family.time_exceeded && code == NOT_REASSEMBLED {
+        Answer::Refused { from, code: Some(REASSEMBLY_EXCEEDED) }
     } else {
         return None;
     };

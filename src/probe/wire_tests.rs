@@ -72,6 +72,43 @@ fn a_scout_over_ipv4_arrived_when_the_target_does_not_know_the_protocol() {
 }
 
 #[test]
+fn every_error_for_a_probe_is_an_answer_and_is_told_apart() {
+    let says = |kind: u8, code: u8| {
+        let mut message = too_big(&probe(), 0);
+        message[..4].copy_from_slice(&[kind, code, 0, 0]);
+        let sum = icmp::checksum(&IcmpPacket::new(&message).unwrap());
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        answer(V4, MARK, TARGET.into(), &received(&message, ROUTER), sizes).map(|event| event.answer)
+    };
+    let refused = |code| Some(Answer::Refused { from: ROUTER, code: Some(code) });
+    assert_eq!(says(3, 13), refused(13));
+    assert_eq!(says(12, 0), refused(PARAMETER_PROBLEM));
+    assert_eq!(says(12, 2), refused(PARAMETER_PROBLEM));
+    assert_eq!(says(11, 0), Some(Answer::Expired { from: ROUTER }));
+    assert_eq!(says(11, 1), refused(REASSEMBLY_EXCEEDED));
+    // Destination unreachable has no such codes.
+    assert_eq!(says(3, PARAMETER_PROBLEM), None);
+    assert_eq!(says(3, REASSEMBLY_EXCEEDED), None);
+    assert_eq!(says(4, 0), None);
+}
+
+#[test]
+fn over_ipv6_a_parameter_problem_is_no_prohibition_and_of_a_scout_the_target_says_that_it_arrived() {
+    let (source, target): (Ipv6Addr, Ipv6Addr) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+    let router: IpAddr = "fd00::fe".parse().unwrap();
+    let probe = Probe { id: 7, size: 1500, ttl: None };
+    let packet = scout(source, target, MARK, probe, Scout::Protocol).unwrap();
+    let says = |code: u8, from: IpAddr| {
+        let message = [&[4, code, 0, 0, 0, 0, 0, 6][..], &packet[..100]].concat();
+        answer(V6, MARK, target.into(), &received(&message, from), sizes).unwrap().answer
+    };
+    assert!(matches!(says(1, target.into()), Answer::Reply { .. }));
+    for (code, from) in [(0, target.into()), (1, router)] {
+        assert_eq!(says(code, from), Answer::Refused { from, code: Some(PARAMETER_PROBLEM) });
+    }
+}
+
+#[test]
 fn a_ptb_for_somebody_elses_ping_is_not_ours() {
     let other = Mark { identifier: 1, ..MARK };
     let quote =

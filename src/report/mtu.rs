@@ -72,7 +72,7 @@ pub struct MtuReport {
     pub rtt_us: Option<u64>,
     /// Counters.
     pub probes: ProbeCounts,
-    /// Duration, milliseconds.
+    /// Duration of all methods and flows, milliseconds.
     pub elapsed_ms: f64,
     /// Findings, worst first.
     pub findings: Vec<Finding>,

@@ -2,7 +2,7 @@
 
 use super::method::{Asked, Choice, Question, ask};
 use crate::cli::{Failure, target};
-use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path, fate};
+use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path, clear_for_route, fate};
 use crate::facts::{Bounds, Method, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{
@@ -188,9 +188,20 @@ pub(in crate::cli) fn measure(
     });
     let mut flows = vec![asked?];
     flows.extend(others?);
+    // All are waited for.
+    let waited = flows.iter().map(|flow| flow.path.elapsed_ms).fold(0.0, f64::max);
+    let route_mtu = planned.route.largest_packet();
+    let above: Vec<Option<PathResult>> = flows
+        .iter_mut()
+        .map(|Asked { path, .. }| {
+            let clear = clear_for_route(path, route_mtu)?;
+            Some(std::mem::replace(path, clear))
+        })
+        .collect();
     // The verdict is that of the narrowest point, whichever flow comes by there.
     let worst = flows.iter().enumerate().min_by_key(|(_, flow)| rank(&flow.path)).map_or(0, |(at, _)| at);
     let Asked { mut path, transport, tried } = flows.swap_remove(worst);
+    let above_route = above.into_iter().nth(worst).flatten();
     let others: Vec<PathResult> = flows.into_iter().map(|flow| flow.path).collect();
     if planned.capped && path.verdict == Verdict::Clear {
         // Nothing above --max was asked for: what passes is known, the path's own MTU is not.
@@ -228,7 +239,8 @@ pub(in crate::cli) fn measure(
     let facts = PathFacts {
         subject: source.label.clone(),
         target: planned.input.clone(),
-        route_mtu: planned.route.largest_packet(),
+        address: planned.target.address,
+        route_mtu,
         advmss: planned.route.advmss,
         interface: planned.route.interface.clone(),
         cached_before: planned.route.cached.map(cached),
@@ -253,6 +265,7 @@ pub(in crate::cli) fn measure(
         asked_from: planned.raised.then_some(planned.plan.control),
         hops_here: u8::from(host.is_none_or(|host| host.inode() != source.netns.inode())),
         port: planned.port,
+        above_route,
     };
     let mut findings = check_path(&facts, &path);
     findings.extend(check_flows(&facts, &path, &others));
@@ -264,7 +277,7 @@ pub(in crate::cli) fn measure(
             netns_inode: source.netns.inode(),
             interface: Some(planned.route.interface.clone()),
             interface_mtu_bytes: Some(planned.route.link_mtu),
-            route_mtu_bytes: Some(planned.route.largest_packet()),
+            route_mtu_bytes: Some(route_mtu),
             address: planned.route.source_address,
         },
         target: MtuTarget {
@@ -284,7 +297,7 @@ pub(in crate::cli) fn measure(
         loss_ratio: path.loss_ratio,
         rtt_us: path.rtt_us,
         probes: path.probes,
-        elapsed_ms: path.elapsed_ms,
+        elapsed_ms: waited,
         findings,
         hops: path.hops,
         tried: tried.into_iter().map(|(method, why)| format!("{}: {why}", method.name())).collect(),

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Two retransmissions of a SYN (tcp_syn_retries, tcp(7)) and the answer to the second.
 const SYN_PATIENCE: Duration = Duration::from_millis(3500);
+/// With less time than this no other method is begun: its silence would say nothing.
+const LEAST_TIME: Duration = Duration::from_millis(10);
 
 /// How to probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,35 +82,50 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
         tried.push((Method::Icmp, "not asked: this node itself would answer for the Service".to_owned()));
     }
     let mut best: Option<Found> = None;
+    let mut failed: Option<ProbeError> = None;
     for (at, method) in order.iter().enumerate() {
-        let last = at + 1 == order.len();
+        if at > 0 && question.plan.deadline.saturating_sub(begun.elapsed()) < LEAST_TIME {
+            tried.push((*method, "not asked: the time was up".to_owned()));
+            continue;
+        }
         match one(question, *method, begun) {
             Ok((path, transport)) => {
                 let enough = decides(&path) || interrupted(&path);
-                if !enough {
+                if !decides(&path) {
                     tried.push((*method, said(&path)));
                 }
-                // The first that says anything is better than a later one that says nothing.
-                if enough || best.as_ref().is_none_or(|(seen, _)| seen.verdict == Verdict::Unreachable) {
+                if best.as_ref().is_none_or(|(seen, _)| gives_way(seen, &path, enough)) {
                     best = Some((path, transport));
                 }
                 if enough {
                     break;
                 }
             }
-            // A port that says nothing is a verdict, as silence of any other kind is.
-            Err(error) if last && best.is_none() && is_silence(&error) => {
-                best = Some((no_connection(*method, begun, &error), None));
-            }
-            Err(error) if last && best.is_none() => return Err(error.into()),
             // What needs a privilege is not answered by another method.
             Err(error @ (ProbeError::NetNs(_) | ProbeError::NoRawSocket(_))) => return Err(error.into()),
-            Err(error) => tried.push((*method, error.to_string())),
+            Err(error) => {
+                tried.push((*method, error.to_string()));
+                // A port that says nothing is a verdict, as silence of any other kind is.
+                if best.is_none() && is_silence(&error) {
+                    best = Some((no_connection(*method, &error), None));
+                }
+                failed = Some(error);
+            }
         }
     }
-    let (path, transport) = best.ok_or_else(|| Failure::stopped("no method could be tried"))?;
+    let Some((mut path, transport)) = best else {
+        return Err(failed.map_or_else(|| Failure::stopped("no method could be tried"), Failure::from));
+    };
+    path.elapsed_ms = crate::facts::milliseconds(begun.elapsed());
     tried.retain(|(method, _)| *method != path.method);
     Ok(Asked { path, transport, tried })
+}
+
+/// Whether what one method has said is given up for what a `later` one says, which is `enough` to end with. The first
+/// that says anything is better than a later one that says nothing; and no packet says less than silence to some.
+fn gives_way(seen: &PathResult, later: &PathResult, enough: bool) -> bool {
+    let asked = later.probes.sent > 0 || seen.probes.sent == 0;
+    asked && (enough || seen.verdict == Verdict::Unreachable)
 }
 
 /// Whether connecting failed because nothing came back, or nothing is there.
@@ -122,8 +139,8 @@ fn is_silence(error: &ProbeError) -> bool {
     }
 }
 
-/// What is known where no connection could be made.
-fn no_connection(method: Method, begun: Instant, error: &ProbeError) -> PathResult {
+/// What is known where no connection could be made; how long that took is filled in at the end.
+fn no_connection(method: Method, error: &ProbeError) -> PathResult {
     let note = match error {
         ProbeError::Connect { .. } => PathNote::PortUnreachable,
         _ => PathNote::PortSilent,
@@ -140,7 +157,7 @@ fn no_connection(method: Method, begun: Instant, error: &ProbeError) -> PathResu
         loss_ratio: None,
         rtt_us: None,
         probes: ProbeCounts::default(),
-        elapsed_ms: crate::facts::milliseconds(begun.elapsed()),
+        elapsed_ms: 0.0,
         hops: Vec::new(),
         notes: vec![note],
     }
@@ -158,6 +175,7 @@ fn interrupted(path: &PathResult) -> bool {
 
 fn said(path: &PathResult) -> String {
     match path.verdict {
+        _ if interrupted(path) => "interrupted".into(),
         Verdict::Unreachable => "no answer of any size".into(),
         Verdict::Narrowed => "only routers answered".into(),
         _ => "no verdict".into(),
@@ -171,7 +189,6 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
     let left = || plan.deadline.saturating_sub(begun.elapsed());
     let mut plan = Plan { deadline: left(), ..plan.clone() };
     let mut known = Scouted::default();
-    let start = Instant::now();
     let mut transport: Box<dyn Transport + Send> = match method {
         Method::Icmp => {
             let mut echo = Echo::open(netns, target)?;
@@ -225,7 +242,7 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
     if let Some(size) = unreturned {
         path = way_back(question, path, size, left())?;
     }
-    Ok((PathResult { elapsed_ms: crate::facts::milliseconds(start.elapsed()), ..path }, Some(transport)))
+    Ok((path, Some(transport)))
 }
 
 /// Whether the link-layer address of the next hop is not known yet.

@@ -42,7 +42,7 @@ pub(crate) struct MtuArgs {
     #[arg(long, value_name = "BYTES")]
     min: Option<u32>,
     /// Largest size to try [default: the route's MTU]; where it is less, "clear" speaks of no larger one, and the path
-    /// MTU is not known.
+    /// MTU is not known; where it is more, a path that carries the route's MTU is clear.
     #[arg(long, value_name = "BYTES")]
     max: Option<u32>,
     /// Wait for a lost probe; adapted downwards from the measured round trip.
@@ -57,7 +57,8 @@ pub(crate) struct MtuArgs {
     /// Packets a second.
     #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Searches at once, each with a flow of its own (ICMP id, source port): paths that differ by flow are told.
+    /// Searches at once, each with a flow of its own (ICMP id, source port): paths that differ by flow are told. Many
+    /// routers choose the path of echo requests by addresses alone; --method tcp or udp with --port varies ports.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     flows: u8,
     /// Repeat, and show what changes; ends by Ctrl-C.

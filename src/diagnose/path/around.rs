@@ -70,6 +70,16 @@ pub(super) fn held_here(path: &PathResult) -> Option<u32> {
     })
 }
 
+/// What makes the kernel forget the path MTUs of the target's family: ip-route(8).
+fn flush(facts: &PathFacts) -> &'static str {
+    if facts.address.is_ipv4() { "ip route flush cache" } else { "ip -6 route flush cache" }
+}
+
+/// Who sent a PTB, in libpcap's language.
+fn ptb_filter(facts: &PathFacts) -> &'static str {
+    if facts.address.is_ipv4() { "icmp[0]==3 and icmp[1]==4" } else { "icmp6 and ip6[40]==2" }
+}
+
 pub(super) fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
     let source = "netlink RTM_GETROUTE";
     if let Some(cached) = facts.cached_before {
@@ -86,13 +96,20 @@ pub(super) fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Findin
                     facts.target
                 ),
                 seen,
-                CACHE_STALE.fix,
+                format!(
+                    "{} in the namespace; then look for who sent the PTB (capture {}).",
+                    flush(facts),
+                    ptb_filter(facts)
+                ),
             ),
             _ => CACHED.finding(
                 &facts.subject,
                 format!("the namespace already remembers a path MTU of {cached} bytes for {}", facts.target),
                 seen,
-                CACHED.fix,
+                format!(
+                    "{} in the namespace forgets it at once; it forgets by itself after ten minutes.",
+                    flush(facts)
+                ),
             ),
         });
     }
@@ -101,7 +118,7 @@ pub(super) fn check_cache(facts: &PathFacts, path: &PathResult) -> Option<Findin
         &facts.subject,
         format!("the kernel now remembers {left} bytes for {}, for {forgets_in} s", facts.target),
         vec![Evidence::new("cached path MTU after the search", left, "bytes", source)],
-        CACHE_LEFT.fix,
+        format!("Nothing to do; {} in the namespace forgets it at once.", flush(facts)),
     ))
 }
 

@@ -2,15 +2,37 @@
 
 use super::looped::{loop_ends_at, looped};
 use super::refused::{refusal, refused_by};
-use super::rules::FLOWS_DIFFER;
+use super::rules::{FLOWS_BY_ADDRESS, FLOWS_DIFFER};
 use super::{PathFacts, asked, fate, is_port_refused};
-use crate::facts::{Evidence, Finding, PathResult, Severity, Verdict};
+use crate::facts::{Evidence, Finding, Method, PathResult, Severity, Verdict};
 
 /// Findings on searches of the same path with other flows.
 pub fn check_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = check_sizes_of_flows(facts, path, others).into_iter().collect();
     findings.extend(check_dead_flows(facts, path, others));
+    if findings.is_empty() {
+        findings.extend(check_alike_flows(facts, path, others));
+    }
     findings
+}
+
+/// Flows of echo requests that agree: that they took different ways is not known.
+fn check_alike_flows(facts: &PathFacts, path: &PathResult, others: &[PathResult]) -> Option<Finding> {
+    let measured = matches!(path.verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
+    let by_echo = others.iter().chain([path]).all(|flow| flow.method == Method::Icmp);
+    if others.is_empty() || !measured || !by_echo {
+        return None;
+    }
+    let flows = others.len() + 1;
+    Some(FLOWS_BY_ADDRESS.finding(
+        &facts.subject,
+        format!(
+            "{flows} flows of echo requests to {} agree; routers that choose among paths by addresses alone send them all one way",
+            facts.target
+        ),
+        vec![Evidence::new("flows told apart by their ICMP id only", flows, "flows", asked(path))],
+        FLOWS_BY_ADDRESS.fix,
+    ))
 }
 
 /// Flows that are carried, but not all by the same size.
@@ -19,7 +41,8 @@ fn check_sizes_of_flows(facts: &PathFacts, path: &PathResult, others: &[PathResu
     let flows = sizes.len();
     sizes.sort_unstable();
     let (smallest, largest) = (*sizes.first()?, *sizes.last()?);
-    if smallest == largest {
+    // Of what is larger than the route lets out no connection has any.
+    if smallest == largest || smallest >= facts.route_mtu {
         return None;
     }
     let narrow = sizes.iter().filter(|size| **size == smallest).count();

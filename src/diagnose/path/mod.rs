@@ -1,5 +1,6 @@
 //! Rules on a measured path.
 
+mod above;
 mod around;
 mod flows;
 mod looped;
@@ -8,6 +9,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use above::check_above_route;
+pub use above::clear_for_route;
 use around::{
     check_cache, check_drops, check_interface, check_next_hop, check_service, check_settings, held_here,
 };
@@ -42,12 +45,14 @@ pub struct Cached {
 }
 
 /// What is known of a path besides its measurement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PathFacts {
     /// `default/web-0`.
     pub subject: String,
     /// The target as people name it.
     pub target: String,
+    /// Its address.
+    pub address: IpAddr,
     /// Largest packet that the route lets out, bytes.
     pub route_mtu: u32,
     /// MSS that the route's own setting makes TCP there advertise, bytes; `None`: it follows the MTU.
@@ -82,6 +87,8 @@ pub struct PathFacts {
     pub hops_here: u8,
     /// The port that was asked.
     pub port: Option<u16>,
+    /// The path as it was found, where only larger packets than the route lets out do not arrive.
+    pub above_route: Option<PathResult>,
 }
 
 /// What usually takes so many bytes from a packet: facts of the encapsulations, bytes of L3.
@@ -137,6 +144,7 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
             NOT_ASKED.fix,
         ));
     }
+    findings.extend(check_above_route(facts));
     findings.extend(check_reverse(facts, path));
     if !facts.other_methods.is_empty() && path.verdict != Verdict::Unreachable {
         let see =
@@ -179,8 +187,13 @@ fn evidence(facts: &PathFacts, path: &PathResult) -> Vec<Evidence> {
             seen.push(Evidence::new(what, value, "bytes", asked(path)));
         }
     };
-    push("largest packet that arrived", path.bounds.passes_bytes);
-    push("smallest packet that did not", path.bounds.fails_bytes);
+    // Where only routers speak, that anything arrives was not seen.
+    let (passes, fails) = match path.notes.contains(&PathNote::TargetSilent) {
+        true => ("largest packet that no router refused", "smallest packet that one did"),
+        false => ("largest packet that arrived", "smallest packet that did not"),
+    };
+    push(passes, path.bounds.passes_bytes);
+    push(fails, path.bounds.fails_bytes);
     if let Some(narrowing) = &path.narrowing {
         if let (Some(from), Some(mtu)) = (narrowing.reporter, narrowing.reported_mtu_bytes) {
             seen.push(Evidence::new("PTB names", mtu, "bytes", format!("ICMP from {from}")));
@@ -350,6 +363,7 @@ fn reasons(path: &PathResult) -> String {
                     format!("{passes} bytes pass and {fails} bytes never do")
                 }
                 PathNote::SendRefused => "the kernel refuses to send".into(),
+                PathNote::TargetSilent => "only routers answered".into(),
                 _ => return None,
             })
         })

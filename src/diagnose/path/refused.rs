@@ -2,7 +2,9 @@
 
 use super::PathFacts;
 use super::rules::*;
-use crate::facts::{Evidence, Finding, PathNote, PathResult, Verdict};
+use crate::facts::{
+    Evidence, Finding, PARAMETER_PROBLEM, PathNote, PathResult, REASSEMBLY_EXCEEDED, Verdict,
+};
 use std::net::IpAddr;
 
 /// The smallest packet that was refused: how large it was, by whom, and the code.
@@ -113,14 +115,21 @@ pub(super) fn refused_by(refused: Refusal) -> Evidence {
             format!("TCP in the name of {}", refused.from),
         );
     };
+    if matches!(code, PARAMETER_PROBLEM | REASSEMBLY_EXCEEDED) {
+        let from = format!("ICMP from {}", refused.from);
+        return Evidence::text("answer to such packets", words(refused), from);
+    }
     let what = format!("destination unreachable ({}), code", words(refused));
     Evidence::text(what, code, format!("ICMP from {}", refused.from))
 }
 
-/// The code of a destination unreachable: RFC 792, RFC 1122 §3.2.2.1 and RFC 1812 §5.2.7.1; RFC 4443 §3.1.
+/// The code of a destination unreachable: RFC 792, RFC 1122 §3.2.2.1 and RFC 1812 §5.2.7.1; RFC 4443 §3.1. Or what stands
+/// for another word.
 pub(super) fn words(Refusal { from, code, .. }: Refusal) -> &'static str {
     let Some(code) = code else { return "TCP reset" };
     match (from.is_ipv4(), code) {
+        (_, PARAMETER_PROBLEM) => "parameter problem",
+        (_, REASSEMBLY_EXCEEDED) => "time exceeded before its fragments were put together",
         (true, 0) | (false, 0) => "no route to it",
         (true, 1) => "host unreachable",
         (true, 2) => "protocol unreachable",

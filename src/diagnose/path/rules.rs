@@ -88,7 +88,7 @@ pub const CACHED: Rule = Rule {
     id: "mtu.cached",
     severity: Severity::Info,
     meaning: "The namespace remembers a path MTU for this target from an earlier PTB; applications use it until it expires.",
-    fix: "ip route flush cache (in the namespace) forgets it at once; it forgets by itself after ten minutes.",
+    fix: "ip route flush cache in the namespace (over IPv6 ip -6 route flush cache) forgets it at once; it forgets by itself after ten minutes.",
 };
 
 /// A cached value below what the path carries.
@@ -96,15 +96,15 @@ pub const CACHE_STALE: Rule = Rule {
     id: "mtu.cache_stale",
     severity: Severity::Warning,
     meaning: "The namespace remembers a path MTU that is smaller than what the path carries: a stale or forged PTB slows every application there.",
-    fix: "ip route flush cache in the namespace; then look for who sent the PTB (capture icmp[0]==3 and icmp[1]==4).",
+    fix: "ip route flush cache in the namespace (over IPv6 ip -6 route flush cache); then look for who sent the PTB (capture icmp[0]==3 and icmp[1]==4, over IPv6 icmp6 and ip6[40]==2).",
 };
 
 /// Probing left something behind.
 pub const CACHE_LEFT: Rule = Rule {
     id: "mtu.cache_left",
     severity: Severity::Info,
-    meaning: "On IPv6 the kernel remembers every packet-too-big, also that of a probe: applications see the true path MTU until it expires.",
-    fix: "Nothing to do; ip -6 route flush cache in the namespace forgets it at once.",
+    meaning: "The kernel remembers what a packet-too-big names, over IPv6 also where a probe drew it: applications send no larger packets to the target until it expires.",
+    fix: "Nothing to do; ip route flush cache in the namespace (over IPv6 ip -6 route flush cache) forgets it at once.",
 };
 
 /// TCP will not help itself.
@@ -179,6 +179,22 @@ pub const NOT_ASKED: Rule = Rule {
     fix: "Without --max the route's whole MTU is asked for.",
 };
 
+/// Only what `--max` asked for above the route's MTU is lost.
+pub const NARROW_ABOVE_ROUTE: Rule = Rule {
+    id: "mtu.narrow_above_route",
+    severity: Severity::Info,
+    meaning: "--max is above what the route lets out, and larger packets than that do not arrive. Nothing that an application sends is that large: the path is clear for it.",
+    fix: "Nothing to do. Before the MTU of the route or its interface is raised, the path has to carry more.",
+};
+
+/// Flows of ICMP may all have gone one way.
+pub const FLOWS_BY_ADDRESS: Rule = Rule {
+    id: "mtu.flows_by_address",
+    severity: Severity::Info,
+    meaning: "All flows agree, and all were echo requests: routers that share a load between several paths (ECMP) may choose by addresses alone, whatever the ICMP id. Then all flows took the same path, and of the others nothing is known.",
+    fix: "Ask by ports, which more routers look at: --method tcp --port N or --method udp --port N with --flows.",
+};
+
 /// The next hop does not answer ARP.
 pub const NEXT_HOP_SILENT: Rule = Rule {
     id: "mtu.next_hop_silent",
@@ -231,7 +247,7 @@ pub const ROUTING_LOOP: Rule = Rule {
 pub const REFUSED_BY_SIZE: Rule = Rule {
     id: "mtu.refused_by_size",
     severity: Severity::Critical,
-    meaning: "A router, a firewall or the target answers packets above a size with destination unreachable or a TCP reset, and smaller ones pass. That word names no size: applications do not adapt, their connections hang or are refused.",
+    meaning: "A router, a firewall or the target answers packets above a size with destination unreachable, another ICMP error that is no PTB, or a TCP reset, and smaller ones pass. That word names no size: applications do not adapt, their connections hang or are refused.",
     fix: "Look for a rule on the length of packets there (nft list ruleset, iptables -S FORWARD), or a policy that matches large ones. What is really too large must be answered with fragmentation needed (type 3 code 4; ICMPv6 type 2).",
 };
 
@@ -273,6 +289,8 @@ pub const RULES: &[Rule] = &[
     INTERFACE_DOWN,
     OTHER_METHOD,
     NOT_ASKED,
+    NARROW_ABOVE_ROUTE,
+    FLOWS_BY_ADDRESS,
     FLOWS_DIFFER,
     REVERSE,
 ];

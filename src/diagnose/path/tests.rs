@@ -5,6 +5,7 @@ fn facts() -> PathFacts {
     PathFacts {
         subject: "default/web-0".into(),
         target: "10.244.2.7".into(),
+        address: "10.244.2.7".parse().unwrap(),
         route_mtu: 1500,
         advmss: None,
         interface: "eth0".into(),
@@ -22,6 +23,7 @@ fn facts() -> PathFacts {
         asked_from: None,
         hops_here: 1,
         port: None,
+        above_route: None,
     }
 }
 
@@ -96,6 +98,83 @@ fn a_cached_value_below_the_path_is_stale_and_above_it_is_only_told() {
 }
 
 #[test]
+fn the_command_that_forgets_a_path_mtu_is_that_of_the_family() {
+    let cached = Some(Cached { mtu: 1300, forgets_in: 60 });
+    let left = PathFacts { cached_after: cached, ..facts() };
+    let stale = PathFacts { cached_before: cached, ..facts() };
+    let known = PathFacts { cached_before: Some(Cached { mtu: 1500, forgets_in: 60 }), ..facts() };
+    let clear = path(Verdict::Clear, Some(1500));
+    for (facts, id) in [(left, "mtu.cache_left"), (stale, "mtu.cache_stale"), (known, "mtu.cached")] {
+        let fix = |address: &str| {
+            let facts = PathFacts { address: address.parse().unwrap(), ..facts.clone() };
+            let found = check_path(&facts, &clear).swap_remove(0);
+            assert_eq!(found.id, id);
+            found.fix
+        };
+        let (four, six) = (fix("10.244.2.7"), fix("fd00::7"));
+        assert!(four.contains("ip route flush cache") && !four.contains('6'), "{four}");
+        assert!(six.contains("ip -6 route flush cache") && !six.contains("ip route"), "{six}");
+        assert!(!six.contains("icmp[0]"), "{six}");
+    }
+}
+
+#[test]
+fn where_only_routers_speak_nothing_is_said_to_have_arrived() {
+    let mut silent = path(Verdict::Narrowed, Some(1450));
+    let said = |path: &PathResult| check_path(&facts(), path).swap_remove(0).evidence[1].what.clone();
+    assert_eq!(said(&silent), "largest packet that arrived");
+    silent.notes.push(PathNote::TargetSilent);
+    assert_eq!(said(&silent), "largest packet that no router refused");
+}
+
+#[test]
+fn a_path_that_carries_what_the_route_lets_out_is_clear_whatever_becomes_of_larger_packets() {
+    let from = "10.99.1.1".parse().unwrap();
+    let mut hole = path(Verdict::BlackHole, Some(1400));
+    hole.notes = vec![
+        PathNote::Loop { from, size: 1401 },
+        PathNote::HeldHere { size: 1401 },
+        PathNote::Refused { from, code: Some(13), size: 1401, passes: false, least: false },
+    ];
+    assert!(clear_for_route(&hole, 1401).is_none());
+    assert!(clear_for_route(&path(Verdict::Clear, Some(1500)), 1300).is_none());
+    assert!(clear_for_route(&path(Verdict::Inconclusive, None), 1300).is_none());
+    for route_mtu in [1300, 1400] {
+        let clear = clear_for_route(&hole, route_mtu).unwrap();
+        assert_eq!((clear.verdict, clear.path_mtu_bytes), (Verdict::Clear, Some(1400)));
+        assert_eq!(clear.bounds, hole.bounds);
+        let facts = PathFacts { route_mtu, above_route: Some(hole.clone()), ..facts() };
+        let found = check_path(&facts, &clear);
+        assert_eq!(ids(&found), ["mtu.narrow_above_route"]);
+        assert_eq!(found[0].severity, Severity::Info);
+        assert!(found[0].summary.contains("1401 bytes and more to 10.244.2.7 never leave"), "{found:?}");
+        assert!(found[0].summary.contains(&format!("lets out {route_mtu}")), "{found:?}");
+        // Nor are flows that differ above it any harm.
+        assert_eq!(
+            check_flows(&facts, &clear, &[PathResult { path_mtu_bytes: Some(1500), ..clear.clone() }])[0].id,
+            "mtu.flows_by_address"
+        );
+    }
+    // Routers alone have not shown that anything arrives.
+    let mut silent = path(Verdict::Narrowed, Some(1400));
+    silent.notes.push(PathNote::TargetSilent);
+    let unknown = clear_for_route(&silent, 1300).unwrap();
+    assert_eq!((unknown.verdict, unknown.path_mtu_bytes), (Verdict::Inconclusive, None));
+}
+
+#[test]
+fn flows_of_echo_requests_that_agree_may_all_have_gone_one_way() {
+    let clear = path(Verdict::Clear, Some(1500));
+    let found = check_flows(&facts(), &clear, &[clear.clone(), clear.clone()]);
+    assert_eq!(ids(&found), ["mtu.flows_by_address"]);
+    assert_eq!(found[0].severity, Severity::Info);
+    assert!(found[0].summary.starts_with("3 flows"), "{found:?}");
+    assert!(check_flows(&facts(), &clear, &[]).is_empty());
+    let by_port = PathResult { method: Method::Tcp, ..clear.clone() };
+    assert!(check_flows(&facts(), &by_port, std::slice::from_ref(&by_port)).is_empty());
+}
+
+#[test]
 fn a_black_hole_says_whether_tcp_recovers_and_a_clear_path_does_not() {
     let off = PathFacts { tcp_mtu_probing: Some(0), ip_no_pmtu_disc: Some(1), ..facts() };
     let black = check_path(&off, &path(Verdict::BlackHole, Some(1450)));
@@ -144,7 +223,8 @@ fn flows_that_differ_are_told_and_equal_ones_are_not() {
     let narrow = path(Verdict::Narrowed, Some(1450));
     let found = check_flows(&facts(), &wide, &[narrow.clone(), wide.clone(), wide.clone()]).swap_remove(0);
     assert!(found.summary.starts_with("1 of 4 flows"), "{}", found.summary);
-    assert!(check_flows(&facts(), &wide, std::slice::from_ref(&wide)).is_empty());
+    let by_port = PathResult { method: Method::Udp, ..wide.clone() };
+    assert!(check_flows(&facts(), &by_port, std::slice::from_ref(&by_port)).is_empty());
     // Where several ask at once some may be left without an answer: told, and no warning.
     for (first, second) in
         [(&narrow, Verdict::Unreachable), (&path(Verdict::Unreachable, None), Verdict::Clear)]
@@ -318,6 +398,27 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
         least: false,
     }];
     assert_eq!(fate(&black), "are refused by 10.99.1.1 (TCP reset)");
+}
+
+#[test]
+fn words_that_are_no_destination_unreachable_are_named_as_what_they_are() {
+    let cases = [
+        (crate::facts::PARAMETER_PROBLEM, "parameter problem"),
+        (crate::facts::REASSEMBLY_EXCEEDED, "time exceeded before its fragments were put together"),
+    ];
+    for (code, words) in cases {
+        for from in ["10.99.1.1", "fd00::1"] {
+            let from = from.parse().unwrap();
+            let mut refused = path(Verdict::BlackHole, Some(1400));
+            let note = PathNote::Refused { from, code: Some(code), size: 1401, passes: false, least: false };
+            refused.notes.push(note);
+            assert_eq!(fate(&refused), format!("are refused by {from} ({words})"));
+            let found = check_path(&facts(), &refused);
+            assert_eq!(ids(&found), ["mtu.black_hole", "mtu.refused_by_size"]);
+            assert_eq!(found[1].evidence[1].value, words);
+            assert!(!format!("{found:?}").contains("destination unreachable ("), "{found:?}");
+        }
+    }
 }
 
 #[test]
