@@ -39,11 +39,13 @@ pub enum Answer {
         /// The hop.
         from: IpAddr,
     },
-    /// Destination unreachable, whatever the code, or a TCP reset from a port that is open.
+    /// Destination unreachable, whatever the code, or another error that is none of these, or a TCP reset that is not the
+    /// target's.
     Refused {
         /// Who says so.
         from: IpAddr,
-        /// ICMP or ICMPv6 code; `None`: a TCP reset, in the target's name.
+        /// ICMP or ICMPv6 code, or what stands for another error ([`crate::facts::PARAMETER_PROBLEM`]); `None`: a TCP reset,
+        /// in the target's name.
         code: Option<u8>,
     },
     /// The kernel refused to send it: larger than the interface takes, or no route.
