@@ -104,9 +104,7 @@ impl Search {
             // Whatever was lost was lost with its control: ask again, largest first.
             let again = claim.unwrap_or(self.plan.max);
             if self.rationed() {
-                // One answer a flight, and they tell how long another takes; where they do not, it was too early.
-                let guess = self.plan.answers.is_none() && self.records.refill(lo).is_none();
-                self.slow += u32::from(guess);
+                // One answer a flight: they tell how long another takes.
                 return Next::Flight(vec![again, lo]);
             }
             return Next::Flight(vec![again, lo, again, lo]);
