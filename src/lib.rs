@@ -61,7 +61,7 @@
 //!   Losses cost no answer, so that they are collected in the same flight.
 //!   How few they are is learned where it is not known: a loss then counts only if so much time had gone by since the last
 //!   answer that there was another, as the answers in a row so far prove.
-//! - *A router may be slow* to say packet too big: a black hole stands no sooner than 16 ms and two round trips after the
+//! - *A router may be slow* to say packet too big: a black hole stands no sooner than 12 ms and two round trips after the
 //!   first packet of it left, and over IPv6 no large echo request leaves before. The word may come later still, while the
 //!   hop is looked for: it takes the verdict back.
 //! - *A refusal by size* (destination unreachable for large packets) is a black hole that somebody owns up to: no word

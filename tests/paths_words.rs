@@ -50,7 +50,7 @@ fn timed(mut search: Search, answer: impl Fn(usize, Probe) -> Vec<(u64, Answer)>
 #[test]
 fn a_router_that_is_slow_to_say_packet_too_big_is_heard_out() {
     for (rtt, word, locate) in
-        [(500, 15_000, true), (500, 15_000, false), (400, 6000, true), (3000, 20_000, true)]
+        [(500, 12_000, true), (500, 12_000, false), (400, 6000, true), (3000, 17_000, true)]
     {
         let plan = Plan { locate, ..Plan::new(84, 1500, 68) };
         let result = timed(Search::new(plan), |_, probe| match probe {

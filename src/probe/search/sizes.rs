@@ -15,7 +15,7 @@ pub(super) const LEAST_FAILURES: u32 = 3;
 /// Who has said something has another word for it by then.
 const ANOTHER_WORD: Duration = Duration::from_millis(1030);
 /// How long a router may take for its word: a packet that it has to answer leaves the fast path of many.
-pub(in crate::probe) const SLOW_ROUTER: Duration = Duration::from_millis(16);
+pub(in crate::probe) const SLOW_ROUTER: Duration = Duration::from_millis(12);
 /// Flights to a target that answers nothing at all.
 pub(super) const SILENT_FLIGHTS: u16 = 3;
 
@@ -69,8 +69,12 @@ impl Search {
     /// When a router has had the time to say packet too big, if it is slow to: not every one does so in its hardware.
     pub(super) fn word_due(&self) -> Duration {
         let passes = self.records.passes();
-        let lost = self.records.0.iter().filter(|r| r.counts && r.lost() && Some(r.size) > passes);
-        let first = lost.map(|r| r.sent_at).min().unwrap_or_default();
+        let fails = || self.records.0.iter().filter(|r| r.counts && Some(r.size) > passes);
+        if fails().any(Record::turned_away) {
+            // Somebody has said another.
+            return Duration::ZERO;
+        }
+        let first = fails().filter(|r| r.lost()).map(|r| r.sent_at).min().unwrap_or_default();
         let rtt = self.records.fastest_reply().unwrap_or_default();
         // Scouts of such sizes left before.
         (first + (SLOW_ROUTER + 2 * rtt).min(self.plan.timeout)).saturating_sub(self.waited)
