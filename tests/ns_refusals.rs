@@ -176,7 +176,7 @@ fn counted(family: u8, hops: &str, words: &[&str]) -> (u64, serde_json::Value) {
     )));
     let source = path.source_namespace().name();
     let rules = "add table inet c; add chain inet c o { type filter hook output priority 0; }; \
-        add rule inet c o icmp type echo-request counter; add rule inet c o icmpv6 type echo-request counter; \
+        add rule inet c o icmp type { echo-request, timestamp-request } counter; add rule inet c o icmpv6 type echo-request counter; \
         add rule inet c o meta l4proto 253 counter; add rule inet c o udp dport 0 counter";
     support::run("ip", &["netns", "exec", source, "nft", rules]);
     let output =

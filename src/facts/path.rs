@@ -201,6 +201,8 @@ pub enum PathNote {
         /// Bytes.
         size: u32,
     },
+    /// A black hole may be on the way there or on the way back: the target says nothing of what arrives.
+    EitherWay,
     /// The port that was to be asked does not answer: no connection was made.
     PortSilent,
     /// The connection was refused on the way, by a word of ICMP, or the next hop is silent.

@@ -16,7 +16,7 @@ pub use drive::drive;
 pub use error::ProbeError;
 pub use icmp::Echo;
 pub use onlooker::Onlooker;
-pub use scout::{AFTER_SCOUTS, Scouts, scout};
+pub use scout::{AFTER_SCOUTS, Scouts, ask_sizes, scout};
 pub use tcp::{TcpProbe, TcpWay, read_segment};
 pub use transport::{Target, Transport};
 pub use udp::UdpProbe;

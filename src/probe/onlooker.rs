@@ -36,6 +36,14 @@ impl Onlooker<'_> {
         self.wait_for(answers, PollFlags::IN, rest)
     }
 
+    /// Sleeps; true: the user ended it.
+    ///
+    /// # Errors
+    /// [`ProbeError::Wait`].
+    pub fn sleep(self, rest: Duration) -> Result<bool, ProbeError> {
+        Ok(self.wait_all(&[], PollFlags::IN, rest)?.1)
+    }
+
     /// The same until all of `rest` is over, and for other reasons to wake than something to read.
     ///
     /// # Errors

@@ -67,6 +67,36 @@ pub fn scout(echo: &mut Echo, plan: &Plan, onlooker: Onlooker<'_>) -> Result<Sco
     Ok(found)
 }
 
+/// Sends one scout of each size and waits until all were answered, or for `patience`.
+///
+/// # Errors
+/// [`ProbeError::Wait`].
+pub fn ask_sizes(
+    echo: &mut Echo,
+    sizes: &[u32],
+    patience: Duration,
+    onlooker: Onlooker<'_>,
+) -> Result<Scouted, ProbeError> {
+    let mut found = Scouted::default();
+    let start = Instant::now();
+    let mut flight = Flight { sent: Vec::new(), controls: [0; 2], start, rtt: None, router: None, open: 0 };
+    for (id, size) in (FIRST_ID..).zip(sizes) {
+        if echo.scout(Probe { id, size: *size, ttl: None }, Scout::Protocol).is_none() {
+            flight.sent.push((id, *size, Scout::Protocol));
+            flight.open += 1;
+            found.sent.push(*size);
+            found.packets += 1;
+        }
+    }
+    loop {
+        let rest = patience.saturating_sub(start.elapsed());
+        if flight.open == 0 || rest.is_zero() || onlooker.wait(&echo.fds(), rest)?.1 {
+            return Ok(found);
+        }
+        flight.read(echo, &mut found);
+    }
+}
+
 /// Sizes of one flight.
 struct Sizes<'a> {
     now: &'a [u32],
@@ -193,17 +223,30 @@ impl Flight {
                 found.rtt = self.rtt;
             }
             found.answers_echo |= replied && self.controls.contains(&event.id);
+            if let Some(at) = found.refused.iter().position(|(id, _)| replied && *id == event.id) {
+                let (_, size) = found.refused.swap_remove(at);
+                found.disprove(size);
+                continue;
+            }
             let Some((_, size, look)) = self.sent.iter().find(|(id, _, _)| *id == event.id) else { continue };
             self.open = self.open.saturating_sub(1);
             match event.answer {
                 Answer::TooBig { mtu, from } => {
                     self.router = self.router.or_else(|| Some(self.start.elapsed()));
-                    found.too_bigs.push((*size, mtu, from));
+                    if !found.disproved.contains(&(mtu, from)) {
+                        found.too_bigs.push((*size, mtu, from));
+                    }
+                    if *look == Scout::Protocol {
+                        found.refused.push((event.id, *size));
+                    }
                 }
                 Answer::Reply { .. } if *look == Scout::Datagram => {
                     found.likely = found.likely.max(Some(*size))
                 }
-                Answer::Reply { .. } => found.arrived = found.arrived.max(Some(*size)),
+                Answer::Reply { .. } => {
+                    found.arrived = found.arrived.max(Some(*size));
+                    found.heard += 1;
+                }
                 answer => found.errors.push((*size, answer)),
             }
         }

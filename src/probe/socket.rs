@@ -127,6 +127,7 @@ fn open_icmp(family: Family) -> io::Result<Socket> {
         let _ = option(&socket, libc::IPPROTO_IP, IP_RECVFRAGSIZE, 1);
         let Family { echo_reply, unreachable, time_exceeded, parameter_problem, .. } = wire::V4;
         let wanted = 1u32 << echo_reply | 1 << unreachable | 1 << time_exceeded | 1 << parameter_problem;
+        let wanted = wanted | 1 << wire::TIMESTAMP_REPLY;
         option(&socket, libc::SOL_RAW, ICMP_FILTER, (!wanted).cast_signed())?;
     } else {
         option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, PMTUDISC_INTERFACE)?;

@@ -67,6 +67,9 @@ const FRAGMENTATION_NEEDED: u8 = 4;
 const PROTOCOL_UNREACHABLE: u8 = 2;
 /// Code of time exceeded: fragments did not come in time to be put together, RFC 792, RFC 4443 §3.3.
 const NOT_REASSEMBLED: u8 = 1;
+/// RFC 792: it repeats the originate timestamp, and is as small as it is whatever the request (net/ipv4/icmp.c
+/// `icmp_timestamp`).
+pub(super) const TIMESTAMP_REPLY: u8 = IcmpTypes::TimestampReply.0;
 /// Bytes of a UDP header.
 const UDP_HEADER: usize = 8;
 /// Code 1 of an ICMPv6 parameter problem: "unrecognized next header", RFC 4443 §3.4.
@@ -112,12 +115,16 @@ pub fn echo_request(family: Family, mark: Mark, sequence: u16, length: usize) ->
         *to = from;
     }
     if family.version == 4 {
-        let checksum = IcmpPacket::new(&message).map_or(0, |packet| icmp::checksum(&packet));
-        for (to, from) in message.iter_mut().skip(2).zip(checksum.to_be_bytes()) {
-            *to = from;
-        }
+        set_checksum(&mut message);
     }
     message
+}
+
+fn set_checksum(message: &mut [u8]) {
+    let checksum = IcmpPacket::new(message).map_or(0, |packet| icmp::checksum(&packet));
+    for (to, from) in message.iter_mut().skip(2).zip(checksum.to_be_bytes()) {
+        *to = from;
+    }
 }
 
 /// A whole IPv4 packet with DF set around `message`. The kernel fills in the IP checksum, the
@@ -196,7 +203,15 @@ fn scout_payload(
 ) -> Option<(IpNextHeaderProtocol, Vec<u8>)> {
     let marks = [&mark.token[..], &probe.id.to_be_bytes()].concat();
     let length = usize::try_from(probe.size.checked_sub(family.ip_header)?).ok()?;
-    if as_a == Scout::Protocol {
+    if as_a == Scout::Timestamp && family.version == 4 {
+        let header = [IcmpTypes::Timestamp.0, 0, 0, 0];
+        let mut payload =
+            [&header[..], &mark.identifier.to_be_bytes(), &probe.id.to_be_bytes(), &mark.token].concat();
+        payload.resize(length, 0);
+        set_checksum(&mut payload);
+        return Some((IpNextHeaderProtocols::Icmp, payload));
+    }
+    if as_a != Scout::Datagram {
         let mut payload = marks;
         payload.resize(length, 0);
         return Some((NOBODYS, payload));
@@ -237,6 +252,15 @@ pub fn answer(
         let (ttl, largest_fragment, cut) = (received.ttl, received.largest_fragment, length < sent);
         let answer = Answer::Reply { ttl, largest_fragment, cut };
         return ours.then_some(Event { id: sequence, answer });
+    }
+    if family.version == 4 && *message.first()? == TIMESTAMP_REPLY {
+        let id = be16(message, 6)?;
+        let ours = checksum_holds(family, message)?
+            && be16(message, 4)? == mark.identifier
+            && mark.token.starts_with(message.get(8..12)?)
+            && received.from == target
+            && sizes(id).is_some();
+        return ours.then_some(Event { id, answer: Answer::reply(received.ttl) });
     }
     let (answer, quoted) = error(family, received)?;
     // A firewall may refuse in the target's name, by another code.

@@ -178,3 +178,21 @@ proptest! {
         let _ = answer(V4, MARK, TARGET.into(), &received(&message, ROUTER), sizes);
     }
 }
+
+#[test]
+fn a_timestamp_reply_says_that_a_request_of_any_size_arrived() {
+    let request = scout_ipv4(TARGET, MARK, Probe { id: 7, size: 1500, ttl: None }, Scout::Timestamp).unwrap();
+    assert_eq!((request.len(), request[9], request[20]), (1500, 1, 13));
+    assert_eq!(icmp::checksum(&IcmpPacket::new(&request[20..]).unwrap()), be16(&request, 22).unwrap());
+    // As Linux writes it: the identifier, the sequence number and the originate timestamp, and two more.
+    let mut reply = [&[14, 0, 0, 0][..], &request[24..32], &[0, 0, 1, 2, 0, 0, 1, 2]].concat();
+    set_checksum(&mut reply);
+    let says = |reply: &[u8], from: IpAddr| answer(V4, MARK, TARGET.into(), &received(reply, from), sizes);
+    let target = IpAddr::V4(TARGET);
+    assert_eq!(says(&reply, target), Some(Event { id: 7, answer: Answer::reply(Some(62)) }));
+    assert_eq!(says(&reply, ROUTER), None, "somebody else's");
+    reply[8] ^= 1;
+    set_checksum(&mut reply);
+    assert_eq!(says(&reply, target), None, "to another request");
+    assert_eq!(says(&reply[..10], target), None, "cut off");
+}

@@ -290,8 +290,14 @@ impl Scenario {
             None => self.target.echo,
             Some(Scout::Protocol) => self.target.unknown_protocol,
             Some(Scout::Datagram) => self.target.no_port,
+            Some(Scout::Timestamp) => self.target.echo,
         };
-        let bucket = if scout.is_some() { &mut memory.errors } else { &mut memory.target };
+        let bucket = match scout {
+            None => &mut memory.target,
+            // No error: it is not rationed.
+            Some(Scout::Timestamp) => &mut None,
+            Some(_) => &mut memory.errors,
+        };
         if !answers || bucket.as_mut().is_some_and(|bucket| !bucket.take(now)) {
             return None;
         }

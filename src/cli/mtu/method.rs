@@ -1,12 +1,13 @@
 //! Which way a path is asked, and what the others had to say: ICMP, then TCP and UDP where a port was named.
 
+use super::back::{ask_again, may_be_on_the_way_back, way_back, which_way};
 use crate::cli::Failure;
 use crate::facts::{Bounds, Method, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{Neighbour, read_neighbour};
 use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
 use crate::probe::{
-    AFTER_SCOUTS, Echo, Onlooker, ProbeError, Scouts, Target, TcpProbe, Transport, UdpProbe, drive, scout,
+    AFTER_SCOUTS, Echo, Onlooker, ProbeError, Target, TcpProbe, Transport, UdpProbe, drive, scout,
 };
 use clap::ValueEnum;
 use std::io::ErrorKind;
@@ -88,7 +89,9 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
             tried.push((*method, "not asked: the time was up".to_owned()));
             continue;
         }
-        match one(question, *method, begun) {
+        // Others are to have their time too.
+        let share = u32::try_from(order.len() - at).unwrap_or(1);
+        match one(question, *method, begun, share) {
             Ok((path, transport)) => {
                 let enough = decides(&path) || interrupted(&path);
                 if !decides(&path) {
@@ -125,7 +128,9 @@ pub(super) fn ask(question: Question<'_>) -> Result<Asked, Failure> {
 /// that says anything is better than a later one that says nothing; and no packet says less than silence to some.
 fn gives_way(seen: &PathResult, later: &PathResult, enough: bool) -> bool {
     let asked = later.probes.sent > 0 || seen.probes.sent == 0;
-    asked && (enough || seen.verdict == Verdict::Unreachable)
+    // A search that its time cut short before anybody spoke does not know what the longer one does.
+    let cut = later.verdict == Verdict::Inconclusive && later.probes.answered + later.probes.too_big == 0;
+    asked && (enough || seen.verdict == Verdict::Unreachable && !cut)
 }
 
 /// Whether connecting failed because nothing came back, or nothing is there.
@@ -182,11 +187,12 @@ fn said(path: &PathResult) -> String {
     }
 }
 
-/// One method; the deadline is that of all of them, since `begun`.
-fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, ProbeError> {
+/// One method; the deadline is that of all of them since `begun`, of which it has one part of `share`.
+fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Result<Found, ProbeError> {
     let Question { netns, target, port, plan, onlooker, .. } = question;
     let port = port.unwrap_or_default();
-    let left = || plan.deadline.saturating_sub(begun.elapsed());
+    let whole = begun.elapsed() + plan.deadline.saturating_sub(begun.elapsed()) / share;
+    let left = || whole.saturating_sub(begun.elapsed());
     let mut plan = Plan { deadline: left(), ..plan.clone() };
     let mut known = Scouted::default();
     let mut transport: Box<dyn Transport + Send> = match method {
@@ -236,11 +242,17 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
         path.probes = first.and(path.probes);
     }
     known.arrived = known.arrived.max(search.arrived_back());
-    let mut path = which_way(question, path, &known, left())?;
-    let unreturned =
-        search.unreturned().filter(|_| path.verdict == Verdict::Narrowed && method == Method::Icmp);
-    if let Some(size) = unreturned {
-        path = way_back(question, path, size, left())?;
+    if method == Method::Icmp {
+        // One answer to many may have come with another that was due: what was larger is not disproved.
+        let larger = known.arrived > path.path_mtu_bytes;
+        let told = larger || known.heard > 1 || search.arrived_back().is_some();
+        if !told && may_be_on_the_way_back(&path) {
+            known.arrived = known.arrived.max(ask_again(question, &mut path, left())?);
+        }
+        path = which_way(question, path, &known, left())?;
+        if let (Verdict::Narrowed, Some(size)) = (path.verdict, search.unreturned()) {
+            path = way_back(question, path, size, left())?;
+        }
     }
     Ok((path, Some(transport)))
 }
@@ -249,63 +261,4 @@ fn one(question: Question<'_>, method: Method, begun: Instant) -> Result<Found, 
 fn still_asked_for(question: Question<'_>) -> bool {
     read_neighbour(question.netns, question.next_hop, question.interface)
         .is_ok_and(|entry| entry == Neighbour::Asking)
-}
-
-/// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be
-/// on the way back. Packets that the target answers with a small error tell.
-fn which_way(
-    question: Question<'_>,
-    path: PathResult,
-    known: &Scouted,
-    deadline: Duration,
-) -> Result<PathResult, ProbeError> {
-    let Question { netns, target, plan, onlooker, .. } = question;
-    // None was answered: the target answers no such packets.
-    let (Verdict::BlackHole, Some(arrived)) = (path.verdict, known.arrived) else { return Ok(path) };
-    if path.path_mtu_bytes.is_some_and(|mtu| arrived <= mtu) {
-        // The way there is as narrow.
-        return Ok(path);
-    }
-    let reverse = Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: path.path_mtu_bytes };
-    if arrived == plan.max {
-        // The way there takes all that the route lets out: it was seen to arrive.
-        let bounds = Bounds { passes_bytes: Some(arrived), fails_bytes: None };
-        let (narrowing, hops, notes) = (None, Vec::new(), Vec::new());
-        let clear = PathResult { verdict: Verdict::Clear, path_mtu_bytes: Some(arrived), bounds, ..path };
-        return Ok(PathResult { reverse, narrowing, hops, notes, ..clear });
-    }
-    let echo = Echo::open(netns, target)?;
-    let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
-    let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, max_probes, ..plan.clone() };
-    let mut there = drive(&mut Search::new(plan), &mut Scouts(echo), onlooker)?;
-    if there.verdict == Verdict::Unreachable {
-        // It has answered before, and has no answer left.
-        let bounds = Bounds { passes_bytes: Some(arrived), fails_bytes: None };
-        there = PathResult { verdict: Verdict::Inconclusive, bounds, ..there };
-    }
-    Ok(PathResult { reverse, probes: path.probes.and(there.probes), ..there })
-}
-
-/// What comes back of a path whose `size` rests on what the target says of scouts: the largest echo reply.
-fn way_back(
-    question: Question<'_>,
-    path: PathResult,
-    size: u32,
-    deadline: Duration,
-) -> Result<PathResult, ProbeError> {
-    let Question { netns, target, plan, onlooker, .. } = question;
-    let mut echo = Echo::open(netns, target)?;
-    let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
-    // The verdict stands; a responder that is limited after all is not waited for.
-    let deadline = deadline.min(plan.timeout);
-    let plan = Plan { max: size, locate: false, deadline, max_probes, ..plan.clone() };
-    let back = drive(&mut Search::new(plan), &mut echo, onlooker)?;
-    let reverse = match back.verdict {
-        Verdict::BlackHole => {
-            Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: back.path_mtu_bytes }
-        }
-        Verdict::Clear => back.reverse,
-        _ => path.reverse,
-    };
-    Ok(PathResult { reverse, probes: path.probes.and(back.probes), ..path })
 }

@@ -1,5 +1,6 @@
 //! `nsprobe mtu SOURCE TARGET…`
 
+mod back;
 mod measure;
 mod method;
 

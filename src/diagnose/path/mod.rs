@@ -235,7 +235,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             subject,
             format!("packets of {} bytes and more to {target} {}; {mtu} bytes pass", mtu + 1, fate(path)),
             seen,
-            match (held_here(path), refused_over(path)) {
+            which_way_first(path) + &match (held_here(path), refused_over(path)) {
                 (Some(_), _) => "Find what refuses them here (mtu.refused_here, below).".to_owned(),
                 _ if refusal(path, false).is_some() => {
                     "Find what refuses them there (mtu.refused_by_size, below).".to_owned()
@@ -268,7 +268,8 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             },
         ),
         Verdict::Unreachable => {
-            let sent = Evidence::new("probes sent, none answered by the target", path.probes.sent, "packets", "probes with DF");
+            let unanswered = if path.probes.answered == 0 { "probes sent, none answered by the target" } else { "probes sent" };
+            let sent = Evidence::new(unanswered, path.probes.sent, "packets", "probes with DF");
             let (said, seen) = match refusal(path, false) {
                 Some(refused) if refused.least => (cannot(refused, target), vec![refused_by(refused), sent]),
                 Some(refused) => (format!("packets to {target} {}", fate(path)), vec![refused_by(refused), sent]),
@@ -300,6 +301,14 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             },
         ),
     })
+}
+
+/// What is to be done before anything else where it is not known which way large packets are lost.
+fn which_way_first(path: &PathResult) -> String {
+    match path.notes.contains(&PathNote::EitherWay) {
+        true => "It may be their replies that are lost, on the way back, for these are as large: measure from the other end too (--both, or nsprobe on the target's node), or by --method tcp and a --port that listens. If it is the way there: ".to_owned(),
+        false => String::new(),
+    }
 }
 
 /// Where what keeps packets from leaving is told.

@@ -111,10 +111,16 @@ pub struct Scouted {
     pub replies: u32,
     /// PTBs: size sent, MTU named, by whom.
     pub too_bigs: Vec<(u32, u32, IpAddr)>,
+    /// Those that drew a PTB: id and size.
+    pub refused: Vec<(u16, u32)>,
+    /// What a PTB named for a packet that arrived all the same, and by whom.
+    pub disproved: Vec<(u32, IpAddr)>,
     /// Other errors: size sent, and what was said.
     pub errors: Vec<(u32, Answer)>,
     /// Largest size that the target answered; `None`: it answers no such packets.
     pub arrived: Option<u32>,
+    /// How many such packets it answered.
+    pub heard: u32,
     /// The same of a datagram ([`super::Scout::Datagram`]).
     pub likely: Option<u32>,
     /// Whether the target has answered a control.
@@ -134,6 +140,14 @@ impl Scouted {
         // An answer may come twice.
         let answered = self.replies.min(left);
         ProbeCounts { sent: self.packets, answered, too_big, lost: left - answered }
+    }
+
+    /// A packet of `size` has arrived, though a router has refused it: his word says nothing of any.
+    pub(in crate::probe) fn disprove(&mut self, size: u32) {
+        let words = self.too_bigs.iter().filter(|word| word.0 == size).map(|&(_, mtu, from)| (mtu, from));
+        self.disproved.extend(words);
+        self.too_bigs.retain(|&(_, mtu, from)| !self.disproved.contains(&(mtu, from)));
+        self.arrived = self.arrived.max(Some(size));
     }
 
     /// Whether packets were sent and nobody said anything.

@@ -96,6 +96,10 @@ pub struct Search {
     waited: Duration,
     /// Every probe is a scout, from that record on: the target answers nothing else.
     by_scouts: Option<usize>,
+    /// The largest size that the target has said to have got before the search.
+    arrived: Option<u32>,
+    /// Packets that drew a PTB before the search: id and size.
+    refused_before: Vec<(u16, u32)>,
     /// What routers name for packets that arrive all the same: it says nothing of any.
     disproved: Vec<(u32, IpAddr)>,
     /// Whether the target was asked which way a black hole is on.
@@ -137,6 +141,8 @@ impl Search {
             before: ProbeCounts::default(),
             waited: Duration::ZERO,
             by_scouts: None,
+            arrived: None,
+            refused_before: Vec::new(),
             disproved: Vec::new(),
             asked_back: false,
         }

@@ -32,12 +32,13 @@ pub(super) fn result(search: &Search) -> PathResult {
     let passes = if silent { search.claim(0) } else { records.passes() };
     let fails = match passes {
         Some(lo) => records.fails(lo),
-        None => records.too_bigs().map(|(size, _, _)| size).min(),
+        None => records.too_bigs().filter(|(size, mtu, _)| mtu < size).map(|(size, _, _)| size).min(),
     };
+    let echoed = records.0.iter().filter(|r| r.replied() && r.counts && !r.scout).map(|r| r.size).max();
     let claim = passes.and_then(|lo| search.claim(lo).filter(|m| *m == lo));
     let signalled = verdict == Verdict::Narrowed && claim.is_some();
     if let (Verdict::Narrowed | Verdict::BlackHole | Verdict::Clear, Some(lo)) = (verdict, passes)
-        && let Some(smaller) = contradiction(records, lo)
+        && let Some(smaller) = contradiction(records, search.unreturned().and(echoed).unwrap_or(lo))
     {
         notes.push(PathNote::Contradiction { passes: lo, fails: smaller });
         verdict = Verdict::Inconclusive;
@@ -67,7 +68,6 @@ pub(super) fn result(search: &Search) -> PathResult {
     // A PTB that was confirmed speaks for every size above it.
     let fails = if signalled { passes.map(|lo| lo + 1) } else { fails };
     // Where only scouts tell of a size, its large answers may be lost on the way back: by size, and not by chance.
-    let echoed = records.0.iter().filter(|r| r.replied() && r.counts && !r.scout).map(|r| r.size).max();
     let losses = echoed.map(|lo| records.control_losses(lo)).filter(|(sent, _)| *sent > 0);
     PathResult {
         method: Method::Icmp,

@@ -96,7 +96,8 @@ impl Search {
         let Some(passes) = self.records.passes().filter(|_| answers) else { return };
         let controls =
             self.records.0.iter().filter(|r| r.flight == self.flight && r.counts && r.size <= passes);
-        let lost: Vec<bool> = controls.map(Record::lost).collect();
+        // A firewall may say so of those that are over its limit.
+        let lost: Vec<bool> = controls.map(|r| r.lost() || r.turned_away()).collect();
         let count = lost.iter().filter(|lost| **lost).count();
         // Where answers run out those at the end are missing; chance takes one and leaves the next.
         let mixed = lost.windows(2).any(|pair| pair == [true, false]);

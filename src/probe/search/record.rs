@@ -126,7 +126,7 @@ impl Records {
         let mut refused = u32::MAX;
         let mut passes = None;
         for (_, record) in self.full().rev() {
-            if record.too_big().is_some() {
+            if record.too_big().is_some_and(|(mtu, _)| mtu < record.size) {
                 refused = refused.min(record.size);
             } else if record.replied() && record.size < refused {
                 passes = passes.max(Some(record.size));
@@ -178,19 +178,23 @@ impl Records {
 
     /// The longest that a token bucket of answers takes for another one, as far as sizes that pass have shown: after a loss
     /// it held less than one, and `k` answers in a row since then took `k − 1` more at the least, however many it can hold.
+    /// No shorter than what was too short: a loss by chance may have looked like an empty bucket.
     pub(super) fn refill(&self, passes: u32) -> Option<Duration> {
         let (mut since, mut answers, mut refill) = (None, 0, None::<Duration>);
+        let (mut last, mut too_short) = (None, Duration::ZERO);
         for (_, record) in self.full().filter(|(_, r)| r.size <= passes && !r.held) {
-            if record.lost() {
+            let after = |then: Duration| record.sent_at.saturating_sub(then);
+            if record.lost() || record.turned_away() {
                 (since, answers) = (Some(record.sent_at), 0);
-            } else if let (true, Some(since)) = (record.replied(), since) {
+                too_short = too_short.max(last.map(after).unwrap_or_default());
+            } else if record.replied() {
+                last = Some(record.sent_at);
                 answers += 1;
-                let took = record.sent_at.saturating_sub(since);
-                let each = if answers > 1 { Some(took / (answers - 1)) } else { None };
+                let each = since.map(after).filter(|_| answers > 1).map(|took| took / (answers - 1));
                 refill = refill.into_iter().chain(each).min();
             }
         }
-        refill
+        refill.map(|refill| refill.max(too_short))
     }
 
     /// Whether the target had an answer left for what was sent then: so long after the last that was taken.

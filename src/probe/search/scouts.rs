@@ -17,6 +17,9 @@ pub enum Scout {
     /// one that its errors would be told to. Targets that drop strange protocols may answer it; so may a firewall before
     /// them, in their name where addresses are translated. It confirms what something else says, and proves nothing alone.
     Datagram,
+    /// ICMP timestamp request (RFC 792), over IPv4 alone: the reply is small however large the request, and no error, so that
+    /// no host has few of them. Some filter it. Over IPv6 as [`Self::Protocol`].
+    Timestamp,
 }
 
 /// What scouts are to ask, and when.
@@ -35,6 +38,9 @@ impl Search {
         let mut search = Self::paced(plan, scouted.rtt);
         search.before = scouted.probes();
         search.waited = scouted.waited;
+        search.arrived = scouted.arrived;
+        search.disproved.clone_from(&scouted.disproved);
+        search.refused_before.clone_from(&scouted.refused);
         search.bytes = scouted.sent.iter().map(|size| u64::from(*size)).sum();
         let (max, control) = (search.plan.max, search.plan.control);
         let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
@@ -46,6 +52,9 @@ impl Search {
         if let Some(at) = scouted.rtt.filter(|_| scouted.answers_echo) {
             let (size, fate) = (control, Fate::Answered { at, answer: Answer::reply(None) });
             search.records.0.push(Record { size, fate, ..Record::KNOWN });
+        }
+        for &(mtu, from) in &scouted.disproved {
+            search.understated(mtu, scouted.arrived.unwrap_or(mtu), from);
         }
         let arrived = scouted.arrived.max(scouted.likely).filter(|arrived| *arrived > control);
         let silent = scouted.sent.iter().copied().filter(|size| arrived.is_some_and(|a| *size > a)).min();
@@ -64,11 +73,31 @@ impl Search {
         search
     }
 
-    /// Takes an answer of the target to what was sent before the search: the first one, where there was none in time.
+    /// Takes an answer of the target to what was sent before the search: the first one, where there was none in time, and
+    /// one to a packet that a router has refused.
     pub(super) fn late(&mut self, event: Event, now: Duration) {
+        if !matches!(event.answer, Answer::Reply { .. }) || matches!(self.phase, Phase::Done) {
+            return;
+        }
+        let fate = Fate::Answered { at: self.waited + now, answer: event.answer };
+        if let Some(&(_, size)) = self.refused_before.iter().find(|(id, _)| *id == event.id) {
+            let words = self.records.0.iter().filter(|r| r.size == size).filter_map(Record::too_big);
+            self.disproved.extend(words.collect::<Vec<_>>());
+            for record in &mut self.records.0 {
+                if record.too_big().is_some_and(|word| self.disproved.contains(&word)) {
+                    (record.fate, record.counts) = (Fate::Lost, false);
+                }
+            }
+            for (mtu, from) in self.disproved.clone() {
+                self.understated(mtu, size, from);
+            }
+            self.records.0.push(Record { size, fate, ..Record::KNOWN });
+            self.queue.clear();
+            (self.phase, self.verdict, self.news) = (Phase::Sizes, None, true);
+            return;
+        }
         let answered = self.records.passes().is_some() || self.rtt.is_some();
-        if !answered && self.before.sent > 0 && matches!(event.answer, Answer::Reply { .. }) {
-            let fate = Fate::Answered { at: self.waited + now, answer: event.answer };
+        if !answered && self.before.sent > 0 {
             self.records.0.push(Record { size: self.plan.control, fate, ..Record::KNOWN });
             self.news = true;
         }
@@ -95,6 +124,7 @@ impl Search {
             }
             (None, None)
                 if passes.is_none()
+                    && self.by_scouts.is_none()
                     && self.plan.unknown_protocol.is_some()
                     && self.flight > 1
                     && self.something_left() =>
@@ -125,8 +155,11 @@ impl Search {
         });
         let Some(large) = vanishes else { return Vec::new() };
         self.asked_back = true;
-        let sizes = [self.plan.max, large];
-        sizes.map(|size| Queued { back: true, ..Queued::scout(size, Scout::Protocol) }).to_vec()
+        // With one that arrives: without its answer there was none left for the others.
+        let sizes = [self.plan.max, large, self.plan.control];
+        let looks = [Scout::Timestamp, Scout::Protocol].into_iter();
+        let asked = looks.flat_map(|look| sizes.map(|size| Queued::scout(size, look)));
+        asked.map(|queued| Queued { back: true, ..queued }).collect()
     }
 
     /// The largest size of which the target has said, in an error of a small size, that it arrived; where the two ways were
@@ -166,7 +199,12 @@ impl Search {
     /// Somebody forbids echo requests; others may be let through. How long he took to say so.
     pub(super) fn forbidden(&self) -> Option<Duration> {
         let took = |r: &Record| match r.fate {
-            Fate::Answered { at, answer } if answer.forbids() => Some(at.saturating_sub(r.sent_at)),
+            // Whatever the word, where the target has been heard.
+            Fate::Answered { at, answer }
+                if answer.forbids() || self.arrived.is_some() && r.refused().is_some() =>
+            {
+                Some(at.saturating_sub(r.sent_at))
+            }
             _ => None,
         };
         self.records.0.iter().filter_map(took).max().filter(|_| self.plan.unknown_protocol.is_some())
@@ -182,7 +220,13 @@ impl Search {
                 record.fate = Fate::Lost;
             }
         }
-        self.rtt = self.records.fastest_reply();
+        if let Some(size) = self.arrived {
+            // The target has said so before the search.
+            let at = self.rtt.unwrap_or(self.waited);
+            let fate = Fate::Answered { at, answer: Answer::reply(None) };
+            self.records.0.push(Record { size, fate, ..Record::KNOWN });
+        }
+        self.rtt = self.rtt.or(self.records.fastest_reply());
         self.plan.answers = Some(limit);
         self.plan.first_flight(true)
     }

@@ -1,0 +1,111 @@
+//! Which way a black hole is on: echo replies are as large as what they answer.
+
+use super::method::Question;
+use crate::facts::{Bounds, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
+use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
+use crate::probe::{Echo, ProbeError, Scouts, ask_sizes, drive};
+use std::time::Duration;
+
+/// By then a host that sends one error a second has another; over IPv6 it has ten a second, before Linux 6.18 four for the
+/// hosts behind a prefix of 64 bits (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
+const ANOTHER_ERROR: [Duration; 2] = [Duration::from_millis(1030), Duration::from_millis(260)];
+
+/// Whether large packets of a black hole were seen to get as far as anybody before the target, so that it may be on the way
+/// back as well.
+pub(super) fn may_be_on_the_way_back(path: &PathResult) -> bool {
+    let told = |note: &PathNote| {
+        matches!(
+            note,
+            PathNote::HeldHere { .. } | PathNote::Loop { .. } | PathNote::Refused { passes: false, .. }
+        )
+    };
+    let before = |ttl: u8| path.hops.iter().any(|hop| hop.ttl == ttl && !hop.target);
+    path.verdict == Verdict::BlackHole
+        && !path.notes.iter().any(told)
+        && !path.narrowing.as_ref().and_then(|narrowing| narrowing.ttl).is_some_and(before)
+}
+
+/// Asks by packets that the target answers with a small error once more, when it has another: the largest that arrived.
+/// What it does not say is noted.
+pub(super) fn ask_again(
+    question: Question<'_>,
+    path: &mut PathResult,
+    left: Duration,
+) -> Result<Option<u32>, ProbeError> {
+    let Question { netns, target, plan, onlooker, .. } = question;
+    path.notes.push(PathNote::EitherWay);
+    let rtt = Duration::from_micros(path.rtt_us.unwrap_or_default());
+    let patience = 2 * rtt + Duration::from_millis(10);
+    let sizes = [Some(plan.max), path.bounds.fails_bytes, Some(plan.control)].into_iter().flatten();
+    let enough = path.probes.sent.saturating_add(3) <= plan.max_probes;
+    let another = ANOTHER_ERROR[usize::from(target.address.is_ipv6())];
+    if !enough || left < another + patience || onlooker.sleep(another)? {
+        return Ok(None);
+    }
+    let asked = ask_sizes(&mut Echo::open(netns, target)?, &sizes.collect::<Vec<_>>(), patience, onlooker)?;
+    path.probes = path.probes.and(asked.probes());
+    let arrived = asked.arrived;
+    if arrived.is_some() {
+        path.notes.retain(|note| *note != PathNote::EitherWay);
+    }
+    Ok(arrived)
+}
+
+/// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be
+/// on the way back. Packets that the target answers with a small error tell.
+pub(super) fn which_way(
+    question: Question<'_>,
+    path: PathResult,
+    known: &Scouted,
+    deadline: Duration,
+) -> Result<PathResult, ProbeError> {
+    let Question { netns, target, plan, onlooker, .. } = question;
+    // None was answered: the target answers no such packets.
+    let (Verdict::BlackHole, Some(arrived)) = (path.verdict, known.arrived) else { return Ok(path) };
+    if path.path_mtu_bytes.is_some_and(|mtu| arrived <= mtu) {
+        // The way there is as narrow.
+        return Ok(path);
+    }
+    let reverse = Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: path.path_mtu_bytes };
+    if arrived == plan.max {
+        // The way there takes all that the route lets out: it was seen to arrive.
+        let bounds = Bounds { passes_bytes: Some(arrived), fails_bytes: None };
+        let (narrowing, hops, notes) = (None, Vec::new(), Vec::new());
+        let clear = PathResult { verdict: Verdict::Clear, path_mtu_bytes: Some(arrived), bounds, ..path };
+        return Ok(PathResult { reverse, narrowing, hops, notes, ..clear });
+    }
+    let echo = Echo::open(netns, target)?;
+    let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
+    let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, max_probes, ..plan.clone() };
+    let mut there = drive(&mut Search::new(plan), &mut Scouts(echo), onlooker)?;
+    if there.verdict == Verdict::Unreachable {
+        // It has answered before, and has no answer left.
+        let bounds = Bounds { passes_bytes: Some(arrived), fails_bytes: None };
+        there = PathResult { verdict: Verdict::Inconclusive, bounds, ..there };
+    }
+    Ok(PathResult { reverse, probes: path.probes.and(there.probes), ..there })
+}
+
+/// What comes back of a path whose `size` rests on what the target says of scouts: the largest echo reply.
+pub(super) fn way_back(
+    question: Question<'_>,
+    path: PathResult,
+    size: u32,
+    deadline: Duration,
+) -> Result<PathResult, ProbeError> {
+    let Question { netns, target, plan, onlooker, .. } = question;
+    let mut echo = Echo::open(netns, target)?;
+    let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
+    // The verdict stands; a responder that is limited after all is not waited for.
+    let deadline = deadline.min(plan.timeout);
+    let plan = Plan { max: size, locate: false, deadline, max_probes, ..plan.clone() };
+    let back = drive(&mut Search::new(plan), &mut echo, onlooker)?;
+    let reverse = match back.verdict {
+        Verdict::BlackHole => {
+            Reverse { verdict: ReverseVerdict::BlackHole, limit_bytes: back.path_mtu_bytes }
+        }
+        Verdict::Clear => back.reverse,
+        _ => path.reverse,
+    };
+    Ok(PathResult { reverse, probes: path.probes.and(back.probes), ..path })
+}
