@@ -269,3 +269,48 @@ fn what_does_not_leave_this_node_costs_few_packets_and_is_named() {
         assert!(result.probes.sent <= 15, "those are not counted: {result:?}");
     }
 }
+
+/// Everything is prohibited, and every second packet draws a word of it: the first flight and one of scouts are enough.
+#[test]
+fn where_everything_is_forbidden_few_packets_say_so() {
+    let plan =
+        Plan { scouts: true, unknown_protocol: Some(AnswerLimit::ICMP_ERRORS), ..Plan::new(84, 1500, 68) };
+    let from = router(1);
+    let result =
+        played(Search::new(plan), |at, _| (at % 2 == 0).then_some(Answer::Refused { from, code: Some(13) }));
+    assert_eq!(result.verdict, Verdict::Unreachable, "{result:?}");
+    assert!(result.probes.sent <= 40, "{result:?}");
+}
+
+/// Over IPv6 a router has named too little before the search, and the packet that it refused arrives all the same.
+#[test]
+fn a_word_from_before_the_search_is_disproved_by_the_packet_that_it_was_for() {
+    let from = router(1);
+    let known = Scouted {
+        sent: vec![1500, 1280],
+        packets: 4,
+        too_bigs: vec![(1500, 1280, from)],
+        refused: vec![(0x8000, 1500)],
+        arrived: Some(1280),
+        answers_echo: true,
+        rtt: Some(Duration::from_millis(1)),
+        ..Scouted::default()
+    };
+    let mut search = Search::knowing(Plan::new(100, 1500, 1280), &known);
+    search.on_event(Event { id: 0x8000, answer: Answer::reply(Some(63)) }, Duration::ZERO);
+    let result = played(search, |_, _| Some(Answer::reply(Some(63))));
+    assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{result:?}");
+    assert_eq!(result.notes, [PathNote::PtbUnderstates { mtu: 1280, passes: 1500, from }]);
+}
+
+/// Words of all sizes from all routers, for every packet, and each arrives.
+#[test]
+fn a_flood_of_words_hides_no_answer() {
+    let result = timed(Search::new(Plan::new(84, 1500, 68)), |_, probe| {
+        let words = (0..20u8)
+            .map(|n| Answer::TooBig { mtu: 1280 + 10 * u32::from(n), from: router(1 + usize::from(n % 4)) });
+        let reply = (500, Answer::reply(Some(63)));
+        words.map(|word| (100 + u64::from(probe.size % 7), word)).chain([reply]).collect()
+    });
+    assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{result:?}");
+}

@@ -160,7 +160,9 @@ pub fn check_path(facts: &PathFacts, path: &PathResult) -> Vec<Finding> {
             OTHER_METHOD.fix,
         ));
     }
-    findings.extend(check_refusal(facts, path));
+    if !is_cut_off(facts) {
+        findings.extend(check_refusal(facts, path));
+    }
     findings.extend(check_loop(facts, path));
     findings.extend(path.notes.iter().filter_map(|note| check_note(facts, note)));
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
