@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// By then a host that sends one error a second has another; over IPv6 it has ten a second, before Linux 6.18 four for the
 /// hosts behind a prefix of 64 bits (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
-const ANOTHER_ERROR: [Duration; 2] = [Duration::from_millis(1030), Duration::from_millis(260)];
+const ANOTHER_ERROR: Duration = Duration::from_millis(1030);
+const ANOTHER_ERROR_SIX: Duration = Duration::from_millis(260);
 
 /// Whether large packets of a black hole were seen to get as far as anybody before the target, so that it may be on the way
 /// back as well.
@@ -38,7 +39,7 @@ pub(super) fn ask_again(
     let patience = 2 * rtt + Duration::from_millis(10);
     let sizes = [Some(plan.max), path.bounds.fails_bytes, Some(plan.control)].into_iter().flatten();
     let enough = path.probes.sent.saturating_add(3) <= plan.max_probes;
-    let another = ANOTHER_ERROR[usize::from(target.address.is_ipv6())];
+    let another = if target.address.is_ipv4() { ANOTHER_ERROR } else { ANOTHER_ERROR_SIX };
     if !enough || left < another + patience || onlooker.sleep(another)? {
         return Ok(None);
     }
