@@ -351,6 +351,9 @@ pub fn fate(path: &PathResult) -> String {
         _ if loops_over(path) => "go round in a loop".to_owned(),
         (_, _, Some(larger), _) => lost(larger.size, &larger.said()),
         (.., Some((_, size))) => lost(size, "go round in a loop"),
+        _ if path.notes.contains(&PathNote::EitherWay) => {
+            "vanish without a word, or their replies do".to_owned()
+        }
         _ => "vanish without a word".to_owned(),
     }
 }

@@ -262,6 +262,8 @@ impl Records {
         self.full().filter(|(_, r)| r.size <= passes).fold((0, 0), |(sent, lost), (_, r)| match r.fate {
             Fate::Lost if !r.rationed => (sent + 1, lost + 1),
             Fate::Lost | Fate::InFlight => (sent, lost),
+            // What a firewall says of those over its limit is no loss of the path.
+            Fate::Answered { .. } if r.turned_away() && r.rationed => (sent, lost),
             Fate::Answered { .. } => (sent + 1, lost + u32::from(r.turned_away())),
         })
     }
