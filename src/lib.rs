@@ -53,6 +53,9 @@
 //!   IPv6 asks of a link, and on jumbo networks, odd sizes take one more.
 //! - *A target that answers no echo* may say that it does not know a protocol: where routers are silent too, the search
 //!   goes on with scouts alone, and its answers, six and then one a second, are rationed as any others.
+//! - *Which way a black hole is on* was told by errors, of which a host has six: over IPv4 ICMP timestamp requests ask
+//!   first, whose replies are small and not rationed. Where neither is answered and the packets get as far as the last
+//!   router, it is asked once more when another error is due.
 //! - *Echo requests that are forbidden* (a word of policy for the smallest too) say nothing of other packets: scouts are sent
 //!   before the target is called unreachable, and waited for a tenth of the timeout.
 //! - *Controls around every size* are right while a target answers everything. Where answers are rationed

@@ -17,7 +17,11 @@ pub(super) fn may_be_on_the_way_back(path: &PathResult) -> bool {
     let told = |note: &PathNote| {
         matches!(
             note,
-            PathNote::HeldHere { .. } | PathNote::Loop { .. } | PathNote::Refused { passes: false, .. }
+            PathNote::HeldHere { .. }
+                | PathNote::Loop { .. }
+                | PathNote::Refused { passes: false, .. }
+                // Measured by errors, which are small: it is the way there.
+                | PathNote::EchoFiltered { .. }
         )
     };
     let before = |ttl: u8| path.hops.iter().any(|hop| hop.ttl == ttl && !hop.target);
