@@ -10,7 +10,7 @@
 mod support;
 use serde_json::Value;
 use std::process::{Command, Stdio};
-use support::namespace_path::NamespacePath;
+use support::namespace_path::{NamespacePath, mtu, seen};
 use support::{Netns, Running, nsprobe, run, stderr, stdout};
 
 /// A path of 1450 bytes behind the first router, which says so or does not; the target answers echo or not.
@@ -21,15 +21,6 @@ fn path(family: u8, ptb: &str, echo: bool) -> NamespacePath {
          expect = {{ verdict = 'black_hole', path_mtu = 1450 }}"
     );
     NamespacePath::build(&toml::from_str(&text).unwrap())
-}
-
-fn mtu(path: &NamespacePath, words: &[&str]) -> (Option<i32>, Value) {
-    let mut command = nsprobe();
-    command.args(["mtu", &path.source(), &path.target(), "-o", "json"]).args(words);
-    let output = command.output().unwrap();
-    let document =
-        serde_json::from_str(&stdout(&output)).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)));
-    (output.status.code(), document)
 }
 
 fn serve(path: &NamespacePath, words: &str) -> Running {
@@ -43,14 +34,6 @@ fn serve(path: &NamespacePath, words: &str) -> Running {
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     Running(child)
-}
-
-fn seen(document: &Value) -> (&str, Option<u64>, &str) {
-    (
-        document["verdict"].as_str().unwrap(),
-        document["path_mtu_bytes"].as_u64(),
-        document["method"].as_str().unwrap(),
-    )
 }
 
 #[test]
@@ -176,58 +159,6 @@ fn where_echo_answers_auto_connects_to_nobody() {
     let path = path(4, "honest", true);
     let (_, document) = mtu(&path, &["--port", "8080"]);
     assert_eq!(seen(&document), ("narrowed", Some(1450), "icmp"), "{document:#}");
-}
-
-#[test]
-fn over_ipv6_a_narrow_way_back_is_told_apart_from_a_narrow_way_there() {
-    let text = "about = 'back'\nfamily = 6\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
-                expect = { verdict = 'clear', path_mtu = 1500 }";
-    let path = NamespacePath::build(&toml::from_str(text).unwrap());
-    // Replies over 1400 bytes never leave the router towards the source.
-    let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
-                add rule inet back f icmpv6 type echo-reply meta length > 1400 drop";
-    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
-    let (code, document) = mtu(&path, &[]);
-    assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
-    assert_eq!(document["reverse"]["verdict"], "black_hole");
-    assert_eq!(document["reverse"]["limit_bytes"], 1400);
-    assert_eq!(code, Some(1));
-}
-
-#[test]
-fn over_ipv4_replies_that_are_dropped_on_the_way_back_are_told_apart_too() {
-    let text = "about = 'back'\ninterface_mtu = 1500\nhop = [{ mtu = 1500 }]\n\
-                expect = { verdict = 'clear', path_mtu = 1500 }";
-    let path = NamespacePath::build(&toml::from_str(text).unwrap());
-    let filter = |netns: &support::Netns, rule: &str| {
-        let rules = format!(
-            "add table inet back; add chain inet back f {{ type filter hook forward priority 0; }}; {rule}"
-        );
-        support::run("ip", &["netns", "exec", netns.name(), "nft", &rules]);
-    };
-    filter(path.router(1), "add rule inet back f icmp type echo-reply meta length > 1400 drop");
-    let (code, document) = mtu(&path, &[]);
-    assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
-    assert_eq!(document["reverse"]["verdict"], "black_hole");
-    assert_eq!(document["reverse"]["limit_bytes"], 1400);
-    assert_eq!(code, Some(1));
-    // Dropped on the way there as well: then nothing is known of the way back.
-    filter(path.router(1), "add rule inet back f meta length > 1300 drop");
-    let (_, document) = mtu(&path, &[]);
-    assert_eq!(seen(&document), ("black_hole", Some(1300), "icmp"), "{document:#}");
-    assert_eq!(document["reverse"]["verdict"], "unknown", "{document:#}");
-}
-
-#[test]
-fn a_black_hole_on_the_way_there_is_found_behind_a_narrower_one_on_the_way_back() {
-    let path = path(4, "silent", true);
-    let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
-                add rule inet back f icmp type echo-reply meta length > 1400 drop";
-    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
-    let (_, document) = mtu(&path, &[]);
-    assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
-    assert_eq!(document["reverse"]["verdict"], "black_hole", "{document:#}");
-    assert_eq!(document["reverse"]["limit_bytes"], 1400, "{document:#}");
 }
 
 #[test]
@@ -516,51 +447,6 @@ fn what_is_lost_above_the_mtu_of_the_route_is_told_and_raises_no_alarm() {
         let output =
             nsprobe().args(["mtu", &path.source(), &path.target(), "--max", "1500"]).output().unwrap();
         assert!(stdout(&output).contains("packets of 1400 bytes arrive, more than the route's 1300"));
-    }
-}
-
-/// A router says how much the way there takes, and replies over 1300 bytes vanish.
-#[test]
-fn behind_a_narrowing_that_is_told_a_black_hole_on_the_way_back_is_told_too() {
-    for family in [4, 6] {
-        let path = NamespacePath::build(&support::namespace_path::scenario(&format!(
-            "about = 'narrowed, and back'\nfamily = {family}\ninterface_mtu = 1500\n\
-             hop = [{{ mtu = 1500 }}, {{ mtu = 1400 }}, {{ mtu = 1500 }}]\n\
-             expect = {{ verdict = 'narrowed', path_mtu = 1400 }}"
-        )));
-        let target = path.target();
-        let rule = format!(
-            "add table inet back; add chain inet back f {{ type filter hook forward priority 0; }}; \
-             add rule inet back f {} saddr {target} meta length > 1300 drop",
-            if family == 4 { "ip" } else { "ip6" }
-        );
-        support::run("ip", &["netns", "exec", path.router(2).name(), "nft", &rule]);
-        let (code, document) = mtu(&path, &[]);
-        assert_eq!(seen(&document), ("narrowed", Some(1400), "icmp"), "{document:#}");
-        assert_eq!(document["signalled"], true, "{document:#}");
-        assert_eq!(document["reverse"]["verdict"], "black_hole", "{document:#}");
-        assert_eq!(document["reverse"]["limit_bytes"], 1300, "{document:#}");
-        assert_eq!(code, Some(1));
-    }
-}
-
-/// Errors of a host are few: three searches in a row have used them up.
-#[test]
-fn which_way_a_black_hole_is_on_is_told_however_often_one_asks() {
-    for family in [4, 6] {
-        let path = NamespacePath::build(&support::namespace_path::scenario(&format!(
-            "about = 'back'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{{ mtu = 1500 }}]\n\
-             expect = {{ verdict = 'clear', path_mtu = 1500 }}"
-        )));
-        let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
-                    add rule inet back f icmp type echo-reply meta length > 1400 drop; \
-                    add rule inet back f icmpv6 type echo-reply meta length > 1400 drop";
-        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
-        for round in 0..8 {
-            let (_, document) = mtu(&path, &[]);
-            assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{family} {round}: {document:#}");
-            assert_eq!(document["reverse"]["limit_bytes"], 1400, "{family} {round}: {document:#}");
-        }
     }
 }
 

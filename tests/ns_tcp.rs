@@ -10,7 +10,7 @@
 
 mod support;
 
-use nsprobe::facts::{PathNote, PathResult, Verdict};
+use nsprobe::facts::{PathNote, PathResult, Verdict, Word};
 use nsprobe::netns::NetNs;
 use nsprobe::probe::search::{Plan, Search};
 use nsprobe::probe::wire::Family;
@@ -276,7 +276,7 @@ fn a_reset_that_only_large_packets_draw_does_not_say_that_they_arrived() {
         let application = Application::start(path.target_namespace(), Manner::Listens);
         let result = expect(&path, TcpWay::Ended, Verdict::BlackHole, 1400);
         let from = path.target().parse().unwrap();
-        let note = PathNote::Refused { from, code: None, size: 1401, passes: false, least: false };
+        let note = PathNote::Refused { from, word: Word::Reset, size: 1401, passes: false, least: false };
         assert!(result.notes.contains(&note), "{result:#?}");
         assert!(result.narrowing.is_none_or(|n| n.reporter.is_none()), "who resets is not known");
         assert_eq!(application.visits().first().unwrap().bytes, 0);

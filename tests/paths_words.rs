@@ -4,7 +4,7 @@
 
 mod support;
 
-use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict};
+use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict, Word};
 use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Scouted, Search, Step};
 use std::time::Duration;
 use support::virtual_path::{named, router};
@@ -140,7 +140,11 @@ fn a_refusal_of_what_passes_as_well_is_no_refusal_by_size() {
     let from = router(1);
     for stray in 0..11 {
         let result = played(Search::new(Plan::new(84, 1500, 68)), |at, _| {
-            Some(if at == stray { Answer::Refused { from, code: Some(13) } } else { Answer::reply(Some(63)) })
+            Some(if at == stray {
+                Answer::Refused { from, word: Word::Unreachable(13) }
+            } else {
+                Answer::reply(Some(63))
+            })
         });
         assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{stray}");
         let size = match result.notes[..] {
@@ -156,7 +160,7 @@ fn a_refusal_of_what_passes_as_well_is_no_refusal_by_size() {
 fn what_arrived_has_arrived_whoever_refused_a_copy_of_it() {
     let from = router(1);
     for word in [
-        Answer::Refused { from, code: Some(13) },
+        Answer::Refused { from, word: Word::Unreachable(13) },
         Answer::TooBig { mtu: 1400, from },
         Answer::Expired { from },
     ] {
@@ -183,7 +187,8 @@ fn a_refusal_by_size_is_told_with_the_size_that_it_begins_at() {
         for seed in 1..=20 {
             let (result, _) = named(name).play(seed);
             let from = router(hop);
-            let note = PathNote::Refused { from, code: Some(13), size, passes: false, least: false };
+            let note =
+                PathNote::Refused { from, word: Word::Unreachable(13), size, passes: false, least: false };
             assert!(result.notes.contains(&note), "{name}: {result:?}");
             assert_eq!(result.narrowing.unwrap().reporter, Some(from), "{name}");
         }
@@ -276,8 +281,9 @@ fn where_everything_is_forbidden_few_packets_say_so() {
     let plan =
         Plan { scouts: true, unknown_protocol: Some(AnswerLimit::ICMP_ERRORS), ..Plan::new(84, 1500, 68) };
     let from = router(1);
-    let result =
-        played(Search::new(plan), |at, _| (at % 2 == 0).then_some(Answer::Refused { from, code: Some(13) }));
+    let result = played(Search::new(plan), |at, _| {
+        (at % 2 == 0).then_some(Answer::Refused { from, word: Word::Unreachable(13) })
+    });
     assert_eq!(result.verdict, Verdict::Unreachable, "{result:?}");
     assert!(result.probes.sent <= 40, "{result:?}");
 }

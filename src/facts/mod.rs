@@ -51,8 +51,7 @@ pub use node::{
 };
 pub use node_log::{NodeLog, NodeLogEntry};
 pub use path::{
-    Bounds, Hop, Method, Narrowing, PARAMETER_PROBLEM, PathNote, PathResult, ProbeCounts,
-    REASSEMBLY_EXCEEDED, Reverse, ReverseVerdict, Verdict,
+    Bounds, Hop, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict, Word,
 };
 pub use pod::{
     Container, ContainerState, Degraded, DegradedReason, ListSource, PidSource, Pod, PodList, PodState,

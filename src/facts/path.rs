@@ -130,11 +130,18 @@ pub struct Hop {
     pub target: bool,
 }
 
-/// Stands for a code where the word is parameter problem (RFC 792; RFC 4443 §3.4): destination unreachable has none of
-/// the kind (IANA: 0 to 15, and 0 to 8 of ICMPv6).
-pub const PARAMETER_PROBLEM: u8 = 0xfe;
-/// The same where the word is that fragments did not come in time to be put together: time exceeded, code 1.
-pub const REASSEMBLY_EXCEEDED: u8 = 0xff;
+/// What somebody says who refuses a packet, and not as too big.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Word {
+    /// Destination unreachable, with its ICMP or ICMPv6 code (RFC 792; RFC 4443 §3.1).
+    Unreachable(u8),
+    /// Parameter problem (RFC 792; RFC 4443 §3.4).
+    ParameterProblem,
+    /// Time exceeded, code 1: its fragments did not come in time to be put together (RFC 792; RFC 4443 §3.3).
+    NotReassembled,
+    /// A TCP reset, which comes in the target's name, whoever sends it.
+    Reset,
+}
 
 /// Something that the search met on the way and that a reader has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,16 +168,15 @@ pub enum PathNote {
     TargetSilent,
     /// The target answers no echo request, only that it does not know a protocol, or that nobody has port 0.
     EchoFiltered {
-        /// Who refused them, and the ICMP or ICMPv6 code; `None`: nobody said anything.
-        refused: Option<(IpAddr, u8)>,
+        /// Who refused them, and in which word; `None`: nobody said anything.
+        refused: Option<(IpAddr, Word)>,
     },
     /// Somebody said the destination cannot be reached.
     Refused {
         /// Who.
         from: IpAddr,
-        /// ICMP or ICMPv6 code of destination unreachable, or [`PARAMETER_PROBLEM`], [`REASSEMBLY_EXCEEDED`]; `None`: a TCP
-        /// reset, which names no sender of its own.
-        code: Option<u8>,
+        /// In which word.
+        word: Word,
         /// The smallest packet that was refused so, bytes.
         size: u32,
         /// Packets of that size arrive as well.
@@ -215,6 +221,16 @@ pub enum PathNote {
     Budget,
     /// A signal ended the search.
     Interrupted,
+}
+
+impl PathNote {
+    /// Whether it says what becomes of the sizes that do not arrive.
+    pub fn is_of_what_fails(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { passes: false, .. } | Self::Loop { .. } | Self::HeldHere { .. } | Self::EitherWay
+        )
+    }
 }
 
 /// The outcome of one path-MTU search: numbers only where there was an answer.

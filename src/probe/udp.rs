@@ -6,7 +6,7 @@ use super::search::{Answer, AnswerLimit, Event, Probe};
 use super::socket::{IcmpSocket, PMTUDISC_INTERFACE, make_room, open_whole_ipv6, option, source_address};
 use super::transport::{Target, Transport, not_sent};
 use super::wire::{self, Family};
-use crate::facts::Method;
+use crate::facts::{Method, Word};
 use crate::netns::NetNs;
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::udp::{self, MutableUdpPacket, UdpPacket};
@@ -169,7 +169,7 @@ impl UdpProbe {
             let mark = (quoted.size, header.get_checksum());
             let id = sent.iter().position(|probe| *probe == mark).filter(|_| ours)?;
             let answer = match answer {
-                Answer::Refused { from, code: Some(code) }
+                Answer::Refused { from, word: Word::Unreachable(code) }
                     if from == target && PORT_UNREACHABLE.contains(&code) =>
                 {
                     Answer::reply(received.ttl)

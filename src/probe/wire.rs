@@ -2,7 +2,7 @@
 //! differ in a table.
 
 use super::search::{Answer, Event, Probe, Scout};
-use crate::facts::{PARAMETER_PROBLEM, REASSEMBLY_EXCEEDED};
+use crate::facts::Word;
 use pnet::packet::icmp;
 use pnet::packet::icmp::{IcmpPacket, IcmpTypes};
 use pnet::packet::icmpv6::Icmpv6Types;
@@ -305,14 +305,14 @@ pub fn error<'a>(family: Family, received: &Received<'a>) -> Option<(Answer, Quo
         Answer::TooBig { mtu: be32(message, 4)?, from }
     } else if family.version == 4 && kind == family.unreachable && code == FRAGMENTATION_NEEDED {
         Answer::TooBig { mtu: u32::from(be16(message, 6)?), from }
-    } else if kind == family.unreachable && code < PARAMETER_PROBLEM {
-        Answer::Refused { from, code: Some(code) }
+    } else if kind == family.unreachable {
+        Answer::Refused { from, word: Word::Unreachable(code) }
     } else if kind == family.parameter_problem {
-        Answer::Refused { from, code: Some(PARAMETER_PROBLEM) }
+        Answer::Refused { from, word: Word::ParameterProblem }
     } else if kind == family.time_exceeded && code == 0 {
         Answer::Expired { from }
     } else if kind == family.time_exceeded && code == NOT_REASSEMBLED {
-        Answer::Refused { from, code: Some(REASSEMBLY_EXCEEDED) }
+        Answer::Refused { from, word: Word::NotReassembled }
     } else {
         return None;
     };

@@ -64,11 +64,11 @@ fn a_scout_over_ipv4_arrived_when_the_target_does_not_know_the_protocol() {
     let datagram = scout(Scout::Datagram);
     assert_eq!((datagram.len(), datagram[9], &datagram[20..24]), (1500, 17, &[0; 4][..]));
     assert!(matches!(says_of(&datagram, 3, target), Answer::Reply { .. }));
-    assert_eq!(says_of(&datagram, 3, ROUTER), Answer::Refused { from: ROUTER, code: Some(3) });
-    assert_eq!(says_of(&datagram, 13, target), Answer::Refused { from: target, code: Some(13) });
+    assert_eq!(says_of(&datagram, 3, ROUTER), Answer::Refused { from: ROUTER, word: Word::Unreachable(3) });
+    assert_eq!(says_of(&datagram, 13, target), Answer::Refused { from: target, word: Word::Unreachable(13) });
     // A bridge that refuses in the target's name; a router that does not relay the protocol.
-    assert_eq!(says(3, target), Answer::Refused { from: target, code: Some(3) });
-    assert_eq!(says(2, ROUTER), Answer::Refused { from: ROUTER, code: Some(2) });
+    assert_eq!(says(3, target), Answer::Refused { from: target, word: Word::Unreachable(3) });
+    assert_eq!(says(2, ROUTER), Answer::Refused { from: ROUTER, word: Word::Unreachable(2) });
 }
 
 #[test]
@@ -80,15 +80,13 @@ fn every_error_for_a_probe_is_an_answer_and_is_told_apart() {
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         answer(V4, MARK, TARGET.into(), &received(&message, ROUTER), sizes).map(|event| event.answer)
     };
-    let refused = |code| Some(Answer::Refused { from: ROUTER, code: Some(code) });
-    assert_eq!(says(3, 13), refused(13));
-    assert_eq!(says(12, 0), refused(PARAMETER_PROBLEM));
-    assert_eq!(says(12, 2), refused(PARAMETER_PROBLEM));
+    let refused = |word| Some(Answer::Refused { from: ROUTER, word });
+    assert_eq!(says(3, 13), refused(Word::Unreachable(13)));
+    assert_eq!(says(3, 254), refused(Word::Unreachable(254)));
+    assert_eq!(says(12, 0), refused(Word::ParameterProblem));
+    assert_eq!(says(12, 2), refused(Word::ParameterProblem));
     assert_eq!(says(11, 0), Some(Answer::Expired { from: ROUTER }));
-    assert_eq!(says(11, 1), refused(REASSEMBLY_EXCEEDED));
-    // Destination unreachable has no such codes.
-    assert_eq!(says(3, PARAMETER_PROBLEM), None);
-    assert_eq!(says(3, REASSEMBLY_EXCEEDED), None);
+    assert_eq!(says(11, 1), refused(Word::NotReassembled));
     assert_eq!(says(4, 0), None);
 }
 
@@ -104,7 +102,7 @@ fn over_ipv6_a_parameter_problem_is_no_prohibition_and_of_a_scout_the_target_say
     };
     assert!(matches!(says(1, target.into()), Answer::Reply { .. }));
     for (code, from) in [(0, target.into()), (1, router)] {
-        assert_eq!(says(code, from), Answer::Refused { from, code: Some(PARAMETER_PROBLEM) });
+        assert_eq!(says(code, from), Answer::Refused { from, word: Word::ParameterProblem });
     }
 }
 

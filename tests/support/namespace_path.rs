@@ -292,3 +292,22 @@ pub fn measure(path: &NamespacePath) -> serde_json::Value {
 pub fn scenario(text: &str) -> Scenario {
     toml::from_str(text).unwrap()
 }
+
+/// Exit code and document of `mtu` with these words.
+pub fn mtu(path: &NamespacePath, words: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let mut command = nsprobe();
+    command.args(["mtu", &path.source(), &path.target(), "-o", "json"]).args(words);
+    let output = command.output().unwrap();
+    let document =
+        serde_json::from_str(&stdout(&output)).unwrap_or_else(|e| panic!("{e}: {}", stderr(&output)));
+    (output.status.code(), document)
+}
+
+/// Verdict, path MTU and method of a document.
+pub fn seen(document: &serde_json::Value) -> (&str, Option<u64>, &str) {
+    (
+        document["verdict"].as_str().unwrap(),
+        document["path_mtu_bytes"].as_u64(),
+        document["method"].as_str().unwrap(),
+    )
+}

@@ -1,7 +1,8 @@
 //! A path of hops in virtual time: every scenario file plays on it in milliseconds.
 
-use nsprobe::facts::{PathResult, Verdict};
+use nsprobe::facts::{PathResult, Verdict, Word};
 use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Scout, Search, Step};
+use proptest::prelude::*;
 use serde::Deserialize;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -280,7 +281,7 @@ impl Scenario {
                 let answer = match hop.ptb {
                     Ptb::Honest => Answer::TooBig { mtu: hop.mtu, from },
                     Ptb::Names(mtu) => Answer::TooBig { mtu, from },
-                    Ptb::Refuses(code) => Answer::Refused { from, code: Some(code) },
+                    Ptb::Refuses(code) => Answer::Refused { from, word: Word::Unreachable(code) },
                     Ptb::Silent => return None,
                 };
                 return Some((answer, share));
@@ -390,4 +391,70 @@ pub fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Unreachable => "unreachable",
         Verdict::Inconclusive => "inconclusive",
     }
+}
+
+pub fn any_hop() -> impl Strategy<Value = HopSpec> {
+    let mtu = prop_oneof![Just(1500u32), Just(1450), Just(1400), 576u32..=1500];
+    (mtu, any::<bool>(), any::<bool>()).prop_map(|(mtu, honest, expired)| HopSpec {
+        expired,
+        ..hop(mtu, if honest { Ptb::Honest } else { Ptb::Silent })
+    })
+}
+
+/// A router that answers what expires there.
+pub fn hop(mtu: u32, ptb: Ptb) -> HopSpec {
+    HopSpec {
+        mtu,
+        ptb,
+        expired: true,
+        first_passes: false,
+        ptb_limit: None,
+        ptb_from: None,
+        sends_back: false,
+    }
+}
+
+pub fn path(hop: Vec<HopSpec>, loss: f64, rtt_ms: f64) -> Scenario {
+    Scenario {
+        about: String::new(),
+        interface_mtu: 1500,
+        family: 4,
+        loss,
+        rtt_ms,
+        reorder: 0.0,
+        duplicate: 0.0,
+        reverse_mtu: None,
+        drops_over: None,
+        refuses_over: None,
+        hop,
+        target: TargetSpec::default(),
+        expect: Expect {
+            verdict: String::new(),
+            path_mtu: None,
+            signalled: None,
+            narrowing_ttl: None,
+            reporter: None,
+            reported: None,
+            max_probes: None,
+            max_ms: None,
+        },
+    }
+}
+
+/// The truth of a monotone path: its MTU, and whether its narrowest point is silent.
+pub fn truth(hops: &[HopSpec]) -> (Verdict, u32) {
+    let mtu = hops.iter().map(|h| h.mtu).min().unwrap_or(1500).min(1500);
+    if mtu == 1500 {
+        return (Verdict::Clear, 1500);
+    }
+    // What is one byte too large meets the first hop of the smallest MTU.
+    let first = hops.iter().find(|h| h.mtu == mtu);
+    (
+        if first.is_some_and(|h| matches!(h.ptb, Ptb::Silent)) {
+            Verdict::BlackHole
+        } else {
+            Verdict::Narrowed
+        },
+        mtu,
+    )
 }

@@ -2,28 +2,19 @@
 
 use super::method::Question;
 use crate::facts::{Bounds, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
-use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
+use crate::probe::search::{ANOTHER_WORD, AnswerLimit, Plan, Scouted, Search};
 use crate::probe::{Echo, ProbeError, Scouts, ask_sizes, drive};
 use std::time::Duration;
 
-/// By then a host that sends one error a second has another; over IPv6 it has ten a second, before Linux 6.18 four for the
-/// hosts behind a prefix of 64 bits (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
-const ANOTHER_ERROR: Duration = Duration::from_millis(1030);
+/// By then a host has another error over IPv6: ten a second, before Linux 6.18 four for the hosts behind a prefix of 64 bits
+/// (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
 const ANOTHER_ERROR_SIX: Duration = Duration::from_millis(260);
 
 /// Whether large packets of a black hole were seen to get as far as anybody before the target, so that it may be on the way
 /// back as well.
 pub(super) fn may_be_on_the_way_back(path: &PathResult) -> bool {
-    let told = |note: &PathNote| {
-        matches!(
-            note,
-            PathNote::HeldHere { .. }
-                | PathNote::Loop { .. }
-                | PathNote::Refused { passes: false, .. }
-                // Measured by errors, which are small: it is the way there.
-                | PathNote::EchoFiltered { .. }
-        )
-    };
+    // What is measured by errors, which are small, is the way there.
+    let told = |note: &PathNote| note.is_of_what_fails() || matches!(note, PathNote::EchoFiltered { .. });
     let before = |ttl: u8| path.hops.iter().any(|hop| hop.ttl == ttl && !hop.target);
     path.verdict == Verdict::BlackHole
         && !path.notes.iter().any(told)
@@ -43,7 +34,7 @@ pub(super) fn ask_again(
     let patience = 2 * rtt + Duration::from_millis(10);
     let sizes = [Some(plan.max), path.bounds.fails_bytes, Some(plan.control)].into_iter().flatten();
     let enough = path.probes.sent.saturating_add(3) <= plan.max_probes;
-    let another = if target.address.is_ipv4() { ANOTHER_ERROR } else { ANOTHER_ERROR_SIX };
+    let another = if target.address.is_ipv4() { ANOTHER_WORD } else { ANOTHER_ERROR_SIX };
     if !enough || left < another + patience || onlooker.sleep(another)? {
         return Ok(None);
     }

@@ -10,13 +10,7 @@ pub fn clear_for_route(path: &PathResult, route_mtu: u32) -> Option<PathResult> 
     let narrow = matches!(path.verdict, Verdict::Narrowed | Verdict::BlackHole);
     path.path_mtu_bytes.filter(|mtu| narrow && *mtu >= route_mtu)?;
     let mut clear = PathResult { verdict: Verdict::Clear, narrowing: None, hops: Vec::new(), ..path.clone() };
-    // These are of sizes that did not arrive.
-    clear.notes.retain(|note| {
-        !matches!(
-            note,
-            PathNote::Refused { passes: false, .. } | PathNote::Loop { .. } | PathNote::HeldHere { .. }
-        )
-    });
+    clear.notes.retain(|note| !note.is_of_what_fails());
     if clear.notes.contains(&PathNote::TargetSilent) {
         // Only routers have answered: that anything arrives was not seen.
         let (verdict, path_mtu_bytes, confidence) = (Verdict::Inconclusive, None, None);

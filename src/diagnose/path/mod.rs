@@ -442,7 +442,7 @@ fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
             TARGET_SILENT.fix,
         ),
         PathNote::EchoFiltered { refused } => {
-            let refused = refused.map(|(from, code)| Refusal::of_all(from, code));
+            let refused = refused.map(|(from, word)| Refusal::of_all(from, word));
             let fate = refused.map_or_else(|| "draw no answer".to_owned(), Refusal::said);
             let silence = || Evidence::text("answers to echo requests", 0, "ICMP probes with DF");
             ECHO_FILTERED.finding(

@@ -2,17 +2,15 @@
 
 use super::PathFacts;
 use super::rules::*;
-use crate::facts::{
-    Evidence, Finding, PARAMETER_PROBLEM, PathNote, PathResult, REASSEMBLY_EXCEEDED, Verdict,
-};
+use crate::facts::{Evidence, Finding, PathNote, PathResult, Verdict, Word};
 use std::net::IpAddr;
 
-/// The smallest packet that was refused: how large it was, by whom, and the code.
+/// The smallest packet that was refused: how large it was, by whom, and in which word.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refusal {
     pub(super) size: u32,
     from: IpAddr,
-    code: Option<u8>,
+    word: Word,
     /// No smaller one was sent.
     pub(super) least: bool,
 }
@@ -20,8 +18,8 @@ pub(super) struct Refusal {
 /// That of the sizes that arrive as well, or that of those that do not.
 pub(super) fn refusal(path: &PathResult, arrives: bool) -> Option<Refusal> {
     path.notes.iter().find_map(|note| match *note {
-        PathNote::Refused { from, code, size, passes, least } if passes == arrives => {
-            Some(Refusal { size, from, code, least })
+        PathNote::Refused { from, word, size, passes, least } if passes == arrives => {
+            Some(Refusal { size, from, word, least })
         }
         _ => None,
     })
@@ -29,8 +27,8 @@ pub(super) fn refusal(path: &PathResult, arrives: bool) -> Option<Refusal> {
 
 impl Refusal {
     /// What somebody says of packets of any size.
-    pub(super) fn of_all(from: IpAddr, code: u8) -> Self {
-        Self { size: 0, from, code: Some(code), least: true }
+    pub(super) fn of_all(from: IpAddr, word: Word) -> Self {
+        Self { size: 0, from, word, least: true }
     }
 
     /// The same where nothing of any size arrives.
@@ -108,28 +106,26 @@ pub(super) fn cannot(refused: Refusal, target: &str) -> String {
 }
 
 pub(super) fn refused_by(refused: Refusal) -> Evidence {
-    let Some(code) = refused.code else {
-        return Evidence::text(
-            "answer to such packets",
-            "reset",
-            format!("TCP in the name of {}", refused.from),
-        );
-    };
-    if matches!(code, PARAMETER_PROBLEM | REASSEMBLY_EXCEEDED) {
-        let from = format!("ICMP from {}", refused.from);
-        return Evidence::text("answer to such packets", words(refused), from);
+    let icmp = format!("ICMP from {}", refused.from);
+    let what = "answer to such packets";
+    match refused.word {
+        Word::Reset => Evidence::text(what, "reset", format!("TCP in the name of {}", refused.from)),
+        Word::ParameterProblem | Word::NotReassembled => Evidence::text(what, words(refused), icmp),
+        Word::Unreachable(code) => {
+            Evidence::text(format!("destination unreachable ({}), code", words(refused)), code, icmp)
+        }
     }
-    let what = format!("destination unreachable ({}), code", words(refused));
-    Evidence::text(what, code, format!("ICMP from {}", refused.from))
 }
 
-/// The code of a destination unreachable: RFC 792, RFC 1122 §3.2.2.1 and RFC 1812 §5.2.7.1; RFC 4443 §3.1. Or what stands
-/// for another word.
-pub(super) fn words(Refusal { from, code, .. }: Refusal) -> &'static str {
-    let Some(code) = code else { return "TCP reset" };
+/// The word, and of a destination unreachable its code: RFC 792, RFC 1122 §3.2.2.1 and RFC 1812 §5.2.7.1; RFC 4443 §3.1.
+pub(super) fn words(Refusal { from, word, .. }: Refusal) -> &'static str {
+    let code = match word {
+        Word::Reset => return "TCP reset",
+        Word::ParameterProblem => return "parameter problem",
+        Word::NotReassembled => return "time exceeded before its fragments were put together",
+        Word::Unreachable(code) => code,
+    };
     match (from.is_ipv4(), code) {
-        (_, PARAMETER_PROBLEM) => "parameter problem",
-        (_, REASSEMBLY_EXCEEDED) => "time exceeded before its fragments were put together",
         (true, 0) | (false, 0) => "no route to it",
         (true, 1) => "host unreachable",
         (true, 2) => "protocol unreachable",

@@ -1,5 +1,5 @@
 use super::*;
-use crate::facts::{Bounds, Method, ProbeCounts, Reverse, Severity};
+use crate::facts::{Bounds, Method, ProbeCounts, Reverse, Severity, Word};
 
 fn facts() -> PathFacts {
     PathFacts {
@@ -134,7 +134,7 @@ fn a_path_that_carries_what_the_route_lets_out_is_clear_whatever_becomes_of_larg
     hole.notes = vec![
         PathNote::Loop { from, size: 1401 },
         PathNote::HeldHere { size: 1401 },
-        PathNote::Refused { from, code: Some(13), size: 1401, passes: false, least: false },
+        PathNote::Refused { from, word: Word::Unreachable(13), size: 1401, passes: false, least: false },
     ];
     assert!(clear_for_route(&hole, 1401).is_none());
     assert!(clear_for_route(&path(Verdict::Clear, Some(1500)), 1300).is_none());
@@ -206,7 +206,13 @@ fn a_refusal_and_the_silence_of_the_target_are_one_finding() {
     let from = "fd00:10:244:1::2".parse().unwrap();
     let mut refused = path(Verdict::Unreachable, None);
     refused.probes.sent = 17;
-    refused.notes.push(PathNote::Refused { from, code: Some(3), size: 100, passes: false, least: true });
+    refused.notes.push(PathNote::Refused {
+        from,
+        word: Word::Unreachable(3),
+        size: 100,
+        passes: false,
+        least: true,
+    });
     let findings = check_path(&facts(), &refused);
     assert_eq!(ids(&findings), ["mtu.unreachable"]);
     assert!(findings[0].summary.starts_with("fd00:10:244:1::2 says"), "{findings:?}");
@@ -243,7 +249,8 @@ fn flows_that_differ_are_told_and_equal_ones_are_not() {
         dead.notes.push(note);
         dead
     };
-    let refused = dead(PathNote::Refused { from, code: Some(0), size: 84, passes: false, least: true });
+    let refused =
+        dead(PathNote::Refused { from, word: Word::Unreachable(0), size: 84, passes: false, least: true });
     let looped = dead(PathNote::Loop { from, size: 84 });
     let found = check_flows(&facts(), &narrow, &[refused.clone(), refused, looped, none, wide]);
     let said: Vec<&str> = found.iter().map(|f| f.summary.as_str()).collect();
@@ -333,7 +340,13 @@ fn where_only_larger_packets_are_refused_the_smaller_ones_are_not_said_to_be() {
     let from = "10.99.1.1".parse().unwrap();
     let mut silent = path(Verdict::Unreachable, None);
     silent.probes.sent = 12;
-    silent.notes.push(PathNote::Refused { from, code: Some(13), size: 1280, passes: false, least: false });
+    silent.notes.push(PathNote::Refused {
+        from,
+        word: Word::Unreachable(13),
+        size: 1280,
+        passes: false,
+        least: false,
+    });
     let said = "of 1280 bytes and more are refused by 10.99.1.1 (administratively prohibited), smaller ones draw no answer";
     assert_eq!(fate(&silent), said);
     let told = check_path(&facts(), &silent).swap_remove(0);
@@ -349,14 +362,26 @@ fn where_only_larger_packets_are_refused_the_smaller_ones_are_not_said_to_be() {
 fn a_refusal_of_what_arrives_as_well_raises_no_alarm() {
     let from = "10.99.1.1".parse().unwrap();
     let mut clear = path(Verdict::Clear, Some(1500));
-    clear.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: true, least: false });
+    clear.notes.push(PathNote::Refused {
+        from,
+        word: Word::Unreachable(13),
+        size: 1450,
+        passes: true,
+        least: false,
+    });
     let told = check_path(&facts(), &clear);
     assert_eq!(ids(&told), ["mtu.refused_at_times"]);
     assert_eq!(told[0].severity, Severity::Info);
     assert!(told[0].summary.contains("1450 bytes") && told[0].summary.contains("prohibited"), "{told:?}");
     // Where a router names the size, it has said more than who refuses what is larger.
     let mut narrowed = path(Verdict::Narrowed, Some(1400));
-    narrowed.notes.push(PathNote::Refused { from, code: Some(13), size: 1450, passes: false, least: false });
+    narrowed.notes.push(PathNote::Refused {
+        from,
+        word: Word::Unreachable(13),
+        size: 1450,
+        passes: false,
+        least: false,
+    });
     assert_eq!(ids(&check_path(&facts(), &narrowed)), ["mtu.narrowed"]);
 }
 
@@ -365,7 +390,7 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
     let mut refused = path(Verdict::BlackHole, Some(1400));
     let note = |size, passes| PathNote::Refused {
         from: "10.99.1.1".parse().unwrap(),
-        code: Some(13),
+        word: Word::Unreachable(13),
         size,
         passes,
         least: false,
@@ -392,7 +417,7 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
     assert!(check_path(&facts(), &black).iter().any(|f| f.id == "mtu.black_hole" && f.fix.contains("loop")));
     black.notes = vec![PathNote::Refused {
         from: "10.99.1.1".parse().unwrap(),
-        code: None,
+        word: Word::Reset,
         size: 1401,
         passes: false,
         least: false,
@@ -403,14 +428,14 @@ fn who_refuses_large_packets_by_another_word_is_named_and_they_are_not_said_to_v
 #[test]
 fn words_that_are_no_destination_unreachable_are_named_as_what_they_are() {
     let cases = [
-        (crate::facts::PARAMETER_PROBLEM, "parameter problem"),
-        (crate::facts::REASSEMBLY_EXCEEDED, "time exceeded before its fragments were put together"),
+        (Word::ParameterProblem, "parameter problem"),
+        (Word::NotReassembled, "time exceeded before its fragments were put together"),
     ];
-    for (code, words) in cases {
+    for (word, words) in cases {
         for from in ["10.99.1.1", "fd00::1"] {
             let from = from.parse().unwrap();
             let mut refused = path(Verdict::BlackHole, Some(1400));
-            let note = PathNote::Refused { from, code: Some(code), size: 1401, passes: false, least: false };
+            let note = PathNote::Refused { from, word, size: 1401, passes: false, least: false };
             refused.notes.push(note);
             assert_eq!(fate(&refused), format!("are refused by {from} ({words})"));
             let found = check_path(&facts(), &refused);

@@ -1,6 +1,6 @@
 //! What goes into the search and what it asks for.
 
-use crate::facts::ProbeCounts;
+use crate::facts::{ProbeCounts, Word};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -44,9 +44,8 @@ pub enum Answer {
     Refused {
         /// Who says so.
         from: IpAddr,
-        /// ICMP or ICMPv6 code, or what stands for another error ([`crate::facts::PARAMETER_PROBLEM`]); `None`: a TCP reset,
-        /// in the target's name.
-        code: Option<u8>,
+        /// In which word.
+        word: Word,
     },
     /// The kernel refused to send it: larger than the interface takes, or no route.
     NotSent {
@@ -65,8 +64,10 @@ impl Answer {
     /// unreachable is what REJECT says unless it is told otherwise (iptables-extensions(8)).
     pub(super) fn forbids(self) -> bool {
         match self {
-            Self::Refused { from: IpAddr::V4(_), code: Some(code) } => matches!(code, 3 | 9 | 10 | 13),
-            Self::Refused { from: IpAddr::V6(_), code: Some(code) } => matches!(code, 1 | 4 | 5),
+            Self::Refused { from: IpAddr::V4(_), word: Word::Unreachable(code) } => {
+                matches!(code, 3 | 9 | 10 | 13)
+            }
+            Self::Refused { from: IpAddr::V6(_), word: Word::Unreachable(code) } => matches!(code, 1 | 4 | 5),
             _ => false,
         }
     }

@@ -104,12 +104,16 @@ impl Locate {
 
     /// Whether a router has said packet too big to a probe with a TTL, or who said so before was met on the way.
     pub(super) fn told(&self, records: &Records) -> bool {
-        let refuses = |size, mtu| size >= self.large && mtu < self.large;
-        let said_so = |who| records.too_bigs().any(|(size, mtu, from)| refuses(size, mtu) && from == who);
         records.0.iter().skip(self.first_record).any(|r| match r.fate {
-            Fate::Answered { answer: Answer::Expired { from }, .. } => said_so(from),
+            Fate::Answered { answer: Answer::Expired { from }, .. } => self.refuses(from, records),
             _ => r.too_big().is_some(),
         })
+    }
+
+    /// Whether that router has said packet too big to the large packet.
+    fn refuses(&self, router: IpAddr, records: &Records) -> bool {
+        let word = |r: &Record| r.too_big().filter(|(mtu, _)| r.size >= self.large && *mtu < self.large);
+        records.0.iter().filter_map(word).any(|(_, from)| from == router)
     }
 
     /// How likely it is that chance took what a hop would have said, from the losses of sizes that pass.
@@ -162,10 +166,8 @@ impl Locate {
             hop.small |= record.size != self.large || self.alone();
         }
         // Who refuses it has got it, though his time exceeded may be lost.
-        let refused = |r: &Record| r.too_big().filter(|(mtu, _)| r.size >= self.large && *mtu < self.large);
-        let refusers: Vec<IpAddr> = records.0.iter().filter_map(refused).map(|(_, from)| from).collect();
         for hop in &mut hops {
-            hop.large |= hop.address.is_some_and(|address| refusers.contains(&address));
+            hop.large |= hop.address.is_some_and(|address| self.refuses(address, records));
         }
         // Behind the target there is nothing.
         if let Some(end) = hops.iter().position(|h| h.target) {

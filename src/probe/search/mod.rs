@@ -20,6 +20,7 @@ pub use event::{Answer, Event, Probe, Scouted, Step};
 pub(super) use plan::PATIENT;
 pub use plan::{AnswerLimit, Plan};
 pub use scouts::Scout;
+pub use sizes::ANOTHER_WORD;
 pub(super) use sizes::SLOW_ROUTER;
 
 use crate::facts::{PathNote, PathResult, ProbeCounts, Verdict};

@@ -4,7 +4,7 @@ use super::event::Answer;
 use super::record::{Fate, Record, Records};
 use super::{Phase, Search};
 use crate::facts::{
-    Bounds, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict,
+    Bounds, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict, Word,
 };
 
 const UNKNOWN: Reverse = Reverse { verdict: ReverseVerdict::Unknown, limit_bytes: None };
@@ -61,7 +61,6 @@ pub(super) fn result(search: &Search) -> PathResult {
     let ignored = echo.all(|r| r.fate != Fate::InFlight || waited(r));
     if heard && (search.by_scouts.is_some() || ignored && !records.answers_probes()) {
         let refused = records.0.iter().take(otherwise).find_map(Record::refused);
-        let refused = refused.and_then(|(from, code)| Some((from, code?)));
         notes.push(PathNote::EchoFiltered { refused });
     }
     let settled = matches!(verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
@@ -103,10 +102,10 @@ fn contradiction(records: &Records, lo: u32) -> Option<u32> {
 fn refusals(records: &Records, first: usize, passes: Option<u32>) -> impl Iterator<Item = PathNote> {
     let note = move |passed: bool| {
         let refused = records.0.iter().skip(first).filter(|r| (Some(r.size) <= passes) == passed);
-        let (size, (from, code)) =
+        let (size, (from, word)) =
             refused.filter_map(|r| Some((r.size, r.refused()?))).min_by_key(|(size, _)| *size)?;
         let least = records.0.iter().all(|r| r.size >= size);
-        Some(PathNote::Refused { from, code, size, passes: passed, least })
+        Some(PathNote::Refused { from, word, size, passes: passed, least })
     };
     [false, true].into_iter().filter_map(note)
 }
@@ -190,7 +189,8 @@ fn narrowing(
     // Or it was refused with a word that names no size.
     // A TCP reset comes in the target's name, whoever sends it.
     let refused = records.0.iter().filter(|r| Some(r.size) == fails && verdict == Verdict::BlackHole);
-    let refused = refused.filter_map(Record::refused).find_map(|(from, code)| code.map(|_| from));
+    let refused =
+        refused.filter_map(Record::refused).find(|(_, word)| *word != Word::Reset).map(|(from, _)| from);
     let mut narrowing = Narrowing {
         ttl: None,
         reporter: told.map(|(_, _, from)| from).or(refused),

@@ -2,14 +2,13 @@
 
 use super::plan::between;
 use super::record::Record;
-use super::sizes::enough_failures;
+use super::sizes::{ANOTHER_WORD, enough_failures};
 use super::{AnswerLimit, Search};
 use crate::facts::PathNote;
 use std::time::Duration;
 
 /// How far slowing down goes: pauses of 20 ms · 2ⁿ, at most one that suits a limit of one a second.
 const SLOWEST: u32 = 6;
-const LONGEST_PAUSE: Duration = Duration::from_millis(1030);
 /// Pause between two sizes, while no round-trip time is known.
 const UNKNOWN_RTT: Duration = Duration::from_millis(1);
 /// The longest pause between two sizes.
@@ -79,12 +78,12 @@ impl Search {
         if self.slow == 0 {
             return Duration::ZERO;
         }
-        let guess = (Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))).min(LONGEST_PAUSE);
+        let guess = (Duration::from_millis(20) * 2u32.pow(self.slow.min(SLOWEST))).min(ANOTHER_WORD);
         // From the last answer on, so that there is another when the flight begins: else its losses say nothing.
         let refill =
             self.records.refill(self.records.passes().unwrap_or(0)).map_or(guess, |refill| refill * 21 / 20);
         let last = self.records.last_reply().unwrap_or_default();
-        let due = (last + refill.min(LONGEST_PAUSE)).saturating_sub(now);
+        let due = (last + refill.min(ANOTHER_WORD)).saturating_sub(now);
         let answered =
             self.records.0.iter().rev().take_while(|r| r.flight == self.flight).any(Record::replied);
         if answered { due } else { due.max(guess) }

@@ -1,6 +1,7 @@
 //! What became of each probe, and what that says of each size.
 
 use super::event::Answer;
+use crate::facts::Word;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -66,9 +67,9 @@ impl Record {
         }
     }
 
-    pub(super) fn refused(&self) -> Option<(IpAddr, Option<u8>)> {
+    pub(super) fn refused(&self) -> Option<(IpAddr, Word)> {
         match self.fate {
-            Fate::Answered { answer: Answer::Refused { from, code }, .. } => Some((from, code)),
+            Fate::Answered { answer: Answer::Refused { from, word }, .. } => Some((from, word)),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use super::plan::{PATIENT, between, halves};
 use super::record::{Fate, Record};
 use super::{Phase, Search, outcome};
-use crate::facts::{PathNote, Verdict};
+use crate::facts::{PathNote, Verdict, Word};
 use std::time::Duration;
 
 /// A verdict stands when chance explains it with less than this probability.
@@ -12,8 +12,8 @@ const CHANCE: f64 = 2e-4;
 const CHANCE_WITHOUT_LOSS: f64 = 3e-4;
 /// Silence is believed after this many losses of one size at the least.
 pub(super) const LEAST_FAILURES: u32 = 3;
-/// Who has said something has another word for it by then.
-const ANOTHER_WORD: Duration = Duration::from_millis(1030);
+/// Who sends one error a second has another by then.
+pub const ANOTHER_WORD: Duration = Duration::from_millis(1030);
 /// How long a router may take for its word: a packet that it has to answer leaves the fast path of many.
 pub(in crate::probe) const SLOW_ROUTER: Duration = Duration::from_millis(12);
 /// Flights to a target that answers nothing at all.
@@ -206,7 +206,8 @@ impl Search {
     /// say so once a second (RFC 1812 §4.3.2.8; Linux: `icmp_ratelimit`).
     fn another_word(&self, size: u32) -> Option<Duration> {
         // Resets are not limited.
-        let word = |r: &Record| r.looped().is_some() || r.refused().is_some_and(|(_, code)| code.is_some());
+        let word =
+            |r: &Record| r.looped().is_some() || r.refused().is_some_and(|(_, word)| word != Word::Reset);
         let refused = |r: &&Record| r.size >= size && word(r);
         let last = self.records.0.iter().rfind(refused)?.sent_at + ANOTHER_WORD;
         let asked = self.records.0.iter().any(|r| r.size == size && (r.turned_away() || r.sent_at >= last));

@@ -28,7 +28,7 @@ use super::search::{Answer, Event, Probe};
 use super::socket::IcmpSocket;
 use super::transport::{Target, Transport, not_sent};
 use super::wire::{self, Family};
-use crate::facts::Method;
+use crate::facts::{Method, Word};
 use crate::netns::NetNs;
 use connection::{Connected, Connection};
 use pnet::packet::ip::IpNextHeaderProtocols;
@@ -340,7 +340,7 @@ impl TcpProbe {
             (Port::Reset, None) => return None,
             (Port::Reset, Some(false)) if self.reset_ttls.is_empty() => return None,
             (Port::Reset, Some(listens)) if listens || !self.reset_ttls.contains(&ttl) => {
-                Answer::Refused { from: self.target.address, code: None }
+                Answer::Refused { from: self.target.address, word: Word::Reset }
             }
             _ => Answer::reply(Some(ttl)),
         };
