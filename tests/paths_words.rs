@@ -120,13 +120,14 @@ fn an_echo_reply_that_is_overtaken_is_not_filtered() {
     let result = timed(
         Search::new(Plan {
             scouts: true,
+            locate: false,
             unknown_protocol: Some(AnswerLimit::ICMP_ERRORS),
             ..Plan::new(84, 1500, 68)
         }),
         |at, probe| match probe.size {
             1401.. => vec![(100, Answer::TooBig { mtu: 1400, from: router(1) })],
-            _ if at < 3 => vec![(6000, Answer::reply(Some(62)))],
-            _ => vec![(3900, Answer::reply(Some(62)))],
+            _ if at < 13 => vec![(6000, Answer::reply(Some(62)))],
+            _ => vec![(1000, Answer::reply(Some(62)))],
         },
     );
     assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Narrowed, Some(1400)), "{result:?}");
