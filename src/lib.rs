@@ -55,7 +55,8 @@
 //!   goes on with scouts alone, and its answers, six and then one a second, are rationed as any others.
 //! - *Which way a black hole is on* was told by errors, of which a host has six: over IPv4 ICMP timestamp requests ask
 //!   first, whose replies are small and not rationed. Where neither is answered and the packets get as far as the last
-//!   router, it is asked once more when another error is due.
+//!   router, UDP port 0 is asked at once: small packets that are answered while large ones are not tell the way there, and
+//!   only that. Else it is asked once more when another error is due.
 //! - *Echo requests that are forbidden* (a word of policy for the smallest too) say nothing of other packets: scouts are sent
 //!   before the target is called unreachable, and waited for a tenth of the timeout.
 //! - *Controls around every size* are right while a target answers everything. Where answers are rationed
@@ -65,8 +66,11 @@
 //!   How few they are is learned where it is not known: a loss then counts only if so much time had gone by since the last
 //!   answer that there was another, as the answers in a row so far prove.
 //! - *A router may be slow* to say packet too big: a black hole stands no sooner than 12 ms and two round trips after the
-//!   first packet of it left, and over IPv6 no large echo request leaves before. The word may come later still, while the
-//!   hop is looked for: it takes the verdict back.
+//!   first packet of it left, and over IPv6 no large echo request leaves before. How slow is seen where the last router that
+//!   the packets get to answers a large one that expires: then it is 6 ms and twice as long as that took. The word may come
+//!   later still, while the hop is looked for: it takes the verdict back.
+//! - *Queues* are those that the packets need: one of 64 kB weighs no more than 16 kB, for links that carry such packets are
+//!   faster than 10 Mbit/s by as much.
 //! - *A refusal by size* (destination unreachable for large packets) is a black hole that somebody owns up to: no word
 //!   names a size there. Such words are as few as other errors, so that the very size is asked for once more a second
 //!   later, where only larger ones have drawn one.

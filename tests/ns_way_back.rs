@@ -109,3 +109,27 @@ fn which_way_a_black_hole_is_on_is_told_however_often_one_asks() {
         }
     }
 }
+
+/// Neither a strange protocol nor a timestamp request is answered: datagrams tell that it is the way there. That they arrive
+/// proves nothing, for a firewall may say so.
+#[test]
+fn a_host_that_answers_datagrams_alone_tells_that_a_black_hole_is_on_the_way_there() {
+    for (family, back) in [(4, false), (6, false), (4, true), (6, true)] {
+        let mtu_there = if back { 1500 } else { 1400 };
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'datagrams'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = {mtu_there}, ptb = 'silent' }}]\ntarget = {{ unknown_protocol = false }}\n\
+             expect = {{ verdict = 'black_hole', path_mtu = 1400 }}"
+        )));
+        let drop = "add table inet d; add chain inet d f { type filter hook prerouting priority 0; }; \
+                    add rule inet d f icmp type { timestamp-request, timestamp-reply } drop";
+        let back_too = "; add rule inet d f icmp type echo-reply meta length > 1400 drop; \
+                        add rule inet d f icmpv6 type echo-reply meta length > 1400 drop";
+        let rule = format!("{drop}{}", if back { back_too } else { "" });
+        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", &rule]);
+        let (_, document) = mtu(&path, &[]);
+        assert_eq!(seen(&document), ("black_hole", Some(1400), "icmp"), "{family} {back}: {document:#}");
+        let said = document.to_string().contains("may be their replies");
+        assert_eq!(said, back, "{family} {back}: {document:#}");
+    }
+}

@@ -382,7 +382,7 @@ fn on_the_shortest_path_a_tunnel_that_lets_the_first_packet_through_is_seen_too(
     assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Narrowed, Some(1450)), "{result:?}");
 }
 
-/// A gap of 64,000 bytes, and flights that hold one of the largest.
+/// A gap of 64,000 bytes, and flights that hold five of the largest.
 #[test]
 fn a_black_hole_behind_an_mtu_of_65520_is_found_wherever_it_is() {
     for mtu in (100..65_520).step_by(613).chain([1500, 2044, 9000, 32_760, 65_519]) {
@@ -394,7 +394,7 @@ fn a_black_hole_behind_an_mtu_of_65520_is_found_wherever_it_is() {
                 (Verdict::BlackHole, Some(mtu)),
                 "{interface_mtu}: {result:?}"
             );
-            assert!(sent.len() <= 110, "{interface_mtu}, {mtu}: {} probes", sent.len());
+            assert!(sent.len() <= 120, "{interface_mtu}, {mtu}: {} probes", sent.len());
         }
     }
 }

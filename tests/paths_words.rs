@@ -46,22 +46,28 @@ fn timed(mut search: Search, answer: impl Fn(usize, Probe) -> Vec<(u64, Answer)>
     }
 }
 
-/// Its control plane takes longer than ten round trips, or the search for the hop has begun.
+/// Its control plane takes longer than ten round trips, or the search for the hop has begun; how slow it is shows in its
+/// time exceeded.
 #[test]
 fn a_router_that_is_slow_to_say_packet_too_big_is_heard_out() {
-    for (rtt, word, locate) in
-        [(500, 12_000, true), (500, 12_000, false), (400, 6000, true), (3000, 17_000, true)]
-    {
+    for (rtt, expired, word, locate) in [
+        (500, 12_000, 12_000, true),
+        (500, 500, 12_000, false),
+        (400, 400, 6000, true),
+        (3000, 3000, 11_000, true),
+        (500, 6000, 16_000, true),
+    ] {
         let plan = Plan { locate, ..Plan::new(84, 1500, 68) };
         let result = timed(Search::new(plan), |_, probe| match probe {
             Probe { size: 1401.., ttl: None | Some(3..), .. } => {
                 vec![(word, Answer::TooBig { mtu: 1400, from: router(2) })]
             }
-            Probe { ttl: Some(hop @ 1..3), .. } => vec![(rtt, Answer::Expired { from: router(hop.into()) })],
+            Probe { ttl: Some(1), .. } => vec![(rtt, Answer::Expired { from: router(1) })],
+            Probe { ttl: Some(2), .. } => vec![(expired, Answer::Expired { from: router(2) })],
             _ => vec![(rtt, Answer::reply(Some(62)))],
         });
         let told = (result.verdict, result.path_mtu_bytes, result.signalled);
-        assert_eq!(told, (Verdict::Narrowed, Some(1400), true), "{rtt} {word}: {result:?}");
+        assert_eq!(told, (Verdict::Narrowed, Some(1400), true), "{rtt} {expired} {word}: {result:?}");
     }
 }
 

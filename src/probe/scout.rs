@@ -67,13 +67,14 @@ pub fn scout(echo: &mut Echo, plan: &Plan, onlooker: Onlooker<'_>) -> Result<Sco
     Ok(found)
 }
 
-/// Sends one scout of each size and waits until all were answered, or for `patience`.
+/// Sends one scout of each size, all with one `look`, and waits until all were answered, or for `patience`.
 ///
 /// # Errors
 /// [`ProbeError::Wait`].
 pub fn ask_sizes(
     echo: &mut Echo,
     sizes: &[u32],
+    look: Scout,
     patience: Duration,
     onlooker: Onlooker<'_>,
 ) -> Result<Scouted, ProbeError> {
@@ -81,8 +82,8 @@ pub fn ask_sizes(
     let start = Instant::now();
     let mut flight = Flight { sent: Vec::new(), controls: [0; 2], start, rtt: None, router: None, open: 0 };
     for (id, size) in (FIRST_ID..).zip(sizes) {
-        if echo.scout(Probe { id, size: *size, ttl: None }, Scout::Protocol).is_none() {
-            flight.sent.push((id, *size, Scout::Protocol));
+        if echo.scout(Probe { id, size: *size, ttl: None }, look).is_none() {
+            flight.sent.push((id, *size, look));
             flight.open += 1;
             found.sent.push(*size);
             found.packets += 1;

@@ -213,10 +213,7 @@ impl NamespacePath {
             rules.extend(echo.map(|e| (target, format!("{input}; add rule inet t i {e} drop"))));
         }
         if !scenario.target.unknown_protocol {
-            let rule = "add chain inet t u { type filter hook output priority 0; }; \
-                        add rule inet t u icmp type destination-unreachable icmp code prot-unreachable drop; \
-                        add rule inet t u icmpv6 type parameter-problem drop";
-            rules.push((target, rule.to_owned()));
+            rules.push((target, format!("{input}; add rule inet t i meta l4proto 253 drop")));
         }
         if !scenario.target.no_port {
             let rule = "add chain inet t n { type filter hook output priority 0; }; \

@@ -2,9 +2,9 @@
 
 use super::method::Question;
 use crate::facts::{Bounds, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
-use crate::probe::search::{ANOTHER_WORD, AnswerLimit, Plan, Scouted, Search};
+use crate::probe::search::{ANOTHER_WORD, AnswerLimit, Plan, Scout, Scouted, Search};
 use crate::probe::{Echo, ProbeError, Scouts, ask_sizes, drive};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// By then a host has another error over IPv6: ten a second, before Linux 6.18 four for the hosts behind a prefix of 64 bits
 /// (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
@@ -21,26 +21,41 @@ pub(super) fn may_be_on_the_way_back(path: &PathResult) -> bool {
         && !path.narrowing.as_ref().and_then(|narrowing| narrowing.ttl).is_some_and(before)
 }
 
-/// Asks by packets that the target answers with a small error once more, when it has another: the largest that arrived.
-/// What it does not say is noted.
+/// Asks by packets that the target answers with a small error once more: by datagrams at once, or else by a strange protocol
+/// when it has another. Returns the largest that arrived; what it does not say is noted.
 pub(super) fn ask_again(
     question: Question<'_>,
     path: &mut PathResult,
     left: Duration,
 ) -> Result<Option<u32>, ProbeError> {
     let Question { netns, target, plan, onlooker, .. } = question;
-    path.notes.push(PathNote::EitherWay);
+    let begun = Instant::now();
     let rtt = Duration::from_micros(path.rtt_us.unwrap_or_default());
+    let large = [Some(plan.max), path.bounds.fails_bytes].into_iter().flatten();
+    let ask = |path: &mut PathResult, sizes: Vec<u32>, look, patience| {
+        let asked = ask_sizes(&mut Echo::open(netns, target)?, &sizes, look, patience, onlooker)?;
+        path.probes = path.probes.and(asked.probes());
+        Ok::<_, ProbeError>(asked)
+    };
+    let may = |path: &PathResult, packets: u32| path.probes.sent.saturating_add(packets) <= plan.max_probes;
+    let soon = 2 * rtt + Duration::from_millis(2);
+    if may(path, 6) && left > soon && plan.rate_pps.is_none() {
+        // A firewall may answer them in the target's name, so that an answer to a large one proves nothing. That two small
+        // ones are answered and no large one before is the doing of the way there.
+        let sizes = large.clone().chain(large.clone()).chain([plan.control; 2]);
+        let asked = ask(path, sizes.collect(), Scout::Datagram, soon)?;
+        if asked.likely == Some(plan.control) && asked.replies > 1 {
+            return Ok(None);
+        }
+    }
+    path.notes.push(PathNote::EitherWay);
     let patience = 2 * rtt + Duration::from_millis(10);
-    let sizes = [Some(plan.max), path.bounds.fails_bytes, Some(plan.control)].into_iter().flatten();
-    let enough = path.probes.sent.saturating_add(3) <= plan.max_probes;
     let another = if target.address.is_ipv4() { ANOTHER_WORD } else { ANOTHER_ERROR_SIX };
-    if !enough || left < another + patience || onlooker.sleep(another)? {
+    let left = left.saturating_sub(begun.elapsed());
+    if !may(path, 3) || left < another + patience || onlooker.sleep(another)? {
         return Ok(None);
     }
-    let asked = ask_sizes(&mut Echo::open(netns, target)?, &sizes.collect::<Vec<_>>(), patience, onlooker)?;
-    path.probes = path.probes.and(asked.probes());
-    let arrived = asked.arrived;
+    let arrived = ask(path, large.chain([plan.control]).collect(), Scout::Protocol, patience)?.arrived;
     if arrived.is_some() {
         path.notes.retain(|note| *note != PathNote::EitherWay);
     }

@@ -6,6 +6,7 @@ use super::outcome::chance_of_loss;
 use super::record::{Fate, Record, Records};
 use crate::facts::Hop;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Hops that are looked at when nothing tells how many there are.
 const FIRST_HOPS: u8 = 8;
@@ -176,6 +177,18 @@ impl Locate {
         // The place of a target that answers nothing here was not asked: it is no silent hop.
         hops.pop_if(|hop| self.mute && hop.ttl == self.guess && !hop.small && !hop.large);
         hops
+    }
+
+    /// How long the last router that the large packet gets to took to say so: it would say packet too big, too. Behind
+    /// it the next hop was met, so that no silent one is in between.
+    pub(super) fn last_router_took(&self, records: &Records) -> Option<Duration> {
+        let Reached { good: last, lost_at: Some(_) } = self.reached(records) else { return None };
+        let took = |r: &Record| match r.fate {
+            Fate::Answered { at, answer: Answer::Expired { .. } } => Some(at.saturating_sub(r.sent_at)),
+            _ => None,
+        };
+        let asked = records.0.iter().skip(self.first_record);
+        asked.filter(|r| r.ttl == Some(last) && r.size == self.large).filter_map(took).max()
     }
 
     pub(super) fn reached(&self, records: &Records) -> Reached {

@@ -302,7 +302,7 @@ impl Search {
             fate: Fate::InFlight,
         });
         self.bytes += u64::from(size);
-        let pause = self.backlog.send(size, now, self.records.bytes_in_flight(), self.plan.burst_bytes());
+        let pause = self.backlog.send(size, now, self.records.weight_in_flight(), self.plan.burst_bytes());
         let pause = if self.plan.rate_pps.is_some() { self.plan.gap() } else { pause.max(self.ration_gap()) };
         self.next_send = now + pause;
         Probe { id, size, ttl }

@@ -5,6 +5,14 @@ use std::time::Duration;
 /// How fast a flight goes on once its burst is out, bytes a millisecond: 10 Mbit/s.
 const BYTES_PER_MS: u32 = 1_250;
 
+/// From this size on a link is faster by as much as its packets are larger.
+const LARGE: u32 = 16_000;
+
+/// What a packet takes up of a queue, bytes.
+pub(super) fn weight(size: u32) -> u32 {
+    size.min(LARGE)
+}
+
 /// Bytes that leave a queue within a time.
 pub(super) fn drained(time: Duration) -> u32 {
     let bytes = time.as_micros().saturating_mul(u128::from(BYTES_PER_MS)) / 1000;
@@ -19,11 +27,11 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
-    /// A packet leaves at `now`, and with it `in_flight` bytes are on their way: what was answered or given up has left
-    /// every queue. Returns the pause after which there is room for another, where a queue holds `burst` bytes.
+    /// A packet leaves at `now`, and with it `in_flight` bytes by their weight are on their way: what was answered or given
+    /// up has left every queue. Returns the pause after which there is room for another, where a queue holds `burst` bytes.
     pub(super) fn send(&mut self, size: u32, now: Duration, in_flight: u32, burst: u32) -> Duration {
         let left = self.bytes.saturating_sub(drained(now.saturating_sub(self.at)));
-        *self = Self { bytes: (left + size).min(in_flight), at: now };
+        *self = Self { bytes: (left + weight(size)).min(in_flight), at: now };
         let over = u64::from(self.bytes.saturating_sub(burst));
         Duration::from_micros(over * 1000 / u64::from(BYTES_PER_MS))
     }

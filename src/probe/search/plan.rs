@@ -1,6 +1,6 @@
 //! What a search may do: its range, its first sizes, its bounds.
 
-use super::pace::drained;
+use super::pace::{drained, weight};
 use std::time::Duration;
 
 /// Bytes that one burst may hold: a queue of 12 kB must not turn a flight into loss.
@@ -115,25 +115,25 @@ impl Plan {
     /// Bytes that may leave at once.
     pub(super) fn burst_bytes(&self) -> u32 {
         // A jumbo path has queues for jumbo frames; five of them are the least a ladder needs.
-        BURST_BYTES.max(self.max.min(16_000).saturating_mul(5))
+        BURST_BYTES.max(5 * weight(self.max))
     }
 
     /// Packets of about `size` bytes that one flight may hold, with a pause of `window` to pace it.
     pub(super) fn flight_packets(&self, size: u32, window: Duration) -> u32 {
-        ((self.burst_bytes() + drained(window.min(WINDOW))) / size.max(1)).clamp(4, MOST_PACKETS)
+        ((self.burst_bytes() + drained(window.min(WINDOW))) / weight(size).max(1)).clamp(4, MOST_PACKETS)
     }
 
     /// Likely sizes from `least` to the largest, without it, from large to small, as many as one burst holds.
     pub(in crate::probe) fn ladder(&self, least: u32) -> Vec<u32> {
-        let mut left = self.burst_bytes().saturating_sub(2 * self.control + self.max);
+        let mut left = self.burst_bytes().saturating_sub(2 * weight(self.control) + weight(self.max));
         let mut ladder = Vec::new();
         let overheads = OVERHEADS.iter().map(|o| self.max.saturating_sub(*o));
         // Half by what tunnels take from this very size, half by what is seen everywhere.
         let interleaved = LIKELY.iter().copied().zip(overheads.chain(std::iter::repeat(0)));
         for size in interleaved.flat_map(|(likely, tunnel)| [likely, tunnel]) {
-            if size > self.control && size < self.max && size <= left && !ladder.contains(&size) {
+            if size > self.control && size < self.max && weight(size) <= left && !ladder.contains(&size) {
                 ladder.push(size);
-                left -= size;
+                left -= weight(size);
             }
             if ladder.len() >= FLIGHT_PACKETS - 3 {
                 break;

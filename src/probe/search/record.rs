@@ -1,6 +1,7 @@
 //! What became of each probe, and what that says of each size.
 
 use super::event::Answer;
+use super::pace::weight;
 use crate::facts::Word;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -218,9 +219,9 @@ impl Records {
         self.too_big_here(size) || sent.peek().is_some() && sent.all(|(_, r)| r.held)
     }
 
-    /// Bytes of what was neither answered nor given up.
-    pub(super) fn bytes_in_flight(&self) -> u32 {
-        self.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| r.size).sum()
+    /// What was neither answered nor given up, as it weighs on a queue, bytes.
+    pub(super) fn weight_in_flight(&self) -> u32 {
+        self.0.iter().filter(|r| r.fate == Fate::InFlight).map(|r| weight(r.size)).sum()
     }
 
     /// Answers of the target so far.

@@ -16,6 +16,8 @@ pub(super) const LEAST_FAILURES: u32 = 3;
 pub const ANOTHER_WORD: Duration = Duration::from_millis(1030);
 /// How long a router may take for its word: a packet that it has to answer leaves the fast path of many.
 pub(in crate::probe) const SLOW_ROUTER: Duration = Duration::from_millis(12);
+/// The same beyond twice what it took to answer another packet of that size.
+const SLOWER_THAN_SEEN: Duration = Duration::from_millis(6);
 /// Flights to a target that answers nothing at all.
 pub(super) const SILENT_FLIGHTS: u16 = 3;
 
@@ -75,9 +77,16 @@ impl Search {
             return Duration::ZERO;
         }
         let first = fails().filter(|r| r.lost()).map(|r| r.sent_at).min().unwrap_or_default();
-        let rtt = self.records.fastest_reply().unwrap_or_default();
+        let took = match &self.phase {
+            Phase::Hops(locate) => locate.last_router_took(&self.records),
+            _ => None,
+        };
+        let patience = match took {
+            Some(took) => 2 * took + SLOWER_THAN_SEEN,
+            None => 2 * self.records.fastest_reply().unwrap_or_default() + SLOW_ROUTER,
+        };
         // Scouts of such sizes left before.
-        (first + (SLOW_ROUTER + 2 * rtt).min(self.plan.timeout)).saturating_sub(self.waited)
+        (first + patience.min(self.plan.timeout)).saturating_sub(self.waited)
     }
 
     pub(super) fn next_sizes(&mut self) -> Next {
