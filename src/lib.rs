@@ -65,6 +65,8 @@
 //!   Losses cost no answer, so that they are collected in the same flight.
 //!   How few they are is learned where it is not known: a loss then counts only if so much time had gone by since the last
 //!   answer that there was another, as the answers in a row so far prove.
+//! - *A limited echo responder* is asked by ICMP timestamp requests as soon as its limit shows, if two in a row are answered:
+//!   a limit is one on echo requests as a rule, and timestamp replies are small and not rationed.
 //! - *A router may be slow* to say packet too big: a black hole stands no sooner than 12 ms and two round trips after the
 //!   first packet of it left, and over IPv6 no large echo request leaves before. How slow is seen where the last router that
 //!   the packets get to answers a large one that expires: then it is 6 ms and twice as long as that took. The word may come

@@ -17,10 +17,12 @@ proptest! {
     #[test]
     fn few_answers_are_never_taken_for_a_narrow_path(
         hops in prop::collection::vec(any_hop(), 0..4), burst in 1u32..6, rate in 1.0f64..60.0,
-        rtt in 0.1f64..40.0, errors in any::<bool>(), seed in any::<u64>(), loss in 0.0f64..0.05
+        rtt in 0.1f64..40.0, errors in any::<bool>(), seed in any::<u64>(), loss in 0.0f64..0.05,
+        timestamps in any::<bool>(), all in any::<bool>()
     ) {
         let mut scenario = path(hops, loss, rtt);
         scenario.target.limit = Some((f64::from(burst), rate));
+        (scenario.target.timestamps, scenario.target.limits_timestamps) = (timestamps, all);
         (scenario.target.unknown_protocol, scenario.target.no_port) = (errors, errors);
         let (result, _) = scenario.play(seed);
         let (_, mtu) = truth(&scenario.hop);
@@ -43,6 +45,7 @@ fn targets_with_few_answers_are_measured_as_a_rule() {
         scenario.target.limit = Some(((1.0 + draw() * 6.0).floor(), 1.0 + draw() * 60.0));
         scenario.target.unknown_protocol = draw() < 0.5;
         scenario.target.no_port = scenario.target.unknown_protocol;
+        (scenario.target.timestamps, scenario.target.limits_timestamps) = (draw() < 0.5, draw() < 0.5);
         let (found, _) = scenario.play(seed.into());
         settled += u32::from(found.path_mtu_bytes.is_some());
         wrong.extend(found.path_mtu_bytes.filter(|found| *found != mtu).map(|found| (scenario, found)));
@@ -79,8 +82,30 @@ fn ten_answers_a_second_are_enough_for_a_black_hole() {
         let mut scenario = path(vec![hop(1391, Ptb::Silent)], 0.0, 3.0 + f64::from(seed) / 10.0);
         scenario.target.limit = Some((1.0, 10.0));
         (scenario.target.unknown_protocol, scenario.target.no_port) = (false, false);
+        scenario.target.timestamps = false;
         let (found, sent) = scenario.play(seed.into());
         assert_eq!((found.verdict, found.path_mtu_bytes), (Verdict::BlackHole, Some(1391)), "{found:?}");
         assert!(sent.len() <= 200, "{}", sent.len());
     }
+}
+
+/// A limit is one on echo requests as a rule: timestamp requests are answered all the same.
+#[test]
+fn where_few_echo_requests_are_answered_timestamp_requests_find_the_path_in_a_few_round_trips() {
+    let mut slow = Vec::new();
+    for (mtu, burst) in (300..1500).flat_map(|mtu| [(mtu, 1.0), (mtu, 2.0), (mtu, 5.0)]) {
+        let mut scenario = path(vec![hop(1500, Ptb::Honest), hop(mtu, Ptb::Silent)], 0.0, 1.0);
+        scenario.target.limit = Some((burst, 1.0));
+        let (found, sent) = scenario.play(7);
+        assert_eq!(
+            (found.verdict, found.path_mtu_bytes),
+            (Verdict::BlackHole, Some(mtu)),
+            "{burst}: {found:?}"
+        );
+        let (took, packets) = (found.elapsed_ms, sent.len());
+        if took > 50.0 || packets > 170 {
+            slow.push(format!("{mtu}, {burst}: {took:.1} ms, {packets} packets"));
+        }
+    }
+    assert!(slow.is_empty(), "{}: {}", slow.len(), slow.join("\n"));
 }

@@ -171,6 +171,8 @@ pub enum PathNote {
         /// Who refused them, and in which word; `None`: nobody said anything.
         refused: Option<(IpAddr, Word)>,
     },
+    /// The target answers few echo requests; it was asked by ICMP timestamp requests.
+    EchoLimited,
     /// Somebody said the destination cannot be reached.
     Refused {
         /// Who.

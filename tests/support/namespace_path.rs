@@ -221,8 +221,13 @@ impl NamespacePath {
                         add rule inet t n icmpv6 type destination-unreachable icmpv6 code port-unreachable drop";
             rules.push((target, rule.to_owned()));
         }
+        if !scenario.target.timestamps {
+            rules.push((target, format!("{input}; add rule inet t i icmp type timestamp-request drop")));
+        }
         if let Some((burst, rate)) = scenario.target.limit {
-            rules.extend(echo.map(|e| {
+            let both = ["icmp type { echo-request, timestamp-request }", echo[1]];
+            let limited = if scenario.target.limits_timestamps { both } else { echo };
+            rules.extend(limited.map(|e| {
                 (target, format!("{input}; add rule inet t i {e} limit rate over {rate}/second burst {burst} packets drop"))
             }));
         }

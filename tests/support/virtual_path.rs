@@ -96,13 +96,25 @@ pub struct TargetSpec {
     pub no_port: bool,
     /// It sends no more back than so many bytes of a packet.
     pub cuts_to: Option<u32>,
+    /// Whether it answers ICMP timestamp requests, where it answers echo requests.
+    pub timestamps: bool,
+    /// Whether the limit is one on those as well.
+    pub limits_timestamps: bool,
     /// Token bucket of its answers, of its errors where it answers no echo: burst and answers a second.
     pub limit: Option<(f64, f64)>,
 }
 
 impl Default for TargetSpec {
     fn default() -> Self {
-        Self { echo: true, unknown_protocol: true, no_port: true, cuts_to: None, limit: None }
+        Self {
+            echo: true,
+            unknown_protocol: true,
+            no_port: true,
+            cuts_to: None,
+            timestamps: true,
+            limits_timestamps: false,
+            limit: None,
+        }
     }
 }
 
@@ -291,10 +303,11 @@ impl Scenario {
             None => self.target.echo,
             Some(Scout::Protocol) => self.target.unknown_protocol,
             Some(Scout::Datagram) => self.target.no_port,
-            Some(Scout::Timestamp) => self.target.echo,
+            Some(Scout::Timestamp) => self.target.echo && self.target.timestamps,
         };
         let bucket = match scout {
             None => &mut memory.target,
+            Some(Scout::Timestamp) if self.target.limits_timestamps => &mut memory.target,
             // No error: it is not rationed.
             Some(Scout::Timestamp) => &mut None,
             Some(_) => &mut memory.errors,

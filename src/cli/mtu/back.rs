@@ -13,8 +13,9 @@ const ANOTHER_ERROR_SIX: Duration = Duration::from_millis(260);
 /// Whether large packets of a black hole were seen to get as far as anybody before the target, so that it may be on the way
 /// back as well.
 pub(super) fn may_be_on_the_way_back(path: &PathResult) -> bool {
-    // What is measured by errors, which are small, is the way there.
-    let told = |note: &PathNote| note.is_of_what_fails() || matches!(note, PathNote::EchoFiltered { .. });
+    // What is measured by small answers is the way there.
+    let small = |note: &PathNote| matches!(note, PathNote::EchoFiltered { .. } | PathNote::EchoLimited);
+    let told = |note: &PathNote| note.is_of_what_fails() || small(note);
     let before = |ttl: u8| path.hops.iter().any(|hop| hop.ttl == ttl && !hop.target);
     path.verdict == Verdict::BlackHole
         && !path.notes.iter().any(told)

@@ -455,6 +455,16 @@ fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
                 ECHO_FILTERED.fix,
             )
         }
+        PathNote::EchoLimited => ECHO_LIMITED.finding(
+            subject,
+            format!("{} answers few echo requests; it was measured by ICMP timestamp requests", facts.target),
+            vec![Evidence::text(
+                "answers to echo requests",
+                "fewer than sizes that pass",
+                "ICMP probes with DF",
+            )],
+            ECHO_LIMITED.fix,
+        ),
         PathNote::OnlyResets => ONLY_RESETS.finding(
             subject,
             format!(

@@ -67,6 +67,14 @@ pub const ECHO_FILTERED: Rule = Rule {
     fix: "Name a port of the target that listens (--port N): TCP does without the errors, of which a host sends six and then one a second. Where echo works at other times, --flows 16 shows whether it depends on the flow.",
 };
 
+/// Other answers than echo replies were measured.
+pub const ECHO_LIMITED: Rule = Rule {
+    id: "mtu.echo_limited",
+    severity: Severity::Info,
+    meaning: "The target, or a firewall on the way, answers few echo requests a second. It answers ICMP timestamp requests more often: the path was measured by those. Such answers are small: they tell nothing of the way back.",
+    fix: "Nothing has to be done. What other tools make of lost echo replies here is no sign of a narrow path.",
+};
+
 /// A closed port is asked over TCP.
 pub const ONLY_RESETS: Rule = Rule {
     id: "mtu.only_resets",
@@ -278,6 +286,7 @@ pub const RULES: &[Rule] = &[
     PTB_UNDERSTATES,
     TARGET_SILENT,
     ECHO_FILTERED,
+    ECHO_LIMITED,
     ONLY_RESETS,
     LOSS,
     NO_RECOVERY,

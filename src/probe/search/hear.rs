@@ -2,7 +2,7 @@
 
 use super::event::{Answer, Event};
 use super::record::Fate;
-use super::{Phase, Queued, Search};
+use super::{Aside, Phase, Queued, Search};
 use crate::facts::{PathNote, Verdict};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,8 +38,7 @@ impl Search {
             Fate::InFlight => {}
         }
         let size = record.size;
-        if record.back {
-            // It tells the two ways apart, and nothing of the search for the size.
+        if record.aside.is_some() {
             record.fate = Fate::Answered { at: now, answer: event.answer };
             return;
         }
@@ -66,7 +65,7 @@ impl Search {
         };
         if disproves && replied && black_hole && self.plan.hops_by_scouts && record.ttl.is_some() {
             // Echo replies of that size are what vanishes.
-            record.back = true;
+            record.aside = Some(Aside::Back);
         } else if disproves {
             // It arrived after all: a PTB named too little, or a loss was judged too early. The verdict is taken back.
             (record.ttl, record.counts) = (None, true);

@@ -49,13 +49,22 @@ struct Queued {
     scout: Option<Scout>,
     /// Only while nothing has come back.
     rare: bool,
-    /// To tell the way there from the way back.
-    back: bool,
+    /// What else it is to tell than of its size.
+    aside: Option<Aside>,
+}
+
+/// What a scout tells, and nothing of the search for the size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aside {
+    /// The way there from the way back.
+    Back,
+    /// Whether the target answers such packets more often than echo requests.
+    Pilot,
 }
 
 impl From<u32> for Queued {
     fn from(size: u32) -> Self {
-        Self { size, ttl: None, scout: None, rare: false, back: false }
+        Self { size, ttl: None, scout: None, rare: false, aside: None }
     }
 }
 
@@ -95,8 +104,10 @@ pub struct Search {
     /// What was sent before the search, and for how long.
     before: ProbeCounts,
     waited: Duration,
-    /// Every probe is a scout, from that record on: the target answers nothing else.
-    by_scouts: Option<usize>,
+    /// Every probe is such a scout, from that record on: the target answers nothing else, or more rarely.
+    by_scouts: Option<(usize, Scout)>,
+    /// Whether it was asked by timestamp requests if it answers those more often.
+    piloted: bool,
     /// The largest size that the target has said to have got before the search.
     arrived: Option<u32>,
     /// Packets that drew a PTB before the search: id and size.
@@ -142,6 +153,7 @@ impl Search {
             before: ProbeCounts::default(),
             waited: Duration::ZERO,
             by_scouts: None,
+            piloted: false,
             arrived: None,
             refused_before: Vec::new(),
             disproved: Vec::new(),
@@ -159,6 +171,12 @@ impl Search {
             if now >= self.plan.deadline {
                 self.stop(PathNote::Deadline, now);
                 continue;
+            }
+            if self.pilots_are_answered() {
+                let flight = self.ask_by_scouts(Scout::Timestamp, None);
+                (self.slow, self.next_send) = (0, now);
+                self.queue.clear();
+                self.start_flight(flight.into_iter().map(Queued::from), now);
             }
             let settled = std::mem::take(&mut self.news) && self.settled();
             if settled {
@@ -189,7 +207,7 @@ impl Search {
                     continue;
                 }
                 let probe = self.send(queued, now);
-                let look = queued.scout.or(self.by_scouts.map(|_| Scout::Protocol));
+                let look = queued.scout.or(self.by_scouts.map(|(_, look)| look));
                 return look.map_or(Step::Send(probe), |look| Step::Scout(probe, look));
             }
             let claimed = self.untried_claim();
@@ -213,7 +231,7 @@ impl Search {
                 continue;
             }
             if let Some(limit) = self.plan.unknown_protocol.filter(|_| self.echo_is_overdue(now)) {
-                let flight = self.ask_by_scouts(limit);
+                let flight = self.ask_by_scouts(Scout::Protocol, Some(limit));
                 self.start_flight(flight.into_iter().map(Queued::from), now);
                 continue;
             }
@@ -295,7 +313,7 @@ impl Search {
             guessed: self.plan.answers.is_none(),
             scout,
             early: queued.scout.is_some() && queued.rare,
-            back: queued.back,
+            aside: queued.aside,
             counts: ttl.is_none() && !scout,
             held: false,
             sent_at: now,
@@ -349,6 +367,13 @@ impl Search {
             return;
         }
         self.adapt_rate();
+        let pilots = self.pilots();
+        if !pilots.is_empty() {
+            // They leave at once: the next flight waits until there is an answer for it.
+            self.flight = self.flight.saturating_add(1);
+            self.queue.extend(pilots);
+            return;
+        }
         match self.next_sizes() {
             Next::Flight(sizes) => {
                 self.start_flight(sizes.into_iter().map(Queued::from), now);

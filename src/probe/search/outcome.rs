@@ -2,7 +2,7 @@
 
 use super::event::Answer;
 use super::record::{Fate, Record, Records};
-use super::{Phase, Search};
+use super::{Phase, Scout, Search};
 use crate::facts::{
     Bounds, Method, Narrowing, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict, Word,
 };
@@ -50,7 +50,7 @@ pub(super) fn result(search: &Search) -> PathResult {
     }
     // Of what was asked otherwise afterwards it says nothing.
     let heard = records.0.iter().any(Record::replied);
-    let otherwise = search.by_scouts.filter(|_| heard).unwrap_or(0);
+    let otherwise = search.by_scouts.filter(|_| heard).map_or(0, |(first, _)| first);
     notes.extend(refusals(records, otherwise, passes));
     let looped =
         records.0.iter().filter(|r| Some(r.size) > passes).filter_map(|r| Some((r.size, r.looped()?)));
@@ -59,7 +59,9 @@ pub(super) fn result(search: &Search) -> PathResult {
     let waited = |r: &Record| search.finished >= r.sent_at + 2 * records.slowest_reply().unwrap_or_default();
     let mut echo = records.0.iter().filter(|r| r.counts && !r.scout && r.ttl.is_none());
     let ignored = echo.all(|r| r.fate != Fate::InFlight || waited(r));
-    if heard && (search.by_scouts.is_some() || ignored && !records.answers_probes()) {
+    if let Some((_, Scout::Timestamp)) = search.by_scouts {
+        notes.push(PathNote::EchoLimited);
+    } else if heard && (search.by_scouts.is_some() || ignored && !records.answers_probes()) {
         let refused = records.0.iter().take(otherwise).find_map(Record::refused);
         notes.push(PathNote::EchoFiltered { refused });
     }

@@ -1,7 +1,7 @@
 //! How long each probe is waited for, and when it is given up.
 
 use super::record::{Fate, Record};
-use super::{Phase, Search, sizes};
+use super::{Aside, Phase, Search, sizes};
 use std::time::Duration;
 
 impl Search {
@@ -65,7 +65,9 @@ impl Search {
         // Scouts prolong no silence: they are sent until it ends.
         let others =
             self.records.answers_probes() || self.claim(0).is_none() && self.records.passes().is_none();
-        let open = move |r: &Record| r.fate == Fate::InFlight && (r.back || !(r.scout && others));
+        let open = move |r: &Record| {
+            r.fate == Fate::InFlight && (r.aside == Some(Aside::Back) || !(r.scout && others))
+        };
         self.records.0.iter().enumerate().filter(move |(_, r)| open(r)).map(move |(at, r)| {
             let patience = if newest_reply.is_some_and(|newest| newest > at) { later } else { last };
             (at, r.sent_at + patience)

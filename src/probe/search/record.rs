@@ -1,5 +1,6 @@
 //! What became of each probe, and what that says of each size.
 
+use super::Aside;
 use super::event::Answer;
 use super::pace::weight;
 use crate::facts::Word;
@@ -23,8 +24,8 @@ pub(super) struct Record {
     pub(super) scout: bool,
     /// A scout that left before there was any answer.
     pub(super) early: bool,
-    /// A scout that asks whether the way back drops what the target sends.
-    pub(super) back: bool,
+    /// A scout that tells something else.
+    pub(super) aside: Option<Aside>,
     /// Whether it says something of the size: one with a TTL only locates, a scout only counts when answered.
     pub(super) counts: bool,
     /// This kernel's packet filter did not let it out: lost, and nothing of it left.
@@ -50,7 +51,7 @@ impl Record {
         guessed: false,
         scout: false,
         early: false,
-        back: false,
+        aside: None,
         counts: true,
         held: false,
         sent_at: Duration::ZERO,

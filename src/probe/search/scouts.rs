@@ -1,12 +1,15 @@
 //! When the target is asked by packets that nobody takes, and when by nothing else.
 
 use super::record::{Fate, Record};
-use super::{Answer, AnswerLimit, Event, Phase, Plan, Queued, Scouted, Search};
+use super::{Answer, AnswerLimit, Aside, Event, Phase, Plan, Queued, Scouted, Search};
 use crate::facts::Verdict;
 use std::time::Duration;
 
 /// How long a target is waited for at the least before it is asked by scouts as well.
 const LEAST_PATIENCE: Duration = Duration::from_micros(100);
+
+/// As many answers in a row as a limit on all of ICMP that is used up hardly gives.
+const PILOTS: usize = 2;
 
 /// How a scout looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,13 +162,13 @@ impl Search {
         let sizes = [self.plan.max, large, self.plan.control];
         let looks = [Scout::Timestamp, Scout::Protocol].into_iter();
         let asked = looks.flat_map(|look| sizes.map(|size| Queued::scout(size, look)));
-        asked.map(|queued| Queued { back: true, ..queued }).collect()
+        asked.map(|queued| Queued { aside: Some(Aside::Back), ..queued }).collect()
     }
 
     /// The largest size of which the target has said, in an error of a small size, that it arrived; where the two ways were
     /// to be told apart.
     pub fn arrived_back(&self) -> Option<u32> {
-        self.records.0.iter().filter(|r| r.back && r.replied()).map(|r| r.size).max()
+        self.records.0.iter().filter(|r| r.aside == Some(Aside::Back) && r.replied()).map(|r| r.size).max()
     }
 
     /// The size of the path, where the target says of scouts that it arrives and does not answer an echo request of it, but
@@ -210,9 +213,34 @@ impl Search {
         self.records.0.iter().filter_map(took).max().filter(|_| self.plan.unknown_protocol.is_some())
     }
 
-    /// Echo requests are filtered, and what became of them says nothing: errors of the target are all there is.
-    pub(super) fn ask_by_scouts(&mut self, limit: AnswerLimit) -> Vec<u32> {
-        self.by_scouts = Some(self.records.0.len());
+    /// Timestamp requests of the smallest size, once, where echo requests are answered too rarely: a firewall limits one
+    /// kind as a rule.
+    pub(super) fn pilots(&mut self) -> Vec<Queued> {
+        let asks =
+            self.slow > 0 && self.plan.scouts && self.plan.answers.is_none() && self.by_scouts.is_none();
+        if !asks || std::mem::replace(&mut self.piloted, true) {
+            return Vec::new();
+        }
+        vec![
+            Queued { aside: Some(Aside::Pilot), ..Queued::scout(self.plan.control, Scout::Timestamp) };
+            PILOTS
+        ]
+    }
+
+    /// Whether all of them were, while the size is searched for.
+    pub(super) fn pilots_are_answered(&self) -> bool {
+        let mut pilots = self.records.0.iter().filter(|r| r.aside == Some(Aside::Pilot));
+        self.piloted
+            && self.by_scouts.is_none()
+            && matches!(self.phase, Phase::Sizes)
+            && pilots.clone().count() == PILOTS
+            && pilots.all(Record::replied)
+    }
+
+    /// What became of echo requests says nothing any more, but what arrived: they are filtered, and errors of the target are
+    /// all there is; or few are answered, and others are.
+    pub(super) fn ask_by_scouts(&mut self, look: Scout, limit: Option<AnswerLimit>) -> Vec<u32> {
+        self.by_scouts = Some((self.records.0.len(), look));
         for record in &mut self.records.0 {
             record.scout = true;
             record.counts &= matches!(record.fate, Fate::Answered { .. }) && !record.turned_away();
@@ -227,7 +255,7 @@ impl Search {
             self.records.0.push(Record { size, fate, ..Record::KNOWN });
         }
         self.rtt = self.rtt.or(self.records.fastest_reply());
-        self.plan.answers = Some(limit);
+        self.plan.answers = limit;
         self.plan.first_flight(true)
     }
 }
