@@ -22,7 +22,7 @@ proptest! {
     ) {
         let mut scenario = path(hops, loss, rtt);
         scenario.target.limit = Some((f64::from(burst), rate));
-        (scenario.target.timestamps, scenario.target.limits_timestamps) = (timestamps, all);
+        (scenario.target.timestamps, scenario.target.limits_timestamps) = (Some(timestamps), all);
         (scenario.target.unknown_protocol, scenario.target.no_port) = (errors, errors);
         let (result, _) = scenario.play(seed);
         let (_, mtu) = truth(&scenario.hop);
@@ -45,7 +45,7 @@ fn targets_with_few_answers_are_measured_as_a_rule() {
         scenario.target.limit = Some(((1.0 + draw() * 6.0).floor(), 1.0 + draw() * 60.0));
         scenario.target.unknown_protocol = draw() < 0.5;
         scenario.target.no_port = scenario.target.unknown_protocol;
-        (scenario.target.timestamps, scenario.target.limits_timestamps) = (draw() < 0.5, draw() < 0.5);
+        (scenario.target.timestamps, scenario.target.limits_timestamps) = (Some(draw() < 0.5), draw() < 0.5);
         let (found, _) = scenario.play(seed.into());
         settled += u32::from(found.path_mtu_bytes.is_some());
         wrong.extend(found.path_mtu_bytes.filter(|found| *found != mtu).map(|found| (scenario, found)));
@@ -82,7 +82,7 @@ fn ten_answers_a_second_are_enough_for_a_black_hole() {
         let mut scenario = path(vec![hop(1391, Ptb::Silent)], 0.0, 3.0 + f64::from(seed) / 10.0);
         scenario.target.limit = Some((1.0, 10.0));
         (scenario.target.unknown_protocol, scenario.target.no_port) = (false, false);
-        scenario.target.timestamps = false;
+        scenario.target.timestamps = Some(false);
         let (found, sent) = scenario.play(seed.into());
         assert_eq!((found.verdict, found.path_mtu_bytes), (Verdict::BlackHole, Some(1391)), "{found:?}");
         assert!(sent.len() <= 200, "{}", sent.len());

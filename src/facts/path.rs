@@ -166,10 +166,13 @@ pub enum PathNote {
     },
     /// The target answers no probe; only routers do.
     TargetSilent,
-    /// The target answers no echo request, only that it does not know a protocol, or that nobody has port 0.
+    /// The target answers no echo request, only others: what was measured was that it does not know a protocol, or that nobody
+    /// has port 0, or its timestamp replies.
     EchoFiltered {
         /// Who refused them, and in which word; `None`: nobody said anything.
         refused: Option<(IpAddr, Word)>,
+        /// Timestamp replies.
+        timestamps: bool,
     },
     /// The target answers few echo requests; it was asked by ICMP timestamp requests.
     EchoLimited,

@@ -221,7 +221,7 @@ impl NamespacePath {
                         add rule inet t n icmpv6 type destination-unreachable icmpv6 code port-unreachable drop";
             rules.push((target, rule.to_owned()));
         }
-        if !scenario.target.timestamps {
+        if !scenario.target.answers_timestamps() {
             rules.push((target, format!("{input}; add rule inet t i icmp type timestamp-request drop")));
         }
         if let Some((burst, rate)) = scenario.target.limit {

@@ -96,12 +96,18 @@ pub struct TargetSpec {
     pub no_port: bool,
     /// It sends no more back than so many bytes of a packet.
     pub cuts_to: Option<u32>,
-    /// Whether it answers ICMP timestamp requests, where it answers echo requests.
-    pub timestamps: bool,
+    /// Whether it answers ICMP timestamp requests; as echo requests, if that is not said.
+    pub timestamps: Option<bool>,
     /// Whether the limit is one on those as well.
     pub limits_timestamps: bool,
     /// Token bucket of its answers, of its errors where it answers no echo: burst and answers a second.
     pub limit: Option<(f64, f64)>,
+}
+
+impl TargetSpec {
+    pub fn answers_timestamps(&self) -> bool {
+        self.timestamps.unwrap_or(self.echo)
+    }
 }
 
 impl Default for TargetSpec {
@@ -111,7 +117,7 @@ impl Default for TargetSpec {
             unknown_protocol: true,
             no_port: true,
             cuts_to: None,
-            timestamps: true,
+            timestamps: None,
             limits_timestamps: false,
             limit: None,
         }
@@ -303,7 +309,7 @@ impl Scenario {
             None => self.target.echo,
             Some(Scout::Protocol) => self.target.unknown_protocol,
             Some(Scout::Datagram) => self.target.no_port,
-            Some(Scout::Timestamp) => self.target.echo && self.target.timestamps,
+            Some(Scout::Timestamp) => self.target.answers_timestamps(),
         };
         let bucket = match scout {
             None => &mut memory.target,

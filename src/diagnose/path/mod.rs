@@ -441,16 +441,18 @@ fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
             vec![Evidence::text("answers of the target", 0, "probes with DF")],
             TARGET_SILENT.fix,
         ),
-        PathNote::EchoFiltered { refused } => {
+        PathNote::EchoFiltered { refused, timestamps } => {
+            let by = if *timestamps {
+                "ICMP timestamp requests"
+            } else {
+                "its errors for an unknown protocol or port 0"
+            };
             let refused = refused.map(|(from, word)| Refusal::of_all(from, word));
             let fate = refused.map_or_else(|| "draw no answer".to_owned(), Refusal::said);
             let silence = || Evidence::text("answers to echo requests", 0, "ICMP probes with DF");
             ECHO_FILTERED.finding(
                 subject,
-                format!(
-                    "echo requests to {} {fate}; it was measured by its errors for an unknown protocol or port 0",
-                    facts.target
-                ),
+                format!("echo requests to {} {fate}; it was measured by {by}", facts.target),
                 vec![refused.map_or_else(silence, refused_by)],
                 ECHO_FILTERED.fix,
             )

@@ -63,8 +63,8 @@ pub const TARGET_SILENT: Rule = Rule {
 pub const ECHO_FILTERED: Rule = Rule {
     id: "mtu.echo_filtered",
     severity: Severity::Info,
-    meaning: "Echo requests to the target draw no answer (filtered there, on the way, or on one member of an ECMP group), only what it says of a protocol that it does not know or of port 0. Such answers are small and few: they tell nothing of the way back, and probes that are lost are counted with those that nobody answers.",
-    fix: "Name a port of the target that listens (--port N): TCP does without the errors, of which a host sends six and then one a second. Where echo works at other times, --flows 16 shows whether it depends on the flow.",
+    meaning: "Echo requests to the target draw no answer (filtered there, on the way, or on one member of an ECMP group), only ICMP timestamp requests do, or what it says of a protocol that it does not know or of port 0. Such answers are small: they tell nothing of the way back, and probes that are lost are counted with those that nobody answers.",
+    fix: "Name a port of the target that listens (--port N): TCP does without such answers. Errors are few: a host sends six and then one a second. Where echo works at other times, --flows 16 shows whether it depends on the flow.",
 };
 
 /// Other answers than echo replies were measured.

@@ -126,8 +126,9 @@ impl Search {
 
     /// The same, with a round-trip time that was measured before.
     fn paced(plan: Plan, rtt: Option<Duration>) -> Self {
-        let scout = plan.early_scout().then(|| Queued::scout(plan.control, Scout::Protocol));
-        let rare = scout.into_iter().chain(plan.rare_sizes().into_iter().map(Queued::from));
+        let looks = [Scout::Timestamp, Scout::Protocol].into_iter().filter(|_| plan.early_scouts());
+        let scouts = looks.map(|look| Queued::scout(plan.control, look));
+        let rare = scouts.chain(plan.rare_sizes().into_iter().map(Queued::from));
         let rare = rare.map(|queued| Queued { rare: true, ..queued });
         let queue = plan.first_flight(rtt.is_some()).into_iter().map(Queued::from).chain(rare).collect();
         Self {
@@ -173,7 +174,7 @@ impl Search {
                 continue;
             }
             if self.pilots_are_answered() {
-                let flight = self.ask_by_scouts(Scout::Timestamp, None);
+                let flight = self.ask_by(Scout::Timestamp, None);
                 (self.slow, self.next_send) = (0, now);
                 self.queue.clear();
                 self.start_flight(flight.into_iter().map(Queued::from), now);
@@ -221,17 +222,23 @@ impl Search {
                 let protocol = |size| Queued::scout(size, Scout::Protocol);
                 if named {
                     // One byte more than a router has named must be refused.
-                    let again = Queued::scout(size, Scout::Datagram);
-                    self.queue.extend([protocol(size), protocol(size + 1), again]);
+                    let again = [Scout::Datagram, Scout::Timestamp].map(|look| Queued::scout(size, look));
+                    let scouts = [protocol(size), protocol(size + 1)].into_iter().chain(again);
+                    let mute = !self.records.answers_probes();
+                    let pilots = if mute { self.pilots() } else { Vec::new() };
+                    self.queue.extend(scouts.chain(pilots));
                 } else {
                     // In silence the only answer there may be is best had for the largest; one that is lost on the way
                     // costs none.
                     self.queue.extend([protocol(self.plan.max), protocol(size)]);
+                    if self.plan.scouts {
+                        self.queue.push_back(Queued::scout(size, Scout::Timestamp));
+                    }
                 }
                 continue;
             }
             if let Some(limit) = self.plan.unknown_protocol.filter(|_| self.echo_is_overdue(now)) {
-                let flight = self.ask_by_scouts(Scout::Protocol, Some(limit));
+                let flight = self.ask_by_scouts(limit);
                 self.start_flight(flight.into_iter().map(Queued::from), now);
                 continue;
             }
@@ -304,6 +311,7 @@ impl Search {
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
         let rationed = self.rationed();
         let scout = queued.scout.is_some() && self.by_scouts.is_none();
+        let look = queued.scout.or(self.by_scouts.map(|(_, look)| look));
         self.went_on |= queued.rare && queued.scout.is_none();
         self.records.0.push(Record {
             size,
@@ -312,6 +320,7 @@ impl Search {
             rationed,
             guessed: self.plan.answers.is_none(),
             scout,
+            look,
             early: queued.scout.is_some() && queued.rare,
             aside: queued.aside,
             counts: ttl.is_none() && !scout,
@@ -367,7 +376,7 @@ impl Search {
             return;
         }
         self.adapt_rate();
-        let pilots = self.pilots();
+        let pilots = if self.slow > 0 { self.pilots() } else { Vec::new() };
         if !pilots.is_empty() {
             // They leave at once: the next flight waits until there is an answer for it.
             self.flight = self.flight.saturating_add(1);

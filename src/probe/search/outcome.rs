@@ -59,11 +59,12 @@ pub(super) fn result(search: &Search) -> PathResult {
     let waited = |r: &Record| search.finished >= r.sent_at + 2 * records.slowest_reply().unwrap_or_default();
     let mut echo = records.0.iter().filter(|r| r.counts && !r.scout && r.ttl.is_none());
     let ignored = echo.all(|r| r.fate != Fate::InFlight || waited(r));
-    if let Some((_, Scout::Timestamp)) = search.by_scouts {
+    let timestamps = matches!(search.by_scouts, Some((_, Scout::Timestamp)));
+    if timestamps && records.0.iter().any(|r| r.look.is_none() && r.replied()) {
         notes.push(PathNote::EchoLimited);
     } else if heard && (search.by_scouts.is_some() || ignored && !records.answers_probes()) {
         let refused = records.0.iter().take(otherwise).find_map(Record::refused);
-        notes.push(PathNote::EchoFiltered { refused });
+        notes.push(PathNote::EchoFiltered { refused, timestamps });
     }
     let settled = matches!(verdict, Verdict::Clear | Verdict::Narrowed | Verdict::BlackHole);
     // A PTB that was confirmed speaks for every size above it.

@@ -156,9 +156,9 @@ impl Plan {
         rare
     }
 
-    /// Whether a scout leaves while nothing has come back: where echo is filtered, the target's word on a protocol that it
-    /// does not know takes a round trip instead of a patience. Over IPv6 they were sent before the search.
-    pub(super) fn early_scout(&self) -> bool {
+    /// Whether scouts leave while nothing has come back: where echo is filtered, a timestamp reply or the target's word on a
+    /// protocol that it does not know takes a round trip instead of a patience. Over IPv6 they were sent before the search.
+    pub(super) fn early_scouts(&self) -> bool {
         let few = self.rate_pps.is_some() || self.answers.is_some();
         self.scouts && self.unknown_protocol.is_some() && !few
     }

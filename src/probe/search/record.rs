@@ -1,8 +1,8 @@
 //! What became of each probe, and what that says of each size.
 
-use super::Aside;
 use super::event::Answer;
 use super::pace::weight;
+use super::{Aside, Scout};
 use crate::facts::Word;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(super) struct Record {
     pub(super) guessed: bool,
     /// Sent as a packet that nobody takes ([`super::Scout`]): its silence says nothing.
     pub(super) scout: bool,
+    /// What it looks like, if it is no echo request.
+    pub(super) look: Option<Scout>,
     /// A scout that left before there was any answer.
     pub(super) early: bool,
     /// A scout that tells something else.
@@ -50,6 +52,7 @@ impl Record {
         rationed: false,
         guessed: false,
         scout: false,
+        look: None,
         early: false,
         aside: None,
         counts: true,

@@ -213,11 +213,10 @@ impl Search {
         self.records.0.iter().filter_map(took).max().filter(|_| self.plan.unknown_protocol.is_some())
     }
 
-    /// Timestamp requests of the smallest size, once, where echo requests are answered too rarely: a firewall limits one
-    /// kind as a rule.
+    /// Timestamp requests of the smallest size, once, where echo requests are answered too rarely or not at all: a firewall
+    /// limits or drops one kind as a rule.
     pub(super) fn pilots(&mut self) -> Vec<Queued> {
-        let asks =
-            self.slow > 0 && self.plan.scouts && self.plan.answers.is_none() && self.by_scouts.is_none();
+        let asks = self.plan.scouts && self.plan.answers.is_none() && self.by_scouts.is_none();
         if !asks || std::mem::replace(&mut self.piloted, true) {
             return Vec::new();
         }
@@ -227,19 +226,31 @@ impl Search {
         ]
     }
 
-    /// Whether all of them were, while the size is searched for.
+    /// Whether all of them were, while the size is searched for and the one that a router has named does not arrive.
     pub(super) fn pilots_are_answered(&self) -> bool {
+        let named = self.records.passes().is_some_and(|passes| self.claim(passes) == Some(passes));
         let mut pilots = self.records.0.iter().filter(|r| r.aside == Some(Aside::Pilot));
         self.piloted
+            && !named
             && self.by_scouts.is_none()
             && matches!(self.phase, Phase::Sizes)
             && pilots.clone().count() == PILOTS
             && pilots.all(Record::replied)
     }
 
-    /// What became of echo requests says nothing any more, but what arrived: they are filtered, and errors of the target are
-    /// all there is; or few are answered, and others are.
-    pub(super) fn ask_by_scouts(&mut self, look: Scout, limit: Option<AnswerLimit>) -> Vec<u32> {
+    /// Echo requests are filtered: the target is asked by timestamp requests if it has answered one, else its errors are
+    /// all there is, so many as the `limit` says.
+    pub(super) fn ask_by_scouts(&mut self, limit: AnswerLimit) -> Vec<u32> {
+        let timestamps = self.records.0.iter().any(|r| r.look == Some(Scout::Timestamp) && r.replied());
+        if timestamps {
+            self.ask_by(Scout::Timestamp, None)
+        } else {
+            self.ask_by(Scout::Protocol, Some(limit))
+        }
+    }
+
+    /// What became of echo requests says nothing any more, but what arrived.
+    pub(super) fn ask_by(&mut self, look: Scout, limit: Option<AnswerLimit>) -> Vec<u32> {
         self.by_scouts = Some((self.records.0.len(), look));
         for record in &mut self.records.0 {
             record.scout = true;

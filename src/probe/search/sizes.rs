@@ -2,7 +2,7 @@
 
 use super::plan::{PATIENT, between, halves};
 use super::record::{Fate, Record};
-use super::{Phase, Scout, Search, outcome};
+use super::{Phase, Search, outcome};
 use crate::facts::{PathNote, Verdict, Word};
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl Search {
             && !self.records.answers_probes()
             && self.claim(lo).is_none_or(|claim| claim < lo)
         {
-            return Next::Flight(self.ask_by_scouts(Scout::Protocol, Some(limit)));
+            return Next::Flight(self.ask_by_scouts(limit));
         }
         let floor = self.plan.floor;
         let understated = |(size, mtu, _): &(u32, u32, _)| mtu < size && *mtu >= floor && *mtu < lo;
@@ -229,7 +229,7 @@ impl Search {
             && self.forbidden().is_some()
             && let Some(limit) = self.plan.unknown_protocol
         {
-            return Next::Flight(self.ask_by_scouts(Scout::Protocol, Some(limit)));
+            return Next::Flight(self.ask_by_scouts(limit));
         }
         if let Some(m) = self.claim(0) {
             // No PTB for three packets of the named size and one for a larger one: the named size is right,
