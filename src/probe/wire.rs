@@ -377,7 +377,7 @@ impl<'a> Quoted<'a> {
     }
 }
 
-/// The echo request that an error quotes.
+/// The echo request that an error quotes; a timestamp request (RFC 792) has its fields where an echo request has them.
 struct QuotedEcho {
     identifier: u16,
     sequence: u16,
@@ -390,7 +390,9 @@ impl QuotedEcho {
         let icmp =
             if family.version == 4 { IpNextHeaderProtocols::Icmp } else { IpNextHeaderProtocols::Icmpv6 };
         let echo = quoted.payload;
-        if quoted.protocol != icmp || *echo.first()? != family.echo_request {
+        let kind = *echo.first()?;
+        let timestamp = family.version == 4 && kind == IcmpTypes::Timestamp.0;
+        if quoted.protocol != icmp || kind != family.echo_request && !timestamp {
             return None;
         }
         let token = echo.get(8..8 + TOKEN).and_then(|t| t.try_into().ok());

@@ -45,6 +45,17 @@ fn a_ptb_that_quotes_our_probe_counts() {
 }
 
 #[test]
+fn a_ptb_that_quotes_our_timestamp_request_counts() {
+    let packet = scout_ipv4(TARGET, MARK, Probe { id: 7, size: 1500, ttl: None }, Scout::Timestamp).unwrap();
+    let event =
+        |packet: &[u8]| answer(V4, MARK, TARGET.into(), &received(&too_big(packet, 1450), ROUTER), sizes);
+    assert_eq!(event(&packet), Some(Event { id: 7, answer: Answer::TooBig { mtu: 1450, from: ROUTER } }));
+    let mut strangers = packet;
+    strangers[30] ^= 1;
+    assert_eq!(event(&strangers), None, "another token");
+}
+
+#[test]
 fn a_scout_over_ipv4_arrived_when_the_target_does_not_know_the_protocol() {
     let probe = Probe { id: 7, size: 1500, ttl: None };
     let scout = |as_a| scout_ipv4(TARGET, MARK, probe, as_a).unwrap();

@@ -459,7 +459,10 @@ fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
         }
         PathNote::EchoLimited => ECHO_LIMITED.finding(
             subject,
-            format!("{} answers few echo requests; it was measured by ICMP timestamp requests", facts.target),
+            format!(
+                "{} answers few echo requests in time; it was measured by ICMP timestamp requests",
+                facts.target
+            ),
             vec![Evidence::text(
                 "answers to echo requests",
                 "fewer than sizes that pass",

@@ -61,7 +61,9 @@ pub(super) fn result(search: &Search) -> PathResult {
     let ignored = echo.all(|r| r.fate != Fate::InFlight || waited(r));
     let timestamps = matches!(search.by_scouts, Some((_, Scout::Timestamp)));
     if timestamps && records.0.iter().any(|r| r.look.is_none() && r.replied()) {
-        notes.push(PathNote::EchoLimited);
+        // Or they were only late.
+        let missing = |r: &Record| r.look.is_none() && r.lost() && r.ttl.is_none() && Some(r.size) <= passes;
+        notes.extend(records.0.iter().any(missing).then_some(PathNote::EchoLimited));
     } else if heard && (search.by_scouts.is_some() || ignored && !records.answers_probes()) {
         let refused = records.0.iter().take(otherwise).find_map(Record::refused);
         notes.push(PathNote::EchoFiltered { refused, timestamps });

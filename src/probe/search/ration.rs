@@ -101,7 +101,10 @@ impl Search {
         // Where answers run out those at the end are missing; chance takes one and leaves the next.
         let mixed = lost.windows(2).any(|pair| pair == [true, false]);
         let many = lost.len() >= count + 2 && lost.len() >= count * 2;
-        if mixed && many && self.plan.answers.is_none() && self.slow > 0 {
+        // Answers that came after they were given up were late, and none was missing.
+        let late =
+            !self.records.0.iter().any(|r| r.counts && r.size <= passes && (r.lost() || r.turned_away()));
+        if (mixed && many || late) && self.plan.answers.is_none() && self.slow > 0 {
             // More answers than a limit would give: it was chance.
             self.slow = 0;
             self.records.0.iter_mut().for_each(|r| r.rationed = false);
