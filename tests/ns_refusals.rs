@@ -194,25 +194,24 @@ fn counted(family: u8, hops: &str, words: &[&str]) -> (u64, serde_json::Value) {
 
 #[test]
 fn what_is_sent_beside_the_search_is_counted_and_bounded_with_it() {
-    // The burst that drop counters are watched for is no search.
-    for (family, hops, burst) in [
-        (6, "{ mtu = 1500 }", 0),
-        (6, "{ mtu = 1500 }, { mtu = 1413 }", 0),
-        (6, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }", 7),
-        (4, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }", 7),
+    // In black holes with the burst that drop counters are watched for.
+    for (family, hops) in [
+        (6, "{ mtu = 1500 }"),
+        (6, "{ mtu = 1500 }, { mtu = 1413 }"),
+        (6, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }"),
+        (4, "{ mtu = 1500 }, { mtu = 1400, ptb = 'silent' }"),
     ] {
         let (packets, document) = counted(family, hops, &[]);
         let probes = &document["probes"];
         let number = |name: &str| probes[name].as_u64().unwrap();
-        assert_eq!(number("sent") + burst, packets, "{family} {hops}: {document:#}");
+        assert_eq!(number("sent"), packets, "{family} {hops}: {document:#}");
         assert!(
             number("answered") + number("too_big") + number("lost") <= number("sent"),
             "{family} {hops}: {document:#}"
         );
-        for most in [5, 12, 30] {
+        for most in [5, 12, 30, 45] {
             let (packets, document) = counted(family, hops, &["--max-probes", &most.to_string()]);
-            let burst = if document["verdict"] == "black_hole" { burst } else { 0 };
-            assert!(packets <= most + burst, "{family} {hops}: {packets} of {most}: {document:#}");
+            assert!(packets <= most, "{family} {hops}: {packets} of {most}: {document:#}");
         }
     }
 }
@@ -300,5 +299,35 @@ fn a_target_whose_echo_requests_are_forbidden_is_measured_all_the_same() {
             assert!(said.contains(&format!("are refused by {router}")), "{said}");
             assert!(!document.to_string().contains("refused_at_times"), "{document:#}");
         }
+    }
+}
+
+/// A router says packet too big once a second, and several searches ask at once: each is told in its turn.
+#[test]
+fn searches_that_run_at_once_share_the_words_of_a_router() {
+    for family in [4, 6] {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'few words'\nfamily = {family}\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = 1400, ptb_limit = [1.0, 1.0] }}]\n\
+             expect = {{ verdict = 'narrowed', path_mtu = 1400 }}"
+        )));
+        let target = path.target();
+        let document = |words: &[&str]| -> serde_json::Value {
+            let mut command = nsprobe();
+            let output = command.args(["mtu", &path.source(), &target, "-o", "json"]).args(words).output();
+            serde_json::from_str(&stdout(&output.unwrap())).unwrap()
+        };
+        let flows = document(&["--flows", "3"]);
+        assert_eq!(
+            (&flows["verdict"], &flows["path_mtu_bytes"]),
+            (&"narrowed".into(), &1400.into()),
+            "{flows:#}"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let targets = document(&[&target]);
+        for result in targets["results"].as_array().unwrap() {
+            assert_eq!(result["verdict"], "narrowed", "{targets:#}");
+        }
+        assert_eq!(targets["findings"], serde_json::json!([]), "{targets:#}");
     }
 }

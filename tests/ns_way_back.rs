@@ -133,3 +133,25 @@ fn a_host_that_answers_datagrams_alone_tells_that_a_black_hole_is_on_the_way_the
         assert_eq!(said, back, "{family} {back}: {document:#}");
     }
 }
+
+/// The first router drops what is neither echo nor UDP: how far such packets get says nothing of a size.
+#[test]
+fn over_ipv6_a_hop_that_drops_strange_protocols_is_not_blamed() {
+    for narrow in [1400, 1500] {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'strange'\nfamily = 6\ninterface_mtu = 1500\n\
+             hop = [{{ mtu = 1500 }}, {{ mtu = 1500 }}, {{ mtu = {narrow}, ptb = 'silent' }}]\n\
+             expect = {{ verdict = 'black_hole', path_mtu = 1400 }}"
+        )));
+        let drop = "add table inet d; add chain inet d f { type filter hook prerouting priority 0; }; \
+                    add rule inet d f meta l4proto 253 drop; \
+                    add rule inet d f icmpv6 type echo-reply meta length > 1400 drop";
+        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", drop]);
+        let (_, document) = mtu(&path, &[]);
+        assert_eq!(seen(&document), ("black_hole", Some(1400), "icmp"), "{narrow}: {document:#}");
+        // The target is hop four: that is where a way there of 1400 bytes ends, and a way back begins.
+        assert_eq!(document["narrowing"]["ttl"], 4, "{narrow}: {document:#}");
+        let said = document.to_string().contains("may be their replies");
+        assert_eq!(said, narrow == 1500, "{narrow}: {document:#}");
+    }
+}

@@ -260,10 +260,10 @@ fn margin(rtt: Duration) -> Duration {
     (rtt / 20).min(Duration::from_millis(4)) + Duration::from_millis(1)
 }
 
-/// Scouts as a transport of their own: the target answers each with an error of the same small size, so that
-/// only the way there is measured.
+/// Scouts of one look as a transport of their own: the target's answers are of the same small size, so that only the way
+/// there is measured.
 #[derive(Debug)]
-pub struct Scouts(pub Echo);
+pub struct Scouts(pub Echo, pub Scout);
 
 impl Transport for Scouts {
     fn method(&self) -> Method {
@@ -271,7 +271,7 @@ impl Transport for Scouts {
     }
 
     fn send(&mut self, probe: Probe) -> Option<Event> {
-        self.0.scout(probe, Scout::Protocol)
+        self.0.scout(probe, self.1)
     }
 
     fn receive(&mut self) -> Option<Event> {

@@ -3,7 +3,7 @@
 use super::method::Question;
 use crate::facts::{Bounds, PathNote, PathResult, Reverse, ReverseVerdict, Verdict};
 use crate::probe::search::{ANOTHER_WORD, AnswerLimit, Plan, Scout, Scouted, Search};
-use crate::probe::{Echo, ProbeError, Scouts, ask_sizes, drive};
+use crate::probe::{Echo, ProbeError, Scouts, Target, ask_sizes, drive};
 use std::time::{Duration, Instant};
 
 /// By then a host has another error over IPv6: ten a second, before Linux 6.18 four for the hosts behind a prefix of 64 bits
@@ -12,14 +12,21 @@ const ANOTHER_ERROR_SIX: Duration = Duration::from_millis(260);
 
 /// Whether large packets of a black hole were seen to get as far as anybody before the target, so that it may be on the way
 /// back as well.
-pub(super) fn may_be_on_the_way_back(path: &PathResult) -> bool {
+pub(super) fn may_be_on_the_way_back(path: &PathResult, target: Target) -> bool {
     // What is measured by small answers is the way there.
     let small = |note: &PathNote| matches!(note, PathNote::EchoFiltered { .. } | PathNote::EchoLimited);
     let told = |note: &PathNote| note.is_of_what_fails() || small(note);
     let before = |ttl: u8| path.hops.iter().any(|hop| hop.ttl == ttl && !hop.target);
     path.verdict == Verdict::BlackHole
         && !path.notes.iter().any(told)
-        && !path.narrowing.as_ref().and_then(|narrowing| narrowing.ttl).is_some_and(before)
+        && !(errors_fit(path, target)
+            && path.narrowing.as_ref().and_then(|narrowing| narrowing.ttl).is_some_and(before))
+}
+
+/// Whether what passes is as large as the errors that large packets draw: else these are lost on a narrow way back, too. They
+/// quote so much of them (RFC 1812 §4.3.2.3, RFC 4443 §2.4).
+pub(super) fn errors_fit(path: &PathResult, target: Target) -> bool {
+    path.path_mtu_bytes >= Some(if target.address.is_ipv4() { 576 } else { 1280 })
 }
 
 /// Asks by packets that the target answers with a small error once more: by datagrams at once, or else by a strange protocol
@@ -28,19 +35,21 @@ pub(super) fn ask_again(
     question: Question<'_>,
     path: &mut PathResult,
     left: Duration,
+    bytes: &mut u64,
 ) -> Result<Option<u32>, ProbeError> {
     let Question { netns, target, plan, onlooker, .. } = question;
     let begun = Instant::now();
     let rtt = Duration::from_micros(path.rtt_us.unwrap_or_default());
     let large = [Some(plan.max), path.bounds.fails_bytes].into_iter().flatten();
-    let ask = |path: &mut PathResult, sizes: Vec<u32>, look, patience| {
+    let mut ask = |path: &mut PathResult, sizes: Vec<u32>, look, patience| {
+        *bytes += sizes.iter().map(|size| u64::from(*size)).sum::<u64>();
         let asked = ask_sizes(&mut Echo::open(netns, target)?, &sizes, look, patience, onlooker)?;
         path.probes = path.probes.and(asked.probes());
         Ok::<_, ProbeError>(asked)
     };
     let may = |path: &PathResult, packets: u32| path.probes.sent.saturating_add(packets) <= plan.max_probes;
     let soon = 2 * rtt + Duration::from_millis(2);
-    if may(path, 6) && left > soon && plan.rate_pps.is_none() {
+    if may(path, 6) && left > soon && plan.rate_pps.is_none() && errors_fit(path, target) {
         // A firewall may answer them in the target's name, so that an answer to a large one proves nothing. That two small
         // ones are answered and no large one before is the doing of the way there.
         let sizes = large.clone().chain(large.clone()).chain([plan.control; 2]);
@@ -69,6 +78,7 @@ pub(super) fn which_way(
     question: Question<'_>,
     path: PathResult,
     known: &Scouted,
+    look: Scout,
     deadline: Duration,
 ) -> Result<PathResult, ProbeError> {
     let Question { netns, target, plan, onlooker, .. } = question;
@@ -88,8 +98,9 @@ pub(super) fn which_way(
     }
     let echo = Echo::open(netns, target)?;
     let max_probes = plan.max_probes.saturating_sub(path.probes.sent);
-    let plan = Plan { answers: Some(AnswerLimit::ICMP_ERRORS), deadline, max_probes, ..plan.clone() };
-    let mut there = drive(&mut Search::new(plan), &mut Scouts(echo), onlooker)?;
+    let answers = (look == Scout::Protocol).then_some(AnswerLimit::ICMP_ERRORS);
+    let plan = Plan { answers, deadline, max_probes, ..plan.clone() };
+    let mut there = drive(&mut Search::new(plan), &mut Scouts(echo, look), onlooker)?;
     if there.verdict == Verdict::Unreachable {
         // It has answered before, and has no answer left.
         let bounds = Bounds { passes_bytes: Some(arrived), fails_bytes: None };

@@ -3,14 +3,14 @@
 use super::method::{Asked, Choice, Question, ask};
 use crate::cli::{Failure, target};
 use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path, clear_for_route, fate};
-use crate::facts::{Bounds, Method, PathResult, Reverse, ReverseVerdict, Verdict};
+use crate::facts::{Bounds, Method, PathResult, Reverse, ReverseVerdict, Verdict, milliseconds};
 use crate::netns::NetNs;
 use crate::observe::{
     CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff, ipvs_answers,
     read_counters, read_link_state, read_neighbour, read_settings, route_get, service_proxy,
 };
 use crate::pods::Source;
-use crate::probe::search::Plan;
+use crate::probe::search::{ANOTHER_WORD, Plan};
 use crate::probe::wire::Family;
 use crate::probe::{Onlooker, ProbeError, Target, Transport};
 use crate::report::{MtuReport, MtuSource, MtuTarget};
@@ -189,7 +189,12 @@ pub(in crate::cli) fn measure(
     let mut flows = vec![asked?];
     flows.extend(others?);
     // All are waited for.
-    let waited = flows.iter().map(|flow| flow.path.elapsed_ms).fold(0.0, f64::max);
+    let mut waited = flows.iter().map(|flow| flow.path.elapsed_ms).fold(0.0, f64::max);
+    let seen = |flow: &Asked| (flow.path.verdict, flow.path.path_mtu_bytes);
+    let left = || planned.plan.deadline.saturating_sub(begun.elapsed());
+    if in_turn(&mut flows, seen, left, onlooker, |_| ask(question))? {
+        waited = milliseconds(begun.elapsed());
+    }
     let route_mtu = planned.route.largest_packet();
     let above: Vec<Option<PathResult>> = flows
         .iter_mut()
@@ -207,11 +212,14 @@ pub(in crate::cli) fn measure(
         // Nothing above --max was asked for: what passes is known, the path's own MTU is not.
         path.path_mtu_bytes = None;
     }
-    let left = planned.plan.deadline.saturating_sub(begun.elapsed()).min(LONGEST_BURST);
+    let left = left().min(LONGEST_BURST);
     let drops = match (path.verdict, path.bounds.fails_bytes, transport) {
         (Verdict::BlackHole, Some(size), Some(mut transport))
-            if planned.plan.gap() * BURST.into() <= left =>
+            if planned.plan.gap() * BURST.into() <= left
+                && path.probes.sent.saturating_add(BURST.into()) <= planned.plan.max_probes =>
         {
+            path.probes.sent += u32::from(BURST);
+            path.probes.lost += u32::from(BURST);
             watch_drops(source, host, transport.as_mut(), size, path.rtt_us, planned.plan.gap())
         }
         _ => None,
@@ -304,6 +312,37 @@ pub(in crate::cli) fn measure(
         label: source.label.clone(),
         asked_from: planned.raised.then_some(planned.plan.control),
     })
+}
+
+/// Asks again, one after the other, whoever met silence where another was told of that very size at the same time: a router
+/// has few words, and another had them. What is told then is taken; whether any was asked.
+///
+/// # Errors
+/// Those of `again`, which asks the one with that index.
+pub(super) fn in_turn<T>(
+    found: &mut [T],
+    seen: impl Fn(&T) -> (Verdict, Option<u32>),
+    left: impl Fn() -> Duration,
+    onlooker: Onlooker<'_>,
+    again: impl Fn(usize) -> Result<T, Failure>,
+) -> Result<bool, Failure> {
+    let told: Vec<_> = found.iter().map(&seen).filter(|(verdict, _)| *verdict == Verdict::Narrowed).collect();
+    let silent = |one: &T| {
+        let (verdict, mtu) = seen(one);
+        verdict == Verdict::BlackHole && told.contains(&(Verdict::Narrowed, mtu))
+    };
+    let mut asked = false;
+    for (at, one) in found.iter_mut().enumerate().filter(|(_, one)| silent(one)) {
+        if left() < 2 * ANOTHER_WORD || onlooker.sleep(ANOTHER_WORD)? {
+            break;
+        }
+        asked = true;
+        let other = again(at)?;
+        if seen(&other).0 == Verdict::Narrowed {
+            *one = other;
+        }
+    }
+    Ok(asked)
 }
 
 /// Which of several flows tells the narrowest point: the smaller, the earlier.

@@ -1,11 +1,11 @@
 //! Which way a path is asked, and what the others had to say: ICMP, then TCP and UDP where a port was named.
 
-use super::back::{ask_again, may_be_on_the_way_back, way_back, which_way};
+use super::back::{ask_again, errors_fit, may_be_on_the_way_back, way_back, which_way};
 use crate::cli::Failure;
 use crate::facts::{Bounds, Method, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{Neighbour, read_neighbour};
-use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
+use crate::probe::search::{AnswerLimit, Plan, Scout, Scouted, Search};
 use crate::probe::{
     AFTER_SCOUTS, Echo, Onlooker, ProbeError, Target, TcpProbe, Transport, UdpProbe, drive, scout,
 };
@@ -201,7 +201,10 @@ fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Re
             known = scout(&mut echo, &plan, onlooker)?;
             // Over IPv6 they have been sent by now.
             plan.scouts = target.address.is_ipv4();
-            plan.hops_by_scouts = !plan.scouts;
+            plan.hops_by_scouts = !plan.scouts && known.get_through();
+            if !plan.hops_by_scouts {
+                echo.hops_by_echo();
+            }
             if known.silent() {
                 // The controls among them have had most of it.
                 plan.timeout /= AFTER_SCOUTS;
@@ -245,11 +248,16 @@ fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Re
     if method == Method::Icmp {
         // One answer to many may have come with another that was due: what was larger is not disproved.
         let larger = known.arrived > path.path_mtu_bytes;
-        let told = larger || known.heard > 1 || search.arrived_back().is_some();
-        if !told && may_be_on_the_way_back(&path) {
-            known.arrived = known.arrived.max(ask_again(question, &mut path, left())?);
+        let told =
+            larger || errors_fit(&path, target) && (known.heard > 1 || search.arrived_back().is_some());
+        let mut bytes = search.bytes();
+        let look = search.arrived_by().unwrap_or(Scout::Protocol);
+        if !told && may_be_on_the_way_back(&path, target) {
+            known.arrived = known.arrived.max(ask_again(question, &mut path, left(), &mut bytes)?);
         }
-        path = which_way(question, path, &known, left())?;
+        let plan = Plan { max_bytes: question.plan.max_bytes.saturating_sub(bytes), ..question.plan.clone() };
+        let question = Question { plan: &plan, ..question };
+        path = which_way(question, path, &known, look, left())?;
         if let (Verdict::Narrowed, Some(size)) = (path.verdict, search.unreturned()) {
             path = way_back(question, path, size, left())?;
         }

@@ -16,6 +16,7 @@ use crate::pods::{self, Source};
 use crate::probe::{Onlooker, Target};
 use crate::report::{MtuComparison, MtuReport, document, render_change, render_comparison, render_mtu};
 use clap::Args;
+use measure::in_turn;
 pub(super) use measure::{Planned, Terms, measure, plan};
 pub(super) use method::Choice;
 use std::os::fd::AsFd;
@@ -136,7 +137,7 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
         let progress = Progress::new(&inputs, args.deadline, context);
         let tell = || progress.tell();
         let onlooker = Onlooker { stop: Some(signals.as_fd()), tell: progress.wanted().then_some(&tell) };
-        let reports = all(&jobs, args.flows, host.as_ref(), onlooker);
+        let reports = all(&jobs, args.flows, args.deadline, host.as_ref(), onlooker);
         // A watch is meant to be ended by a signal: what was not measured to its end would look like a change.
         if args.watch.is_some() && signals.wait(Duration::ZERO) {
             return Ok(Exit::Clean);
@@ -190,6 +191,7 @@ fn far_ends(args: &MtuArgs, context: &Context) -> Result<Vec<Source>, Failure> {
 fn all(
     jobs: &[Job<'_>],
     flows: u8,
+    deadline: Duration,
     host: Option<&NetNs>,
     onlooker: Onlooker<'_>,
 ) -> Result<Vec<MtuReport>, Failure> {
@@ -200,13 +202,24 @@ fn all(
         job.from.netns.enter_for_ever()?;
         measure(job.from, host, &job.planned, flows, onlooker)
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(move || one(job))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
+    let together = |jobs: &[&Job<'_>]| {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(move || one(job))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect::<Result<Vec<_>, Failure>>()
+        })
+    };
+    let begun = Instant::now();
+    let mut reports = together(&jobs.iter().collect::<Vec<_>>())?;
+    let seen = |report: &MtuReport| (report.verdict, report.path_mtu_bytes);
+    let left = || deadline.saturating_sub(begun.elapsed());
+    in_turn(&mut reports, seen, left, onlooker, |at| {
+        let mut again = together(&jobs.get(at).into_iter().collect::<Vec<_>>())?;
+        again.pop().ok_or_else(|| Failure::stopped("no path to measure again"))
+    })?;
+    Ok(reports)
 }
 
 fn print(

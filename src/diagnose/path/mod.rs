@@ -295,7 +295,7 @@ fn check_verdict(facts: &PathFacts, path: &PathResult) -> Option<Finding> {
             if is_cut_off(facts) {
                 SEE_INTERFACE
             } else if path.notes.contains(&PathNote::Budget) {
-                "Repeat with more packets: --max-probes."
+                "Repeat with more packets (--max-probes), or with smaller ones (--max): the bytes of a search are bounded, too."
             } else if path.notes.contains(&PathNote::Interrupted) {
                 "Repeat, and let it come to its end."
             } else {

@@ -151,6 +151,11 @@ impl Scouted {
         self.arrived = self.arrived.max(Some(size));
     }
 
+    /// Whether they are heard of: else somebody on the way may drop all of their kind.
+    pub fn get_through(&self) -> bool {
+        self.arrived.is_some() || !self.too_bigs.is_empty()
+    }
+
     /// Whether packets were sent and nobody said anything.
     pub fn silent(&self) -> bool {
         !self.sent.is_empty()

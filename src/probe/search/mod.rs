@@ -259,6 +259,11 @@ impl Search {
         self.stop(PathNote::Interrupted, now);
     }
 
+    /// Bytes of all that was sent, scouts before the search included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What was found out. Before [`Step::Done`] it is inconclusive.
     pub fn result(&self) -> PathResult {
         outcome::result(self)
@@ -353,7 +358,14 @@ impl Search {
         let more = claim + 1;
         let alone = !self.plan.locate && self.plan.floor < 1280 && more < self.plan.max;
         let more = (alone && self.records.sent(more) == 0).then_some(more);
-        if claim <= passes || self.records.sent(claim) > 0 {
+        // A loss that says nothing may have been one of its flight.
+        let sent = self.records.sent(claim);
+        let again = (1..3).contains(&sent)
+            && self.records.answers_probes()
+            && self.records.lost(claim) == sent
+            && self.records.failures(claim, passes) == 0
+            && !self.rationed();
+        if claim <= passes || sent > 0 && !again {
             return more.into_iter().collect();
         }
         // The control's answer tells that the claim has none.

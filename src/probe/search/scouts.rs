@@ -161,7 +161,10 @@ impl Search {
         // With one that arrives: without its answer there was none left for the others.
         let sizes = [self.plan.max, large, self.plan.control];
         let looks = [Scout::Timestamp, Scout::Protocol].into_iter();
-        let asked = looks.flat_map(|look| sizes.map(|size| Queued::scout(size, look)));
+        // Where packets are lost by chance, one of each is not enough.
+        let copies = if self.records.control_losses(passes.unwrap_or(0)).1 > 0 { 3 } else { 1 };
+        let each = |look| std::iter::repeat_n(sizes.map(|size| Queued::scout(size, look)), copies);
+        let asked = looks.flat_map(each).flatten();
         asked.map(|queued| Queued { aside: Some(Aside::Back), ..queued }).collect()
     }
 
@@ -169,6 +172,12 @@ impl Search {
     /// to be told apart.
     pub fn arrived_back(&self) -> Option<u32> {
         self.records.0.iter().filter(|r| r.aside == Some(Aside::Back) && r.replied()).map(|r| r.size).max()
+    }
+
+    /// How that one looked.
+    pub fn arrived_by(&self) -> Option<Scout> {
+        let back = |r: &&Record| r.aside == Some(Aside::Back) && r.replied();
+        self.records.0.iter().filter(back).max_by_key(|r| r.size)?.look
     }
 
     /// The size of the path, where the target says of scouts that it arrives and does not answer an echo request of it, but

@@ -85,8 +85,10 @@ impl Search {
             Some(took) => 2 * took + SLOWER_THAN_SEEN,
             None => 2 * self.records.fastest_reply().unwrap_or_default() + SLOW_ROUTER,
         };
-        // Scouts of such sizes left before.
-        (first + patience.min(self.plan.timeout)).saturating_sub(self.waited)
+        // Scouts of such sizes left before, if nobody drops them.
+        let before =
+            if self.arrived.is_some() || self.before.too_big > 0 { self.waited } else { Duration::ZERO };
+        (first + patience.min(self.plan.timeout)).saturating_sub(before)
     }
 
     pub(super) fn next_sizes(&mut self) -> Next {
@@ -148,10 +150,11 @@ impl Search {
 
     /// The size that a router named arrives. Where the target answers nothing but scouts, one byte more that arrives
     /// would not be heard of: the router must have refused it.
-    fn named(&self, size: u32) -> Next {
+    fn named(&mut self, size: u32) -> Next {
         if self.records.answers_probes() || self.records.too_bigs().any(|(sent, _, _)| sent == size + 1) {
             Next::Conclude(Verdict::Narrowed)
         } else if self.flight < 8 {
+            self.wait_for_another_word();
             Next::Flight(vec![size + 1, size, size + 1])
         } else {
             Next::Conclude(Verdict::Inconclusive)
@@ -211,6 +214,16 @@ impl Search {
         enough_failures(self.records.control_losses(lo))
     }
 
+    /// A router that said packet too big once, and not again a few times, may say so once a second: the next flight leaves
+    /// when he has another word.
+    fn wait_for_another_word(&mut self) {
+        if self.flight >= 4 {
+            let word = |r: &&Record| r.too_big().is_some();
+            let last = self.records.0.iter().rfind(word).map_or(Duration::ZERO, |r| r.sent_at + ANOTHER_WORD);
+            self.next_send = self.next_send.max(last);
+        }
+    }
+
     /// When whoever refused larger packets than `size` with a word has another, where he said nothing of this one: routers
     /// say so once a second (RFC 1812 §4.3.2.8; Linux: `icmp_ratelimit`).
     fn another_word(&self, size: u32) -> Option<Duration> {
@@ -241,6 +254,7 @@ impl Search {
                 return Next::Conclude(Verdict::Narrowed);
             }
             if self.flight < 8 {
+                self.wait_for_another_word();
                 return Next::Flight(vec![m, m + 1, m]);
             }
             return Next::Conclude(Verdict::Inconclusive);
