@@ -441,6 +441,7 @@ pub(super) fn forgive(path: &Path, report: &mut MtuReport) {
             "mtu.inconclusive",
             "mtu.target_silent",
             "mtu.echo_filtered",
+            "mtu.echo_limited",
             "mtu.other_method",
         ];
         let of_tunnel = matches!(path.role, Role::Tunnel(_));
