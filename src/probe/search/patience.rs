@@ -53,7 +53,7 @@ impl Search {
             None if self.plan.answers.is_some() => timeout,
             None if self.flight < sizes::SILENT_FLIGHTS => timeout / 4,
             // The last scout leaves when a host that gives one answer a second has another, whoever took the one before.
-            None if self.plan.early_scouts() => timeout / 2 + timeout / 50,
+            None if self.plan.early_scouts() => timeout / 2 + timeout / 200,
             None => timeout / 2,
         }
     }
