@@ -66,7 +66,10 @@
 //!   How few they are is learned where it is not known: a loss then counts only if so much time had gone by since the last
 //!   answer that there was another, as the answers in a row so far prove.
 //! - *A limited echo responder* is asked by ICMP timestamp requests as soon as its limit shows, if two in a row are answered:
-//!   a limit is one on echo requests as a rule, and timestamp replies are small and not rationed.
+//!   a limit is one on echo requests as a rule, and timestamp replies are small and not rationed. Such answers count where
+//!   they come from as far away as echo replies do: somebody before the target may give them in its name.
+//! - *Several searches at once* share the words of a router that says packet too big once a second: who met silence where
+//!   another was told of that very size asks again in its turn, and is not called a black hole before.
 //! - *A router may be slow* to say packet too big: a black hole stands no sooner than 12 ms and two round trips after the
 //!   first packet of it left, and over IPv6 no large echo request leaves before. How slow is seen where the last router that
 //!   the packets get to answers a large one that expires: then it is 6 ms and twice as long as that took. The word may come

@@ -155,3 +155,27 @@ fn over_ipv6_a_hop_that_drops_strange_protocols_is_not_blamed() {
         assert_eq!(said, narrow == 1500, "{narrow}: {document:#}");
     }
 }
+
+/// A firewall rejects all but echo, and drops what is large without a word: nobody refuses a size, and nobody says which way.
+#[test]
+fn what_is_rejected_for_what_it_is_is_not_refused_for_its_size() {
+    for (family, clear) in [(4, false), (6, false), (6, true)] {
+        let path = NamespacePath::build(&scenario(&format!(
+            "about = 'rejects'\nfamily = {family}\ninterface_mtu = 1500\nhop = [{{ mtu = 1500 }}, {{ mtu = 1500 }}]\n\
+             expect = {{ verdict = 'clear', path_mtu = 1500 }}"
+        )));
+        let large = if clear { 2000 } else { 1400 };
+        let reject = format!(
+            "add table inet d; add chain inet d f {{ type filter hook forward priority 0; }}; \
+             add rule inet d f meta length > {large} drop; \
+             add rule inet d f icmp type {{ echo-request, echo-reply, time-exceeded }} accept; \
+             add rule inet d f icmpv6 type {{ echo-request, echo-reply, time-exceeded, packet-too-big }} accept; \
+             add rule inet d f reject with icmpx type admin-prohibited"
+        );
+        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", &reject]);
+        let (_, document) = mtu(&path, &[]);
+        let expected = if clear { ("clear", Some(1500), "icmp") } else { ("black_hole", Some(1400), "icmp") };
+        assert_eq!(seen(&document), expected, "{family}: {document:#}");
+        assert!(!document.to_string().contains("refused"), "{family}: {document:#}");
+    }
+}

@@ -25,8 +25,6 @@ pub struct Echo {
     /// Sizes sent, by sequence number.
     sizes: Vec<u32>,
     hops: Option<u8>,
-    /// Whether large packets that look for the hop are scouts.
-    hops_by_scouts: bool,
 }
 
 impl Echo {
@@ -53,7 +51,6 @@ impl Echo {
             target,
             sizes: Vec::new(),
             hops: None,
-            hops_by_scouts: true,
         })
     }
 
@@ -66,11 +63,6 @@ impl Echo {
         if let Some(size) = self.sizes.get_mut(at) {
             *size = probe.size;
         }
-    }
-
-    /// Large packets that look for the hop are echo requests as the small ones: scouts do not get through.
-    pub fn hops_by_echo(&mut self) {
-        self.hops_by_scouts = false;
     }
 
     /// Whether it can send scouts: over IPv6.
@@ -145,14 +137,6 @@ impl Transport for Echo {
     }
 
     fn send(&mut self, probe: Probe) -> Option<Event> {
-        // A large probe that locates the narrow hop is meant to draw a PTB: as a scout it is not remembered.
-        if self.hops_by_scouts && probe.ttl.is_some() && probe.size > self.family.control() {
-            match self.send_scout(probe, Scout::Protocol) {
-                Ok(true) => return None,
-                Ok(false) => {}
-                Err(error) => return not_sent(probe.id, &error),
-            }
-        }
         self.remember(probe);
         not_sent(probe.id, &self.transmit(probe).err()?)
     }

@@ -244,7 +244,8 @@ impl Flight {
                 Answer::Reply { .. } if *look == Scout::Datagram => {
                     found.likely = found.likely.max(Some(*size))
                 }
-                Answer::Reply { .. } => {
+                Answer::Reply { ttl, .. } => {
+                    found.ttl = found.ttl.or(ttl);
                     found.arrived = found.arrived.max(Some(*size));
                     found.heard += 1;
                 }

@@ -33,6 +33,7 @@ pub(super) fn errors_fit(path: &PathResult, target: Target) -> bool {
 /// when it has another. Returns the largest that arrived; what it does not say is noted.
 pub(super) fn ask_again(
     question: Question<'_>,
+    search: &Search,
     path: &mut PathResult,
     left: Duration,
     bytes: &mut u64,
@@ -65,7 +66,8 @@ pub(super) fn ask_again(
     if !may(path, 3) || left < another + patience || onlooker.sleep(another)? {
         return Ok(None);
     }
-    let arrived = ask(path, large.chain([plan.control]).collect(), Scout::Protocol, patience)?.arrived;
+    let asked = ask(path, large.chain([plan.control]).collect(), Scout::Protocol, patience)?;
+    let arrived = asked.arrived.filter(|_| search.is_as_far(asked.ttl));
     if arrived.is_some() {
         path.notes.retain(|note| *note != PathNote::EitherWay);
     }

@@ -2,8 +2,12 @@
 
 use super::method::{Asked, Choice, Question, ask};
 use crate::cli::{Failure, target};
-use crate::diagnose::path::{Cached, PathFacts, Rise, check_flows, check_path, clear_for_route, fate};
-use crate::facts::{Bounds, Method, PathResult, Reverse, ReverseVerdict, Verdict, milliseconds};
+use crate::diagnose::path::{
+    Cached, INCONCLUSIVE, PathFacts, Rise, check_flows, check_path, clear_for_route, fate,
+};
+use crate::facts::{
+    Bounds, Evidence, Method, PathNote, PathResult, Reverse, ReverseVerdict, Verdict, milliseconds,
+};
 use crate::netns::NetNs;
 use crate::observe::{
     CachedMtu, Neighbour, ObserveError, RouteKind, RouteLookup, ServiceProxy, cached_mtu, diff, ipvs_answers,
@@ -45,6 +49,7 @@ pub(in crate::cli) struct Terms {
 const NEAR_US: u64 = 20_000;
 
 /// A target whose address and route are known; nothing has been sent to it.
+#[derive(Clone)]
 pub(in crate::cli) struct Planned {
     input: String,
     target: Target,
@@ -59,6 +64,12 @@ pub(in crate::cli) struct Planned {
 }
 
 impl Planned {
+    /// The same, to be measured within a time.
+    pub(super) fn within(&self, deadline: Duration) -> Self {
+        let plan = Plan { deadline: deadline.min(self.plan.deadline), ..self.plan.clone() };
+        Self { plan, ..self.clone() }
+    }
+
     /// The target as it was typed.
     pub(super) fn input(&self) -> &str {
         &self.input
@@ -192,7 +203,15 @@ pub(in crate::cli) fn measure(
     let mut waited = flows.iter().map(|flow| flow.path.elapsed_ms).fold(0.0, f64::max);
     let seen = |flow: &Asked| (flow.path.verdict, flow.path.path_mtu_bytes);
     let left = || planned.plan.deadline.saturating_sub(begun.elapsed());
-    if in_turn(&mut flows, seen, left, onlooker, |_| ask(question))? {
+    let again =
+        |_: usize, deadline| ask(Question { plan: &Plan { deadline, ..planned.plan.clone() }, ..question });
+    let unknown = |flow: &mut Asked| {
+        let bounds = flow.path.bounds;
+        let (verdict, path_mtu_bytes, confidence) = (Verdict::Inconclusive, None, None);
+        flow.path = PathResult { verdict, path_mtu_bytes, confidence, bounds, ..flow.path.clone() };
+        flow.path.notes.push(PathNote::Deadline);
+    };
+    if in_turn(&mut flows, seen, left, onlooker, again, unknown)? {
         waited = milliseconds(begun.elapsed());
     }
     let route_mtu = planned.route.largest_packet();
@@ -315,34 +334,54 @@ pub(in crate::cli) fn measure(
 }
 
 /// Asks again, one after the other, whoever met silence where another was told of that very size at the same time: a router
-/// has few words, and another had them. What is told then is taken; whether any was asked.
+/// has few words, and another had them. What is told then is taken, and what cannot be asked is made `unknown`; whether there
+/// was any such.
 ///
 /// # Errors
-/// Those of `again`, which asks the one with that index.
+/// Those of `again`, which asks the one with that index within a time.
 pub(super) fn in_turn<T>(
     found: &mut [T],
     seen: impl Fn(&T) -> (Verdict, Option<u32>),
     left: impl Fn() -> Duration,
     onlooker: Onlooker<'_>,
-    again: impl Fn(usize) -> Result<T, Failure>,
+    again: impl Fn(usize, Duration) -> Result<T, Failure>,
+    unknown: impl Fn(&mut T),
 ) -> Result<bool, Failure> {
     let told: Vec<_> = found.iter().map(&seen).filter(|(verdict, _)| *verdict == Verdict::Narrowed).collect();
     let silent = |one: &T| {
         let (verdict, mtu) = seen(one);
         verdict == Verdict::BlackHole && told.contains(&(Verdict::Narrowed, mtu))
     };
-    let mut asked = false;
+    let (mut any, mut ended) = (false, false);
     for (at, one) in found.iter_mut().enumerate().filter(|(_, one)| silent(one)) {
-        if left() < 2 * ANOTHER_WORD || onlooker.sleep(ANOTHER_WORD)? {
-            break;
+        any = true;
+        ended = ended || left() < ANOTHER_WORD + ANOTHER_WORD / 4 || onlooker.sleep(ANOTHER_WORD)?;
+        if ended {
+            unknown(one);
+            continue;
         }
-        asked = true;
-        let other = again(at)?;
+        let other = again(at, left())?;
         if seen(&other).0 == Verdict::Narrowed {
             *one = other;
         }
     }
-    Ok(asked)
+    Ok(any)
+}
+
+/// Makes of a black hole what is known where its time was up before it could be asked for again.
+pub(super) fn not_asked_again(report: &mut MtuReport) {
+    let Some(passes) = report.path_mtu_bytes.take() else { return };
+    (report.verdict, report.confidence, report.narrowing) = (Verdict::Inconclusive, None, None);
+    report.findings = vec![INCONCLUSIVE.finding(
+        &report.label,
+        format!(
+            "no verdict on the path to {}: to another target that was asked at the same time a router says packet too \
+             big, and the time was up before this one could be asked again, alone",
+            report.target.input
+        ),
+        vec![Evidence::new("largest packet that arrived", passes, "bytes", "probes with DF")],
+        "Ask for this target alone, or for fewer at once.",
+    )];
 }
 
 /// Which of several flows tells the narrowest point: the smaller, the earlier.

@@ -201,10 +201,7 @@ fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Re
             known = scout(&mut echo, &plan, onlooker)?;
             // Over IPv6 they have been sent by now.
             plan.scouts = target.address.is_ipv4();
-            plan.hops_by_scouts = !plan.scouts && known.get_through();
-            if !plan.hops_by_scouts {
-                echo.hops_by_echo();
-            }
+            plan.hops_by_scouts = !plan.scouts;
             if known.silent() {
                 // The controls among them have had most of it.
                 plan.timeout /= AFTER_SCOUTS;
@@ -239,10 +236,15 @@ fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Re
         // The kernel asks for a next hop once a second: with its first question lost nothing has left yet.
         let (first, whole) = (path.probes, question.plan);
         let max_probes = whole.max_probes.saturating_sub(first.sent);
-        let again = Plan { timeout: whole.timeout / 2, deadline: left(), max_probes, ..whole.clone() };
+        let hops_by_scouts = target.address.is_ipv6();
+        let timeout = whole.timeout / 2;
+        let again = Plan { timeout, deadline: left(), max_probes, hops_by_scouts, ..whole.clone() };
         search = Search::new(again);
         path = drive(&mut search, transport.as_mut(), onlooker)?;
         path.probes = first.and(path.probes);
+    }
+    if !search.is_as_far(known.ttl) {
+        (known.arrived, known.heard) = (None, 0);
     }
     known.arrived = known.arrived.max(search.arrived_back());
     if method == Method::Icmp {
@@ -253,7 +255,7 @@ fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Re
         let mut bytes = search.bytes();
         let look = search.arrived_by().unwrap_or(Scout::Protocol);
         if !told && may_be_on_the_way_back(&path, target) {
-            known.arrived = known.arrived.max(ask_again(question, &mut path, left(), &mut bytes)?);
+            known.arrived = known.arrived.max(ask_again(question, &search, &mut path, left(), &mut bytes)?);
         }
         let plan = Plan { max_bytes: question.plan.max_bytes.saturating_sub(bytes), ..question.plan.clone() };
         let question = Question { plan: &plan, ..question };

@@ -13,11 +13,12 @@ use crate::diagnose::path::compare_paths;
 use crate::facts::Finding;
 use crate::netns::NetNs;
 use crate::pods::{self, Source};
+use crate::probe::search::ANOTHER_WORD;
 use crate::probe::{Onlooker, Target};
 use crate::report::{MtuComparison, MtuReport, document, render_change, render_comparison, render_mtu};
 use clap::Args;
-use measure::in_turn;
 pub(super) use measure::{Planned, Terms, measure, plan};
+use measure::{in_turn, not_asked_again};
 pub(super) use method::Choice;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -150,7 +151,10 @@ pub(super) fn run(args: &MtuArgs, context: &mut Context) -> Result<Exit, Failure
         let Some(interval) = args.watch else {
             return Ok(signals.taken().map_or(exit, |signal| Exit::Code(128 + signal)));
         };
-        if signals.wait(interval.saturating_sub(round.elapsed())) {
+        // Routers that say packet too big once a second are to have another word for each round.
+        let several = jobs.len() > 1 || args.flows > 1;
+        let least = if several { ANOTHER_WORD } else { Duration::ZERO };
+        if signals.wait(interval.saturating_sub(round.elapsed()).max(least)) {
             return Ok(Exit::Clean);
         }
         before = Some(reports);
@@ -215,10 +219,12 @@ fn all(
     let mut reports = together(&jobs.iter().collect::<Vec<_>>())?;
     let seen = |report: &MtuReport| (report.verdict, report.path_mtu_bytes);
     let left = || deadline.saturating_sub(begun.elapsed());
-    in_turn(&mut reports, seen, left, onlooker, |at| {
-        let mut again = together(&jobs.get(at).into_iter().collect::<Vec<_>>())?;
+    let again = |at: usize, left| {
+        let job = jobs.get(at).map(|job| Job { from: job.from, planned: job.planned.within(left) });
+        let mut again = together(&job.iter().collect::<Vec<_>>())?;
         again.pop().ok_or_else(|| Failure::stopped("no path to measure again"))
-    })?;
+    };
+    in_turn(&mut reports, seen, left, onlooker, again, not_asked_again)?;
     Ok(reports)
 }
 

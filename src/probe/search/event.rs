@@ -120,6 +120,8 @@ pub struct Scouted {
     pub errors: Vec<(u32, Answer)>,
     /// Largest size that the target answered; `None`: it answers no such packets.
     pub arrived: Option<u32>,
+    /// TTL of such an answer.
+    pub ttl: Option<u8>,
     /// How many such packets it answered.
     pub heard: u32,
     /// The same of a datagram ([`super::Scout::Datagram`]).
@@ -149,11 +151,6 @@ impl Scouted {
         self.disproved.extend(words);
         self.too_bigs.retain(|&(_, mtu, from)| !self.disproved.contains(&(mtu, from)));
         self.arrived = self.arrived.max(Some(size));
-    }
-
-    /// Whether they are heard of: else somebody on the way may drop all of their kind.
-    pub fn get_through(&self) -> bool {
-        self.arrived.is_some() || !self.too_bigs.is_empty()
     }
 
     /// Whether packets were sent and nobody said anything.

@@ -38,6 +38,7 @@ impl Search {
             Fate::InFlight => {}
         }
         let size = record.size;
+        let hop_by_scout = record.ttl.is_some() && record.look.is_some() && self.by_scouts.is_none();
         if record.aside.is_some() {
             record.fate = Fate::Answered { at: now, answer: event.answer };
             return;
@@ -63,7 +64,7 @@ impl Search {
             }
             _ => (false, false),
         };
-        if disproves && replied && black_hole && self.plan.hops_by_scouts && record.ttl.is_some() {
+        if disproves && replied && black_hole && hop_by_scout {
             // Echo replies of that size are what vanishes.
             record.aside = Some(Aside::Back);
         } else if disproves {

@@ -4,6 +4,7 @@
 use super::event::Answer;
 use super::outcome::chance_of_loss;
 use super::record::{Fate, Record, Records};
+use super::scouts::distance;
 use crate::facts::Hop;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,10 +48,9 @@ impl Locate {
             Fate::Answered { answer: Answer::Reply { ttl, .. }, .. } => ttl,
             _ => None,
         });
-        // Senders start at 64, 128 or 255: the way back is about as long as the way there.
+        // The way back is about as long as the way there.
         let guess = ttl.map_or(FIRST_HOPS, |ttl| {
-            let start = [64, 128, 255].into_iter().find(|s| *s >= ttl).unwrap_or(255);
-            (start - ttl + 1).clamp(1, MOST_HOPS)
+            distance(ttl).map_or(FIRST_HOPS, |hops| (hops + 1).clamp(1, MOST_HOPS))
         });
         Self {
             large,

@@ -208,7 +208,7 @@ impl Search {
                     continue;
                 }
                 let probe = self.send(queued, now);
-                let look = queued.scout.or(self.by_scouts.map(|(_, look)| look));
+                let look = self.look(queued);
                 return look.map_or(Step::Send(probe), |look| Step::Scout(probe, look));
             }
             let claimed = self.untried_claim();
@@ -311,12 +311,21 @@ impl Search {
             || self.bytes + u64::from(size) > self.plan.max_bytes
     }
 
+    /// What a packet is to look like, if it is to be no echo request.
+    fn look(&self, queued: Queued) -> Option<Scout> {
+        // A router's word comes from where they get to.
+        let get_through = self.verdict == Some(Verdict::Narrowed) || self.arrived.is_some();
+        let hop = self.plan.hops_by_scouts && queued.ttl.is_some() && queued.size > self.plan.control;
+        let by_scouts = self.by_scouts.map(|(_, look)| look);
+        queued.scout.or(by_scouts).or((hop && get_through).then_some(Scout::Protocol))
+    }
+
     fn send(&mut self, queued: Queued, now: Duration) -> Probe {
         let Queued { size, ttl, .. } = queued;
         let id = u16::try_from(self.records.0.len()).unwrap_or(u16::MAX);
         let rationed = self.rationed();
         let scout = queued.scout.is_some() && self.by_scouts.is_none();
-        let look = queued.scout.or(self.by_scouts.map(|(_, look)| look));
+        let look = self.look(queued);
         self.went_on |= queued.rare && queued.scout.is_none();
         self.records.0.push(Record {
             size,

@@ -51,9 +51,13 @@ pub(super) fn result(search: &Search) -> PathResult {
     // Of what was asked otherwise afterwards it says nothing.
     let heard = records.0.iter().any(Record::replied);
     let otherwise = search.by_scouts.filter(|_| heard).map_or(0, |(first, _)| first);
-    notes.extend(refusals(records, otherwise, passes));
-    let looped =
-        records.0.iter().filter(|r| Some(r.size) > passes).filter_map(|r| Some((r.size, r.looped()?)));
+    let asked = |r: &Record| search.asks_for_sizes(r);
+    notes.extend(refusals(records, otherwise, passes, asked));
+    let looped = records
+        .0
+        .iter()
+        .filter(|r| asked(r) && Some(r.size) > passes)
+        .filter_map(|r| Some((r.size, r.looped()?)));
     notes.extend(looped.min_by_key(|(size, _)| *size).map(|(size, from)| PathNote::Loop { from, size }));
     // An answer may overtake another.
     let waited = |r: &Record| search.finished >= r.sent_at + 2 * records.slowest_reply().unwrap_or_default();
@@ -104,9 +108,14 @@ fn contradiction(records: &Records, lo: u32) -> Option<u32> {
 }
 
 /// The smallest packet that was refused, of those that arrive as well and of those that do not, from the record `first` on.
-fn refusals(records: &Records, first: usize, passes: Option<u32>) -> impl Iterator<Item = PathNote> {
+fn refusals(
+    records: &Records,
+    first: usize,
+    passes: Option<u32>,
+    asked: impl Fn(&Record) -> bool,
+) -> impl Iterator<Item = PathNote> {
     let note = move |passed: bool| {
-        let refused = records.0.iter().skip(first).filter(|r| (Some(r.size) <= passes) == passed);
+        let refused = records.0.iter().skip(first).filter(|r| asked(r) && (Some(r.size) <= passes) == passed);
         let (size, (from, word)) =
             refused.filter_map(|r| Some((r.size, r.refused()?))).min_by_key(|(size, _)| *size)?;
         let least = records.0.iter().all(|r| r.size >= size);
@@ -194,6 +203,7 @@ fn narrowing(
     // Or it was refused with a word that names no size.
     // A TCP reset comes in the target's name, whoever sends it.
     let refused = records.0.iter().filter(|r| Some(r.size) == fails && verdict == Verdict::BlackHole);
+    let refused = refused.filter(|r| search.asks_for_sizes(r));
     let refused =
         refused.filter_map(Record::refused).find(|(_, word)| *word != Word::Reset).map(|(from, _)| from);
     let mut narrowing = Narrowing {

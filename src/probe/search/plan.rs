@@ -56,8 +56,8 @@ pub struct Plan {
     pub locate: bool,
     /// Whether a target that is silent while routers speak may be asked by packets that nobody takes ([`super::Scout`]).
     pub scouts: bool,
-    /// Whether large packets that look for the hop are such packets: that the target answers one tells of the way there
-    /// alone.
+    /// Whether large packets that look for the hop are such packets, where they are known to get through: that the target
+    /// answers one tells of the way there alone, and the kernel remembers nothing of what they draw (over IPv6).
     pub hops_by_scouts: bool,
     /// Whether a target that answers nothing else may be measured by such packets, and how many of its errors are to be
     /// had.

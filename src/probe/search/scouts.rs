@@ -47,7 +47,9 @@ impl Search {
         search.bytes = scouted.sent.iter().map(|size| u64::from(*size)).sum();
         let (max, control) = (search.plan.max, search.plan.control);
         let too_bigs = scouted.too_bigs.iter().map(|&(size, mtu, from)| (size, Answer::TooBig { mtu, from }));
-        for (size, answer) in too_bigs.chain(scouted.errors.iter().copied()) {
+        // Where none is known to arrive their kind may be refused, and not their size.
+        let errors = scouted.errors.iter().copied().filter(|_| scouted.arrived.is_some());
+        for (size, answer) in too_bigs.chain(errors) {
             let fate = Fate::Answered { at: Duration::ZERO, answer };
             let known = Record { size, fate, ..Record::KNOWN };
             search.records.0.push(known);
@@ -171,12 +173,13 @@ impl Search {
     /// The largest size of which the target has said, in an error of a small size, that it arrived; where the two ways were
     /// to be told apart.
     pub fn arrived_back(&self) -> Option<u32> {
-        self.records.0.iter().filter(|r| r.aside == Some(Aside::Back) && r.replied()).map(|r| r.size).max()
+        let back = |r: &&Record| r.aside == Some(Aside::Back) && self.is_from_the_target(r);
+        self.records.0.iter().filter(back).map(|r| r.size).max()
     }
 
     /// How that one looked.
     pub fn arrived_by(&self) -> Option<Scout> {
-        let back = |r: &&Record| r.aside == Some(Aside::Back) && r.replied();
+        let back = |r: &&Record| r.aside == Some(Aside::Back) && self.is_from_the_target(r);
         self.records.0.iter().filter(back).max_by_key(|r| r.size)?.look
     }
 
@@ -190,6 +193,31 @@ impl Search {
         let last = all.iter().rposition(asked).filter(|_| !all.iter().any(|r| asked(r) && r.replied()))?;
         let later = all.iter().skip(last).any(|r| echo(r) && r.size < size && r.replied());
         later.then_some(size)
+    }
+
+    /// Whether what somebody says of a packet is said of its size: others may be refused for what they are.
+    pub(super) fn asks_for_sizes(&self, record: &Record) -> bool {
+        record.aside.is_none()
+            && (record.look.is_none() || record.look == self.by_scouts.map(|(_, look)| look))
+    }
+
+    /// Whether answers with that TTL come from as far away as echo replies do, as far as that is known: else somebody before
+    /// the target gives them in its name.
+    pub fn is_as_far(&self, ttl: Option<u8>) -> bool {
+        let echo = |r: &Record| match r.fate {
+            Fate::Answered { answer: Answer::Reply { ttl, .. }, .. } if r.look.is_none() => distance(ttl?),
+            _ => None,
+        };
+        let echo = self.records.0.iter().find_map(echo);
+        let other = ttl.and_then(distance);
+        echo.is_none() || other.is_none() || echo == other
+    }
+
+    fn is_from_the_target(&self, record: &Record) -> bool {
+        match record.fate {
+            Fate::Answered { answer: Answer::Reply { ttl, .. }, .. } => self.is_as_far(ttl),
+            _ => false,
+        }
     }
 
     /// Whether a packet is on its way or was lost there: not all were refused here.
@@ -244,7 +272,7 @@ impl Search {
             && self.by_scouts.is_none()
             && matches!(self.phase, Phase::Sizes)
             && pilots.clone().count() == PILOTS
-            && pilots.all(Record::replied)
+            && pilots.all(|pilot| self.is_from_the_target(pilot))
     }
 
     /// Echo requests are filtered: the target is asked by timestamp requests if it has answered one, else its errors are
@@ -278,4 +306,9 @@ impl Search {
         self.plan.answers = limit;
         self.plan.first_flight(true)
     }
+}
+
+/// Hops that an answer has come by: senders start at 64, 128 or 255.
+pub(super) fn distance(ttl: u8) -> Option<u8> {
+    [64, 128, 255].into_iter().find(|start| *start >= ttl).map(|start| start - ttl)
 }
