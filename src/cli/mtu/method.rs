@@ -250,8 +250,10 @@ fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Re
     if method == Method::Icmp {
         // One answer to many may have come with another that was due: what was larger is not disproved.
         let larger = known.arrived > path.path_mtu_bytes;
-        let told =
-            larger || errors_fit(&path, target) && (known.heard > 1 || search.arrived_back().is_some());
+        let heard = known.heard > 1 || search.arrived_back().is_some();
+        // Timestamp replies are smaller than any path.
+        let fit = search.arrived_by() == Some(Scout::Timestamp) || errors_fit(&path, target);
+        let told = larger || fit && heard;
         let mut bytes = search.bytes();
         let look = search.arrived_by().unwrap_or(Scout::Protocol);
         if !told && may_be_on_the_way_back(&path, target) {

@@ -177,10 +177,10 @@ impl Search {
         self.records.0.iter().filter(back).map(|r| r.size).max()
     }
 
-    /// How that one looked.
+    /// How that one looked, the first of several.
     pub fn arrived_by(&self) -> Option<Scout> {
         let back = |r: &&Record| r.aside == Some(Aside::Back) && self.is_from_the_target(r);
-        self.records.0.iter().filter(back).max_by_key(|r| r.size)?.look
+        self.records.0.iter().rev().filter(back).max_by_key(|r| r.size)?.look
     }
 
     /// The size of the path, where the target says of scouts that it arrives and does not answer an echo request of it, but
@@ -228,7 +228,7 @@ impl Search {
     /// The target has answered a scout of the first flight, and no echo request in twice the time.
     pub(super) fn echo_is_overdue(&self, now: Duration) -> bool {
         let Some(rtt) = self.records.slowest_reply().filter(|_| self.flight == 1) else { return false };
-        let open = self.records.0.iter().filter(|r| r.fate == Fate::InFlight);
+        let open = self.records.0.iter().filter(|r| r.fate == Fate::InFlight && r.look.is_none());
         self.by_scouts.is_none()
             && matches!(self.phase, Phase::Sizes)
             && !self.records.answers_probes()
