@@ -126,7 +126,7 @@ fn silent_port() -> NamespacePath {
     let path = path(4, "");
     let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
                 add rule inet d i meta l4proto tcp drop";
-    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    path.target_namespace().nft(drop);
     path
 }
 

@@ -95,7 +95,7 @@ fn where_only_errors_answer_the_next_search_finds_it_too() {
 fn count_ports(path: &NamespacePath) {
     let rules = "add table inet t; add chain inet t o { type filter hook output priority 0; }; \
                  add rule inet t o meta l4proto { tcp, udp } th dport != 0 counter";
-    support::run("ip", &["netns", "exec", path.source_namespace().name(), "nft", rules]);
+    path.source_namespace().nft(rules);
 }
 
 fn assert_no_port_was_asked(path: &NamespacePath) {
@@ -129,7 +129,7 @@ fn a_refusal_in_the_name_of_a_translated_address_does_not_say_that_a_packet_arri
                  add chain ip n f { type filter hook forward priority 0; }; \
                  add rule ip n f ct state established,related accept; add rule ip n f meta l4proto udp reject; \
                  add rule ip n f iifname left drop";
-    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rules]);
+    path.router(1).nft(rules);
     let output = nsprobe()
         .args(["mtu", &path.source(), "10.77.0.1", "--timeout", "200ms", "-o", "json"])
         .output()
@@ -166,7 +166,7 @@ fn a_tcp_port_that_says_nothing_is_a_verdict_and_ends_no_other_search() {
     let path = path(4, "honest", true);
     let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
                 add rule inet d i tcp dport 8080 drop";
-    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    path.target_namespace().nft(drop);
     let _server = serve(&path, "TCP4-LISTEN:8081,fork,reuseaddr /dev/null");
     let (code, document) = mtu(&path, &["--method", "tcp", "--port", "8080", "--deadline", "2s"]);
     assert_eq!(seen(&document), ("unreachable", None, "tcp"), "{document:#}");
@@ -383,7 +383,7 @@ fn a_target_that_nobody_can_ask_costs_the_deadline_and_no_more() {
         let path = path(family, "silent", false);
         let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
                     add rule inet d i meta l4proto { tcp, udp } drop";
-        support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+        path.target_namespace().nft(drop);
         let begin = std::time::Instant::now();
         let (code, document) = mtu(&path, &["--port", "8080", "--deadline", "2s"]);
         let took = begin.elapsed();
@@ -398,7 +398,7 @@ fn a_short_deadline_is_shared_among_the_methods_and_silence_of_all_is_the_verdic
     let path = path(4, "silent", false);
     let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
                 add rule inet d i meta l4proto { tcp, udp, 253 } drop";
-    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    path.target_namespace().nft(drop);
     // A sixth of a second is no time to be sure that nobody answers.
     let cases = [
         ("500ms", "inconclusive", "port 82 does not answer within"),
@@ -456,7 +456,7 @@ fn a_short_deadline_leaves_time_for_the_port_that_was_named() {
     let path = path(4, "silent", false);
     let drop = "add table inet d; add chain inet d i { type filter hook input priority 0; }; \
                 add rule inet d i meta l4proto { udp, 253 } drop";
-    support::run("ip", &["netns", "exec", path.target_namespace().name(), "nft", drop]);
+    path.target_namespace().nft(drop);
     let _server = serve(&path, "TCP4-LISTEN:8080,fork,reuseaddr /dev/null");
     let (_, document) = mtu(&path, &["--port", "8080", "--deadline", "500ms"]);
     assert_eq!(seen(&document), ("black_hole", Some(1450), "tcp"), "{document:#}");

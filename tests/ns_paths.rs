@@ -359,7 +359,7 @@ fn a_filter_on_output_is_not_taken_for_silence() {
     ));
     let rules = "add table inet t; add chain inet t o { type filter hook output priority 0; }; \
         add rule inet t o icmp type echo-request drop";
-    support::run("ip", &["netns", "exec", path.source_namespace().name(), "nft", rules]);
+    path.source_namespace().nft(rules);
     let document = measure(&path);
     assert_eq!((&document["verdict"], &document["probes"]["sent"]), (&"unreachable".into(), &0.into()));
     let said = document["findings"][0]["summary"].as_str().unwrap();

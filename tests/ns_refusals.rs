@@ -24,7 +24,7 @@ fn a_single_refusal_beside_a_clear_path_raises_no_alarm() {
              add rule inet t f {ip} daddr {} limit rate 1/hour burst 1 packets reject with icmpx admin-prohibited",
             path.target()
         );
-        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", &rules]);
+        path.router(1).nft(&rules);
         let output = nsprobe().args(["mtu", &path.source(), &path.target(), "-o", "json"]).output().unwrap();
         let document = support::schema::valid(&output.stdout);
         assert_eq!((output.status.code(), &document["verdict"]), (Some(0), &"clear".into()), "{document:#}");
@@ -149,7 +149,7 @@ fn a_loop_that_only_larger_packets_take_is_no_narrow_path() {
          add rule ip m p ip daddr {} meta length > 1200 meta mark set 7",
         path.target()
     );
-    support::run("ip", &["netns", "exec", router.name(), "nft", &rules]);
+    router.nft(&rules);
     router.ip("rule add fwmark 7 table 77");
     router.ip("route add default via 10.99.1.1 table 77");
     let document = measure(&path);
@@ -283,7 +283,7 @@ fn a_target_whose_echo_requests_are_forbidden_is_measured_all_the_same() {
                  add rule inet t f {kind} echo-request reject with icmpx {reject}"
             );
             let router = if family == 6 { "fd99:1::2" } else { "10.99.1.2" };
-            support::run("ip", &["netns", "exec", path.router(2).name(), "nft", &rules]);
+            path.router(2).nft(&rules);
             let document = measure(&path);
             assert_eq!(
                 (&document["verdict"], &document["path_mtu_bytes"]),

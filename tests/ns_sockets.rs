@@ -57,7 +57,7 @@ impl Wire {
         let script = format!(
             "add table inet t; add chain inet t i {{ type filter hook input priority 0; }}; add rule inet t i {rule} drop"
         );
-        run("ip", &["netns", "exec", self.server.name(), "nft", &script]);
+        self.server.nft(&script);
     }
 }
 
@@ -191,7 +191,7 @@ fn every_other_reason_is_told_and_none_of_them_is_the_mtu() {
     // Its answers do not reach the client.
     let half = listen(server, &format!("{SERVER}:9011"), 8, 0);
     let script = "add table inet t; add chain inet t i { type filter hook input priority 0; }; add rule inet t i tcp sport 9011 drop";
-    run("ip", &["netns", "exec", client.name(), "nft", script]);
+    client.nft(script);
     let mut kept: Vec<TcpStream> =
         [9007, 9011].map(|port| connect(client, &format!("{SERVER}:{port}"))).into();
     for (port, bytes) in [(9002, 200_000), (9006, 100), (9003, 5000)] {

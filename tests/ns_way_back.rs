@@ -18,7 +18,7 @@ fn over_ipv6_a_narrow_way_back_is_told_apart_from_a_narrow_way_there() {
     // Replies over 1400 bytes never leave the router towards the source.
     let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
                 add rule inet back f icmpv6 type echo-reply meta length > 1400 drop";
-    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
+    path.router(1).nft(rule);
     let (code, document) = mtu(&path, &[]);
     assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{document:#}");
     assert_eq!(document["reverse"]["verdict"], "black_hole");
@@ -35,7 +35,7 @@ fn over_ipv4_replies_that_are_dropped_on_the_way_back_are_told_apart_too() {
         let rules = format!(
             "add table inet back; add chain inet back f {{ type filter hook forward priority 0; }}; {rule}"
         );
-        support::run("ip", &["netns", "exec", netns.name(), "nft", &rules]);
+        netns.nft(&rules);
     };
     filter(path.router(1), "add rule inet back f icmp type echo-reply meta length > 1400 drop");
     let (code, document) = mtu(&path, &[]);
@@ -58,7 +58,7 @@ fn a_black_hole_on_the_way_there_is_found_behind_a_narrower_one_on_the_way_back(
     ));
     let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
                 add rule inet back f icmp type echo-reply meta length > 1400 drop";
-    support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
+    path.router(1).nft(rule);
     let (_, document) = mtu(&path, &[]);
     assert_eq!(seen(&document), ("black_hole", Some(1450), "icmp"), "{document:#}");
     assert_eq!(document["reverse"]["verdict"], "black_hole", "{document:#}");
@@ -80,7 +80,7 @@ fn behind_a_narrowing_that_is_told_a_black_hole_on_the_way_back_is_told_too() {
              add rule inet back f {} saddr {target} meta length > 1300 drop",
             if family == 4 { "ip" } else { "ip6" }
         );
-        support::run("ip", &["netns", "exec", path.router(2).name(), "nft", &rule]);
+        path.router(2).nft(&rule);
         let (code, document) = mtu(&path, &[]);
         assert_eq!(seen(&document), ("narrowed", Some(1400), "icmp"), "{document:#}");
         assert_eq!(document["signalled"], true, "{document:#}");
@@ -101,7 +101,7 @@ fn which_way_a_black_hole_is_on_is_told_however_often_one_asks() {
         let rule = "add table inet back; add chain inet back f { type filter hook forward priority 0; }; \
                     add rule inet back f icmp type echo-reply meta length > 1400 drop; \
                     add rule inet back f icmpv6 type echo-reply meta length > 1400 drop";
-        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", rule]);
+        path.router(1).nft(rule);
         for round in 0..8 {
             let (_, document) = mtu(&path, &[]);
             assert_eq!(seen(&document), ("clear", Some(1500), "icmp"), "{family} {round}: {document:#}");
@@ -126,7 +126,7 @@ fn a_host_that_answers_datagrams_alone_tells_that_a_black_hole_is_on_the_way_the
         let back_too = "; add rule inet d f icmp type echo-reply meta length > 1400 drop; \
                         add rule inet d f icmpv6 type echo-reply meta length > 1400 drop";
         let rule = format!("{drop}{}", if back { back_too } else { "" });
-        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", &rule]);
+        path.router(1).nft(&rule);
         let (_, document) = mtu(&path, &[]);
         assert_eq!(seen(&document), ("black_hole", Some(1400), "icmp"), "{family} {back}: {document:#}");
         let said = document.to_string().contains("may be their replies");
@@ -146,7 +146,7 @@ fn over_ipv6_a_hop_that_drops_strange_protocols_is_not_blamed() {
         let drop = "add table inet d; add chain inet d f { type filter hook prerouting priority 0; }; \
                     add rule inet d f meta l4proto 253 drop; \
                     add rule inet d f icmpv6 type echo-reply meta length > 1400 drop";
-        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", drop]);
+        path.router(1).nft(drop);
         let (_, document) = mtu(&path, &[]);
         assert_eq!(seen(&document), ("black_hole", Some(1400), "icmp"), "{narrow}: {document:#}");
         // The target is hop four: that is where a way there of 1400 bytes ends, and a way back begins.
@@ -172,7 +172,7 @@ fn what_is_rejected_for_what_it_is_is_not_refused_for_its_size() {
              add rule inet d f icmpv6 type {{ echo-request, echo-reply, time-exceeded, packet-too-big }} accept; \
              add rule inet d f reject with icmpx type admin-prohibited"
         );
-        support::run("ip", &["netns", "exec", path.router(1).name(), "nft", &reject]);
+        path.router(1).nft(&reject);
         let (_, document) = mtu(&path, &[]);
         let expected = if clear { ("clear", Some(1500), "icmp") } else { ("black_hole", Some(1400), "icmp") };
         assert_eq!(seen(&document), expected, "{family}: {document:#}");

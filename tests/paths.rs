@@ -8,7 +8,9 @@ use nsprobe::facts::{PathResult, Verdict, Word};
 use nsprobe::probe::search::{Answer, Event, Plan, Search, Step};
 use proptest::prelude::*;
 use std::time::Duration;
-use support::virtual_path::{HopSpec, Ptb, Scenario, any_hop, hop, path, scenarios, truth, verdict_name};
+use support::virtual_path::{
+    HopSpec, Ptb, Scenario, any_hop, hop, path, scenarios, timed, truth, verdict_name,
+};
 
 #[test]
 fn every_scenario_gets_its_verdict() {
@@ -253,25 +255,12 @@ fn it_costs_as_few_round_trips_as_it_says() {
 #[test]
 fn answers_that_come_after_they_were_given_up_take_a_verdict_back() {
     for locate in [false, true] {
-        let mut search = Search::new(Plan { locate, ..Plan::new(84, 1500, 68) });
-        let mut now = Duration::ZERO;
-        let mut waiting: Vec<(Duration, Event)> = Vec::new();
+        let search = Search::new(Plan { locate, ..Plan::new(84, 1500, 68) });
         // What is larger than 1450 bytes takes twice as long: a slower path, no narrower one.
-        let result = loop {
-            waiting.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-            while let Some((at, event)) = waiting.pop_if(|(at, _)| *at <= now) {
-                search.on_event(event, at);
-            }
-            match search.poll(now) {
-                Step::Done => break search.result(),
-                Step::Wait(until) => now = waiting.last().map_or(until, |(at, _)| until.min(*at)).max(now),
-                Step::Send(probe) | Step::Scout(probe, _) => {
-                    let ms = if probe.size > 1450 { 20 } else { 10 };
-                    let answer = Answer::reply(Some(64));
-                    waiting.push((now + Duration::from_millis(ms), Event { id: probe.id, answer }));
-                }
-            }
-        };
+        let result = timed(search, |_, _, probe| {
+            let ms = if probe.size > 1450 { 20 } else { 10 };
+            vec![(Duration::from_millis(ms), Answer::reply(Some(64)))]
+        });
         assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{result:?}");
     }
 }

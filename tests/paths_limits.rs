@@ -5,10 +5,10 @@
 mod support;
 
 use nsprobe::facts::Verdict;
-use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Search, Step};
+use nsprobe::probe::search::{Answer, AnswerLimit, Plan, Search};
 use proptest::prelude::*;
 use std::time::Duration;
-use support::virtual_path::{Ptb, any_hop, hop, path, truth};
+use support::virtual_path::{Ptb, any_hop, hop, path, timed, truth};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
@@ -117,27 +117,11 @@ fn where_few_echo_requests_are_answered_timestamp_requests_find_the_path_in_a_fe
 fn answers_that_are_late_are_not_few() {
     for stall in [10, 15, 25, 40, 60, 150] {
         let stall = Duration::from_millis(stall);
-        let mut search = Search::new(Plan::new(84, 1500, 68));
-        let (mut now, mut sent) = (Duration::ZERO, 0);
-        let mut waiting: Vec<(Duration, Event)> = Vec::new();
-        let result = loop {
-            waiting.sort_by_key(|(at, _)| *at);
-            while waiting.first().is_some_and(|(at, _)| *at <= now) {
-                search.on_event(waiting.remove(0).1, now);
-            }
-            match search.poll(now) {
-                Step::Done => break search.result(),
-                Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
-                Step::Send(probe) | Step::Scout(probe, _) => {
-                    let held = if sent == 0 { Duration::ZERO } else { stall.saturating_sub(now) };
-                    sent += 1;
-                    if probe.size <= 1400 {
-                        let at = now + held + Duration::from_micros(300);
-                        waiting.push((at, Event { id: probe.id, answer: Answer::reply(Some(64)) }));
-                    }
-                }
-            }
-        };
+        let result = timed(Search::new(Plan::new(84, 1500, 68)), |sent, now, probe| {
+            let held = if sent == 0 { Duration::ZERO } else { stall.saturating_sub(now) };
+            let passes = (probe.size <= 1400).then(|| Answer::reply(Some(64)));
+            passes.map(|answer| (held + Duration::from_micros(300), answer)).into_iter().collect()
+        });
         assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::BlackHole, Some(1400)), "{result:?}");
         assert!(result.elapsed_ms < 2000.0, "{stall:?}: {result:?}");
     }

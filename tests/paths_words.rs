@@ -7,7 +7,7 @@ mod support;
 use nsprobe::facts::{PathNote, PathResult, ReverseVerdict, Verdict, Word};
 use nsprobe::probe::search::{Answer, AnswerLimit, Event, Plan, Probe, Scouted, Search, Step};
 use std::time::Duration;
-use support::virtual_path::{named, router};
+use support::virtual_path::{self, named, router};
 
 /// One finding for each router and value is enough.
 #[test]
@@ -25,25 +25,9 @@ fn played<A: IntoIterator<Item = Answer>>(search: Search, answer: impl Fn(usize,
 }
 
 /// The same, each answer with the microseconds that it takes.
-fn timed(mut search: Search, answer: impl Fn(usize, Probe) -> Vec<(u64, Answer)>) -> PathResult {
-    let (mut now, mut sent) = (Duration::ZERO, 0);
-    let mut waiting: Vec<(Duration, Event)> = Vec::new();
-    loop {
-        waiting.sort_by_key(|(at, _)| *at);
-        while waiting.first().is_some_and(|(at, _)| *at <= now) {
-            search.on_event(waiting.remove(0).1, now);
-        }
-        match search.poll(now) {
-            Step::Done => return search.result(),
-            Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
-            Step::Send(probe) | Step::Scout(probe, _) => {
-                let event =
-                    |(after, answer)| (now + Duration::from_micros(after), Event { id: probe.id, answer });
-                waiting.extend(answer(sent, probe).into_iter().map(event));
-                sent += 1;
-            }
-        }
-    }
+fn timed(search: Search, answer: impl Fn(usize, Probe) -> Vec<(u64, Answer)>) -> PathResult {
+    let micros = |(after, answer)| (Duration::from_micros(after), answer);
+    virtual_path::timed(search, |sent, _, probe| answer(sent, probe).into_iter().map(micros).collect())
 }
 
 /// Its control plane takes longer than ten round trips, or the search for the hop has begun; how slow it is shows in its
@@ -326,4 +310,38 @@ fn a_flood_of_words_hides_no_answer() {
         words.map(|word| (100 + u64::from(probe.size % 7), word)).chain([reply]).collect()
     });
     assert_eq!((result.verdict, result.path_mtu_bytes), (Verdict::Clear, Some(1500)), "{result:?}");
+}
+
+/// What a router names is lost with its control, and asked for again: the sizes below are not crawled through.
+#[test]
+fn a_named_size_that_was_lost_by_chance_is_asked_for_again() {
+    for seed in 0..12 {
+        let mut burst = None;
+        let search = Search::new(Plan { locate: false, ..Plan::new(84, 1500, 68) });
+        let result = virtual_path::timed(search, |_, now, probe| {
+            let ms = Duration::from_millis;
+            if probe.size > 1413 {
+                return vec![(ms(1), Answer::TooBig { mtu: 1413, from: router(1) })];
+            }
+            // A full queue takes the first of that size, and what follows for a while.
+            let since = if probe.size == 1413 { *burst.get_or_insert(now) } else { burst.unwrap_or(now) };
+            let lost = burst.is_some() && now <= since + Duration::from_micros(100 * seed);
+            if lost { vec![] } else { vec![(ms(1), Answer::reply(Some(62)))] }
+        });
+        let told = (result.verdict, result.path_mtu_bytes, result.signalled);
+        assert_eq!(told, (Verdict::Narrowed, Some(1413), true), "{seed}: {result:?}");
+        assert!(result.probes.sent <= 25, "{seed}: {result:?}");
+    }
+}
+
+/// A middle box that answers in the target's name is nearer than the target, whatever TTL each begins with.
+#[test]
+fn answers_count_as_the_targets_where_they_come_from_as_far_away() {
+    let mut search = Search::new(Plan::new(84, 1500, 68));
+    assert!(search.is_as_far(Some(9)), "nothing is known yet");
+    let Step::Send(probe) = search.poll(Duration::ZERO) else { unreachable!() };
+    search.on_event(Event { id: probe.id, answer: Answer::reply(Some(62)) }, Duration::from_millis(1));
+    assert_eq!([62, 126, 253].map(|ttl| search.is_as_far(Some(ttl))), [true; 3]);
+    assert_eq!([63, 127, 61].map(|ttl| search.is_as_far(Some(ttl))), [false; 3]);
+    assert!(search.is_as_far(None));
 }

@@ -104,6 +104,12 @@ impl Netns {
         arguments.extend(words.split_whitespace());
         run("ip", &arguments)
     }
+
+    /// `nft RULES` inside, separated by semicolons.
+    #[track_caller]
+    pub fn nft(&self, rules: &str) {
+        run("ip", &["netns", "exec", &self.name, "nft", rules]);
+    }
 }
 
 impl Drop for Netns {

@@ -477,3 +477,28 @@ pub fn truth(hops: &[HopSpec]) -> (Verdict, u32) {
         mtu,
     )
 }
+
+/// Plays a search where `answer` tells what comes back for a probe, and after how long: the how-manieth it is, and when it
+/// leaves.
+pub fn timed(
+    mut search: Search,
+    mut answer: impl FnMut(usize, Duration, Probe) -> Vec<(Duration, Answer)>,
+) -> PathResult {
+    let (mut now, mut sent) = (Duration::ZERO, 0);
+    let mut waiting: Vec<(Duration, Event)> = Vec::new();
+    loop {
+        waiting.sort_by_key(|(at, _)| *at);
+        while waiting.first().is_some_and(|(at, _)| *at <= now) {
+            search.on_event(waiting.remove(0).1, now);
+        }
+        match search.poll(now) {
+            Step::Done => return search.result(),
+            Step::Wait(until) => now = waiting.first().map_or(until, |(at, _)| until.min(*at)).max(now),
+            Step::Send(probe) | Step::Scout(probe, _) => {
+                let event = |(after, answer)| (now + after, Event { id: probe.id, answer });
+                waiting.extend(answer(sent, now, probe).into_iter().map(event));
+                sent += 1;
+            }
+        }
+    }
+}

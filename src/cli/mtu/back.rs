@@ -10,9 +10,44 @@ use std::time::{Duration, Instant};
 /// (net/ipv6/icmp.c `icmpv6_xrlim_allow`).
 const ANOTHER_ERROR_SIX: Duration = Duration::from_millis(260);
 
+/// What was measured with what is known of the way back, and of the way there where only replies were lost.
+///
+/// # Errors
+/// [`ProbeError`] of what is asked for it.
+pub(super) fn both_ways(
+    question: Question<'_>,
+    search: &Search,
+    mut known: Scouted,
+    mut path: PathResult,
+    left: &dyn Fn() -> Duration,
+) -> Result<PathResult, ProbeError> {
+    if !search.is_as_far(known.ttl) {
+        (known.arrived, known.heard) = (None, 0);
+    }
+    known.arrived = known.arrived.max(search.arrived_back());
+    // One answer to many may have come with another that was due: what was larger is not disproved.
+    let larger = known.arrived > path.path_mtu_bytes;
+    let heard = known.heard > 1 || search.arrived_back().is_some();
+    // Timestamp replies are smaller than any path.
+    let fit = search.arrived_by() == Some(Scout::Timestamp) || errors_fit(&path, question.target);
+    let told = larger || fit && heard;
+    let mut bytes = search.bytes();
+    if !told && may_be_on_the_way_back(&path, question.target) {
+        known.arrived = known.arrived.max(ask_again(question, search, &mut path, left(), &mut bytes)?);
+    }
+    let plan = Plan { max_bytes: question.plan.max_bytes.saturating_sub(bytes), ..question.plan.clone() };
+    let question = Question { plan: &plan, ..question };
+    let look = search.arrived_by().unwrap_or(Scout::Protocol);
+    let path = which_way(question, path, &known, look, left())?;
+    match (path.verdict, search.unreturned()) {
+        (Verdict::Narrowed, Some(size)) => way_back(question, path, size, left()),
+        _ => Ok(path),
+    }
+}
+
 /// Whether large packets of a black hole were seen to get as far as anybody before the target, so that it may be on the way
 /// back as well.
-pub(super) fn may_be_on_the_way_back(path: &PathResult, target: Target) -> bool {
+fn may_be_on_the_way_back(path: &PathResult, target: Target) -> bool {
     // What is measured by small answers is the way there.
     let small = |note: &PathNote| matches!(note, PathNote::EchoFiltered { .. } | PathNote::EchoLimited);
     let told = |note: &PathNote| note.is_of_what_fails() || small(note);
@@ -25,13 +60,13 @@ pub(super) fn may_be_on_the_way_back(path: &PathResult, target: Target) -> bool 
 
 /// Whether what passes is as large as the errors that large packets draw: else these are lost on a narrow way back, too. They
 /// quote so much of them (RFC 1812 §4.3.2.3, RFC 4443 §2.4).
-pub(super) fn errors_fit(path: &PathResult, target: Target) -> bool {
+fn errors_fit(path: &PathResult, target: Target) -> bool {
     path.path_mtu_bytes >= Some(if target.address.is_ipv4() { 576 } else { 1280 })
 }
 
 /// Asks by packets that the target answers with a small error once more: by datagrams at once, or else by a strange protocol
 /// when it has another. Returns the largest that arrived; what it does not say is noted.
-pub(super) fn ask_again(
+fn ask_again(
     question: Question<'_>,
     search: &Search,
     path: &mut PathResult,
@@ -76,7 +111,7 @@ pub(super) fn ask_again(
 
 /// An echo reply over IPv6 is as large as its request and never fragmented on the way: the black hole may be
 /// on the way back. Packets that the target answers with a small error tell.
-pub(super) fn which_way(
+fn which_way(
     question: Question<'_>,
     path: PathResult,
     known: &Scouted,
@@ -112,7 +147,7 @@ pub(super) fn which_way(
 }
 
 /// What comes back of a path whose `size` rests on what the target says of scouts: the largest echo reply.
-pub(super) fn way_back(
+fn way_back(
     question: Question<'_>,
     path: PathResult,
     size: u32,

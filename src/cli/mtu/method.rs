@@ -1,11 +1,11 @@
 //! Which way a path is asked, and what the others had to say: ICMP, then TCP and UDP where a port was named.
 
-use super::back::{ask_again, errors_fit, may_be_on_the_way_back, way_back, which_way};
+use super::back::both_ways;
 use crate::cli::Failure;
 use crate::facts::{Bounds, Method, PathNote, PathResult, ProbeCounts, Reverse, ReverseVerdict, Verdict};
 use crate::netns::NetNs;
 use crate::observe::{Neighbour, read_neighbour};
-use crate::probe::search::{AnswerLimit, Plan, Scout, Scouted, Search};
+use crate::probe::search::{AnswerLimit, Plan, Scouted, Search};
 use crate::probe::{
     AFTER_SCOUTS, Echo, Onlooker, ProbeError, Target, TcpProbe, Transport, UdpProbe, drive, scout,
 };
@@ -243,28 +243,8 @@ fn one(question: Question<'_>, method: Method, begun: Instant, share: u32) -> Re
         path = drive(&mut search, transport.as_mut(), onlooker)?;
         path.probes = first.and(path.probes);
     }
-    if !search.is_as_far(known.ttl) {
-        (known.arrived, known.heard) = (None, 0);
-    }
-    known.arrived = known.arrived.max(search.arrived_back());
     if method == Method::Icmp {
-        // One answer to many may have come with another that was due: what was larger is not disproved.
-        let larger = known.arrived > path.path_mtu_bytes;
-        let heard = known.heard > 1 || search.arrived_back().is_some();
-        // Timestamp replies are smaller than any path.
-        let fit = search.arrived_by() == Some(Scout::Timestamp) || errors_fit(&path, target);
-        let told = larger || fit && heard;
-        let mut bytes = search.bytes();
-        let look = search.arrived_by().unwrap_or(Scout::Protocol);
-        if !told && may_be_on_the_way_back(&path, target) {
-            known.arrived = known.arrived.max(ask_again(question, &search, &mut path, left(), &mut bytes)?);
-        }
-        let plan = Plan { max_bytes: question.plan.max_bytes.saturating_sub(bytes), ..question.plan.clone() };
-        let question = Question { plan: &plan, ..question };
-        path = which_way(question, path, &known, look, left())?;
-        if let (Verdict::Narrowed, Some(size)) = (path.verdict, search.unreturned()) {
-            path = way_back(question, path, size, left())?;
-        }
+        path = both_ways(question, &search, known, path, &left)?;
     }
     Ok((path, Some(transport)))
 }

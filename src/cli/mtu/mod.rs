@@ -3,6 +3,7 @@
 mod back;
 mod measure;
 mod method;
+mod turns;
 
 use super::elsewhere::Elsewhere;
 use super::progress::Progress;
@@ -18,10 +19,10 @@ use crate::probe::{Onlooker, Target};
 use crate::report::{MtuComparison, MtuReport, document, render_change, render_comparison, render_mtu};
 use clap::Args;
 pub(super) use measure::{Planned, Terms, measure, plan};
-use measure::{in_turn, not_asked_again};
 pub(super) use method::Choice;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use turns::{in_turn, not_asked_again};
 
 /// Arguments of `mtu`.
 #[derive(Debug, Args)]

@@ -464,8 +464,8 @@ fn check_note(facts: &PathFacts, note: &PathNote) -> Option<Finding> {
                 facts.target
             ),
             vec![Evidence::text(
-                "answers to echo requests",
-                "fewer than sizes that pass",
+                "echo requests of sizes that pass",
+                "not all answered in time",
                 "ICMP probes with DF",
             )],
             ECHO_LIMITED.fix,

@@ -79,6 +79,11 @@ impl Answer {
     }
 }
 
+/// Hops that an answer has come by: senders start at 64, 128 or 255.
+pub(super) fn distance(ttl: u8) -> Option<u8> {
+    [64, 128, 255].into_iter().find(|start| *start >= ttl).map(|start| start - ttl)
+}
+
 /// An answer to the probe `id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {

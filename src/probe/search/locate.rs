@@ -1,10 +1,9 @@
 //! Where it narrows: a large and a small packet with growing TTLs, two a hop, because routers limit
 //! time-exceeded (Linux: six, then one a second).
 
-use super::event::Answer;
+use super::event::{Answer, distance};
 use super::outcome::chance_of_loss;
 use super::record::{Fate, Record, Records};
-use super::scouts::distance;
 use crate::facts::Hop;
 use std::net::IpAddr;
 use std::time::Duration;

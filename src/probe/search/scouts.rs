@@ -1,5 +1,6 @@
 //! When the target is asked by packets that nobody takes, and when by nothing else.
 
+use super::event::distance;
 use super::record::{Fate, Record};
 use super::{Answer, AnswerLimit, Aside, Event, Phase, Plan, Queued, Scouted, Search};
 use crate::facts::Verdict;
@@ -306,9 +307,4 @@ impl Search {
         self.plan.answers = limit;
         self.plan.first_flight(true)
     }
-}
-
-/// Hops that an answer has come by: senders start at 64, 128 or 255.
-pub(super) fn distance(ttl: u8) -> Option<u8> {
-    [64, 128, 255].into_iter().find(|start| *start >= ttl).map(|start| start - ttl)
 }
